@@ -1,0 +1,14 @@
+//! What a publish may do.
+
+/// Settings of publishing and unpublishing.
+#[derive(Clone, Debug, Default)]
+pub struct PublishConfig {
+    /// Only a package's maintainers may change it.
+    pub check_owners: bool,
+    /// A new name may be published although its upstream cannot be asked.
+    pub allow_offline: bool,
+    /// A version that was unpublished may never be published again.
+    pub immutable: bool,
+    /// Compare `_rev` on every change, and require it on changes of metadata.
+    pub strict_revision_check: bool,
+}

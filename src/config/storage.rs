@@ -1,0 +1,42 @@
+//! Where data lives, and how long it is remembered.
+
+use std::{path::PathBuf, time::Duration};
+
+/// Settings of the cache of what came from upstream.
+#[derive(Clone, Debug, Default)]
+pub struct CacheConfig {
+    /// Its folder; `None` for `cache` in the data folder.
+    pub folder: Option<PathBuf>,
+    /// Its largest size in bytes, if it has one.
+    pub max_size: Option<u64>,
+    /// How long an unused entry is kept, if there is a limit.
+    pub max_age: Option<Duration>,
+}
+
+/// Settings of storage.
+#[derive(Clone, Debug)]
+pub struct StorageConfig {
+    /// The folder of everything that is kept on disk.
+    pub data_dir: PathBuf,
+    /// The cache of what came from upstream.
+    pub cache: CacheConfig,
+    /// The largest number of packages remembered in memory.
+    pub package_cache_max_entries: u64,
+    /// How long a hosted package is served from memory without a look at storage; zero looks at
+    /// each read.
+    pub package_cache_ttl: Duration,
+    /// How long the absence of a package is remembered.
+    pub negative_cache_ttl: Duration,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".rustaccio-data"),
+            cache: CacheConfig::default(),
+            package_cache_max_entries: 5000,
+            package_cache_ttl: Duration::ZERO,
+            negative_cache_ttl: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Floor 2: starting, tracking and stopping work; the clock and the source of randomness.
+
+mod clock;
+mod random;
+
+use std::{future::Future, time::Duration};
+
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use random::{jittered, random_bytes, random_hex};
+
+/// The life of one server: what it still has to finish, and when it has to stop.
+///
+/// Cheap to clone; clones share their state. Two servers in one process have one each.
+#[derive(Clone, Debug, Default)]
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Lifecycle {
+    /// A life that has just begun.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(self.tasks.track_future(task))
+    }
+
+    /// Asks everything to come to an end: no new connection, what runs may finish.
+    pub fn begin_shutdown(&self) {
+        self.soft.cancel();
+    }
+
+    /// Asks everything to end now.
+    pub fn stop_now(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+
+    /// Completes when shutdown begins. Every loop selects on it.
+    pub async fn shutdown_begun(&self) {
+        self.soft.cancelled().await;
+    }
+
+    /// Completes when everything has to end now.
+    pub async fn must_stop(&self) {
+        self.hard.cancelled().await;
+    }
+
+    /// Whether shutdown has begun.
+    pub fn is_shutting_down(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
+    /// Waits for all tracked tasks, at most `grace`, or until [`Lifecycle::stop_now`]. Whether
+    /// all of them ended.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        self.tasks.close();
+        tokio::select! {
+            () = self.tasks.wait() => true,
+            () = tokio::time::sleep(grace) => false,
+            () = self.hard.cancelled() => false,
+        }
+    }
+}

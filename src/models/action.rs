@@ -1,0 +1,41 @@
+//! [`Action`]: what a caller wants to do; the one vocabulary of policy, events and metrics.
+
+use std::fmt;
+
+/// What a caller wants to do with a package, or with the registry itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Action {
+    /// Read a packument, a version, a tarball, dist-tags; see the name in a listing.
+    Access,
+    /// Add a version, move a dist-tag, deprecate.
+    Publish,
+    /// Remove a version or the whole package.
+    Unpublish,
+    /// Add or remove the caller's own star; needs no more than [`Action::Access`].
+    Star,
+    /// Change the list of maintainers.
+    ManageOwners,
+    /// Call an operator's endpoint.
+    Admin,
+}
+
+impl Action {
+    /// The word for messages, logs, events and policy requests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Publish => "publish",
+            Self::Unpublish => "unpublish",
+            Self::Star => "star",
+            Self::ManageOwners => "manage-owners",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,82 @@
+//! Who is calling: [`AuthIdentity`] as an authenticator gives it, [`Caller`] as the floors use it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{PackageName, Username};
+
+/// What an authenticator knows about a request's credentials.
+///
+/// Part of the embedding API: an `AuthHook` builds it literally.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthIdentity {
+    /// The user, if the credentials name one.
+    pub username: Option<String>,
+    /// The groups that the authenticator vouches for.
+    pub groups: Vec<String>,
+}
+
+impl AuthIdentity {
+    /// The name in messages and events: the user, else the first group.
+    pub fn primary_name(&self) -> Option<&str> {
+        self.username
+            .as_deref()
+            .or_else(|| self.groups.first().map(String::as_str))
+    }
+}
+
+/// Limits that a token puts on what its user may otherwise do. The default limits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenLimits {
+    /// Refuses everything that changes something.
+    pub is_readonly: bool,
+    /// When not empty, the only packages that the token works for.
+    pub packages: Vec<PackageName>,
+    /// When not empty, the only scopes (with their `@`) that the token works for.
+    pub scopes: Vec<String>,
+}
+
+impl TokenLimits {
+    /// Whether the token may be used for `name` at all.
+    pub fn cover(&self, name: &PackageName) -> bool {
+        (self.packages.is_empty() && self.scopes.is_empty())
+            || self.packages.contains(name)
+            || name
+                .scope()
+                .is_some_and(|scope| self.scopes.iter().any(|limit| limit == scope))
+    }
+}
+
+/// Everything that a decision may depend on: identity, token limits, address, request id.
+#[derive(Clone, Debug, Default)]
+pub struct Caller {
+    /// `None` for an anonymous caller.
+    pub identity: Option<Arc<AuthIdentity>>,
+    /// Limits of the token that was used.
+    pub limits: Arc<TokenLimits>,
+    /// The client's address, forwarded by a trusted proxy or the socket's; `None` on a unix socket.
+    pub address: Option<IpAddr>,
+    /// `x-request-id`.
+    pub request_id: Arc<str>,
+    /// `npm-session` or `x-npm-session` of the request; tells a client's own retry apart.
+    pub session: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Whether nobody is signed in.
+    pub fn is_anonymous(&self) -> bool {
+        self.identity.is_none()
+    }
+
+    /// The signed-in user's name, if the identity has one and it is a valid name.
+    pub fn username(&self) -> Option<Username> {
+        self.identity.as_ref()?.username.as_deref()?.parse().ok()
+    }
+
+    /// The name for messages and events; `anonymous` without an identity.
+    pub fn display_name(&self) -> &str {
+        self.identity
+            .as_ref()
+            .and_then(|identity| identity.primary_name())
+            .unwrap_or("anonymous")
+    }
+}

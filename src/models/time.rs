@@ -1,0 +1,93 @@
+//! [`Timestamp`]: a point in time with the two spellings that the protocol uses.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A UTC instant with millisecond precision, written `2026-01-02T03:04:05.678Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// The instant `milliseconds` after the Unix epoch; the epoch itself where out of range.
+    pub fn from_unix_millis(milliseconds: i64) -> Self {
+        Self(DateTime::from_timestamp_millis(milliseconds).unwrap_or(DateTime::UNIX_EPOCH))
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn unix_millis(self) -> i64 {
+        self.0.timestamp_millis()
+    }
+
+    /// Reads RFC 3339, in any offset.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let parsed = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(Self::from_unix_millis(parsed.timestamp_millis()))
+    }
+
+    #[must_use]
+    /// The instant later (or earlier, if negative) by `milliseconds`.
+    pub fn plus_millis(self, milliseconds: i64) -> Self {
+        Self::from_unix_millis(self.unix_millis().saturating_add(milliseconds))
+    }
+
+    /// Milliseconds from `earlier` to this instant; 0 if it is not earlier.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        u64::try_from(self.unix_millis().saturating_sub(earlier.unix_millis())).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse_rfc3339(&text)
+            .ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not an RFC 3339 time")))
+    }
+}
+
+/// Writes `time` as an HTTP date (RFC 9110, section 5.6.7), which has seconds only.
+pub fn http_date(time: Timestamp) -> String {
+    time.0.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// Reads an HTTP date in any of its three forms.
+pub fn parse_http_date(text: &str) -> Option<Timestamp> {
+    let time = httpdate::parse_http_date(text).ok()?;
+    let since_epoch = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let milliseconds = i64::try_from(since_epoch.as_millis()).ok()?;
+    Some(Timestamp::from_unix_millis(milliseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_round_trip() {
+        let time = Timestamp::parse_rfc3339("2026-01-02T04:04:05.678+01:00").unwrap();
+        assert_eq!(time.to_string(), "2026-01-02T03:04:05.678Z");
+        assert_eq!(http_date(time), "Fri, 02 Jan 2026 03:04:05 GMT");
+        assert_eq!(
+            parse_http_date(&http_date(time)),
+            Some(time.plus_millis(-678))
+        );
+    }
+
+    #[test]
+    fn out_of_range_is_the_epoch_and_never_a_panic() {
+        assert_eq!(Timestamp::from_unix_millis(i64::MAX).unix_millis(), 0);
+    }
+}
