@@ -4,3 +4,4 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod models;
+pub mod storage;

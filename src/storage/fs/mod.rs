@@ -1,0 +1,3 @@
+//! The storage backend on a local disk.
+
+pub(crate) mod atomic;
