@@ -1,6 +1,18 @@
 //! Floor 3: durable state. Documents change only by compare-and-swap, blobs are create-only.
 
+mod cache;
+#[cfg(test)]
+pub(crate) mod conformance;
 mod error;
 pub(crate) mod fs;
+mod layout;
+mod metadata;
+mod store;
+mod sweep;
 
+pub use cache::{CachedPackument, Freshness, UpstreamCache};
 pub use error::StorageError;
+pub use fs::{Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder};
+pub use layout::Layout;
+pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
+pub use store::{Store, StoreOptions};

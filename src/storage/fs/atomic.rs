@@ -55,7 +55,10 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 
 /// Whether `file_name` is that of a temporary file that [`write_atomic`] may have left behind.
 pub(crate) fn is_temporary(file_name: &str) -> bool {
-    file_name.starts_with('.') && file_name.ends_with(".tmp")
+    file_name.starts_with('.')
+        && file_name
+            .rsplit_once('.')
+            .is_some_and(|(_, end)| end == "tmp")
 }
 
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {

@@ -1,0 +1,311 @@
+//! [`FsBlobs`]: tarballs as files. Created once, visible only when complete, never overwritten by
+//! accident.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    FsMetadata, Observer, TemporaryBlob,
+    atomic::{create_folder_synced, sync_parent},
+    blocking,
+};
+use crate::{
+    lifecycle::random_hex,
+    models::{Digest, Integrity, PackageName, Revision, TarballName},
+    storage::{StorageError, layout::Layout},
+};
+
+/// An open blob.
+#[derive(Debug)]
+pub struct Blob {
+    /// The file, at its beginning.
+    pub file: File,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// One blob in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBlob {
+    /// Its name.
+    pub file: TarballName,
+    /// Its length in bytes.
+    pub length: u64,
+}
+
+/// The blobs of hosted packages.
+#[derive(Clone, Debug)]
+pub struct FsBlobs {
+    layout: Layout,
+    metadata: FsMetadata,
+}
+
+impl FsBlobs {
+    /// The blobs beside the manifests of `metadata`.
+    pub fn new(layout: Layout, metadata: FsMetadata) -> Self {
+        Self { layout, metadata }
+    }
+
+    /// Gives the finished `blob` its final place, durably. `false`: there is one already, and it
+    /// was not touched.
+    pub async fn create<O: Observer>(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        blob: &TemporaryBlob<O>,
+    ) -> Result<bool, StorageError> {
+        let (from, to) = (blob.path().to_owned(), self.layout.blob(name, file));
+        let folder = self.layout.folder(name);
+        blocking(move || {
+            let linked = create_folder_synced(&folder).and_then(|()| link_new(&from, &to));
+            linked.map_err(|error| StorageError::io(format!("creating {}", to.display()), error))
+        })
+        .await
+    }
+
+    /// Puts the finished `blob` in the place of one that no manifest names, durably.
+    ///
+    /// The caller has moved the manifest to a new revision before, so that nobody who relied on
+    /// the old blob can commit.
+    pub async fn replace<O: Observer>(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        blob: &TemporaryBlob<O>,
+    ) -> Result<(), StorageError> {
+        let (from, to) = (blob.path().to_owned(), self.layout.blob(name, file));
+        let folder = self.layout.folder(name);
+        blocking(move || {
+            let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
+            create_folder_synced(&folder)
+                .and_then(|()| fs::hard_link(&from, &beside))
+                .and_then(|()| fs::rename(&beside, &to))
+                .and_then(|()| sync_parent(&to))
+                .map_err(|error| StorageError::io(format!("replacing {}", to.display()), error))
+        })
+        .await
+    }
+
+    /// Opens a blob; `None` if there is none.
+    pub async fn open(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+    ) -> Result<Option<Blob>, StorageError> {
+        let path = self.layout.blob(name, file);
+        blocking(move || open_blob(&path)).await
+    }
+
+    /// Whether the stored blob has this integrity; `None` if there is no blob.
+    pub async fn verify(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        integrity: &Integrity,
+    ) -> Result<Option<Result<Digest, Digest>>, StorageError> {
+        let path = self.layout.blob(name, file);
+        let mut verifier = integrity.verifier();
+        blocking(move || {
+            let Some(mut blob) = open_blob(&path)? else {
+                return Ok(None);
+            };
+            let mut buffer = vec![0; 128 * 1024];
+            loop {
+                let read = match blob.file.read(&mut buffer) {
+                    Ok(0) => return Ok(Some(verifier.finish())),
+                    Ok(read) => read,
+                    Err(error) => {
+                        return Err(StorageError::io(
+                            format!("reading {}", path.display()),
+                            error,
+                        ));
+                    }
+                };
+                verifier.update(&buffer[..read]);
+            }
+        })
+        .await
+    }
+
+    /// Deletes `files` if the manifest is still at `revision` (`None`: still absent); else leaves
+    /// them, because somebody may have come to name them. Missing files are no error.
+    pub async fn delete_while(
+        &self,
+        name: &PackageName,
+        files: Vec<TarballName>,
+        revision: Option<Revision>,
+    ) -> Result<bool, StorageError> {
+        let (layout, package) = (self.layout.clone(), name.clone());
+        self.metadata
+            .locked(name, move || {
+                if FsMetadata::current_revision(&layout, &package)? != revision {
+                    return Ok(false);
+                }
+                let paths = files.iter().map(|file| layout.blob(&package, file));
+                for path in paths {
+                    remove_if_there(&path).map_err(|error| {
+                        StorageError::io(format!("deleting {}", path.display()), error)
+                    })?;
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    /// All blobs of `name`, by name.
+    pub async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {
+        let folder = self.layout.folder(name);
+        blocking(move || list(&folder)).await
+    }
+}
+
+/// Links `from` to the new name `to`. `false` if there is such a file already.
+fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
+    match fs::hard_link(from, to) {
+        Ok(()) => sync_parent(to).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens the file at `path`; `None` if there is none. Blocks.
+pub(in crate::storage) fn open_blob(path: &Path) -> Result<Option<Blob>, StorageError> {
+    let failed = |error| StorageError::io(format!("reading {}", path.display()), error);
+    match File::open(path) {
+        Ok(file) => {
+            let length = file.metadata().map_err(failed)?.len();
+            Ok(Some(Blob { file, length }))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn remove_if_there(path: &PathBuf) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
+    let failed = |error| StorageError::io(format!("listing {}", folder.display()), error);
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut blobs = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let Some(file) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let length = entry.metadata().map_err(failed)?.len();
+        blobs.push(StoredBlob { file, length });
+    }
+    blobs.sort_by(|one, other| one.file.cmp(&other.file));
+    Ok(blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::storage::{Expected, MetadataStore as _, fs::TemporaryFolder};
+
+    struct Fixture {
+        _folder: tempfile::TempDir,
+        temporary: TemporaryFolder,
+        metadata: FsMetadata,
+        blobs: FsBlobs,
+    }
+
+    fn fixture() -> Fixture {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::native(folder.path().join("tarballs"));
+        let metadata = FsMetadata::open(layout.clone(), folder.path().join("locks")).unwrap();
+        let temporary = TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
+        let blobs = FsBlobs::new(layout, metadata.clone());
+        Fixture {
+            _folder: folder,
+            temporary,
+            metadata,
+            blobs,
+        }
+    }
+
+    impl Fixture {
+        async fn blob(&self, text: &'static str) -> TemporaryBlob<()> {
+            let mut blob = self.temporary.create(()).await.unwrap();
+            blob.write(Bytes::from_static(text.as_bytes()))
+                .await
+                .unwrap();
+            blob.finish().await.unwrap();
+            blob
+        }
+
+        async fn text(&self, name: &PackageName, file: &TarballName) -> Option<String> {
+            let mut blob = self.blobs.open(name, file).await.unwrap()?;
+            let mut text = String::new();
+            blob.file.read_to_string(&mut text).unwrap();
+            Some(text)
+        }
+    }
+
+    #[tokio::test]
+    async fn create_never_overwrites() {
+        let fixture = fixture();
+        let (name, file) = ("@s/n".parse().unwrap(), "n-1.0.0.tgz".parse().unwrap());
+        let (first, second) = (fixture.blob("first").await, fixture.blob("second").await);
+        assert!(fixture.blobs.create(&name, &file, &first).await.unwrap());
+        assert!(!fixture.blobs.create(&name, &file, &second).await.unwrap());
+        assert_eq!(fixture.text(&name, &file).await.as_deref(), Some("first"));
+        fixture.blobs.replace(&name, &file, &second).await.unwrap();
+        drop((first, second));
+        assert_eq!(fixture.text(&name, &file).await.as_deref(), Some("second"));
+        assert_eq!(fixture.blobs.list(&name).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn delete_stops_when_the_manifest_has_moved_on() {
+        let fixture = fixture();
+        let name: PackageName = "n".parse().unwrap();
+        let file: TarballName = "n-1.0.0.tgz".parse().unwrap();
+        let blob = fixture.blob("bytes").await;
+        fixture.blobs.create(&name, &file, &blob).await.unwrap();
+        let put = fixture
+            .metadata
+            .put(&name, "{}".into(), Expected::Absent)
+            .await;
+        let revision = put.unwrap();
+        let files = vec![file.clone()];
+        let deleted = fixture.blobs.delete_while(&name, files.clone(), None).await;
+        assert!(!deleted.unwrap());
+        assert!(fixture.text(&name, &file).await.is_some());
+        let deleted = fixture
+            .blobs
+            .delete_while(&name, files, Some(revision))
+            .await;
+        assert!(deleted.unwrap());
+        assert!(fixture.text(&name, &file).await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_dropped_blob_leaves_nothing() {
+        let fixture = fixture();
+        let blob = fixture.blob("bytes").await;
+        let path = blob.path().to_owned();
+        assert!(path.exists());
+        drop(blob);
+        assert!(!path.exists());
+    }
+}
