@@ -1,7 +1,9 @@
 //! rustaccio: a private npm registry and caching proxy.
 
+pub mod auth;
 pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod models;
+pub mod policy;
 pub mod storage;

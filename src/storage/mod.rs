@@ -1,5 +1,6 @@
 //! Floor 3: durable state. Documents change only by compare-and-swap, blobs are create-only.
 
+mod accounts;
 mod cache;
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -10,6 +11,9 @@ mod metadata;
 mod store;
 mod sweep;
 
+pub use accounts::{
+    Accounts, AccountsError, PackageNameText, Profile, TokenKind, TokenRecord, UserRecord,
+};
 pub use cache::{CachedPackument, Freshness, UpstreamCache};
 pub use error::StorageError;
 pub use fs::{Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder};

@@ -1,0 +1,444 @@
+//! [`Auth`]: registering, logging in and out, passwords, profiles, tokens.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    AuthHook, cidr,
+    passwords::{self, Passwords},
+    throttle::Throttle,
+    tokens,
+};
+use crate::{
+    config::{AuthConfig, Registration},
+    error::RegistryError,
+    lifecycle::SharedClock,
+    models::{PackageName, Timestamp, Username},
+    storage::{
+        Accounts, AccountsError, PackageNameText, Profile, TokenKind, TokenRecord, UserRecord,
+    },
+};
+
+const BAD_PASSWORD: &str = "bad username/password, access denied";
+/// How long a password that was right is not computed again.
+const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+const MAX_REMEMBERED: u64 = 10_000;
+const MAX_TOKENS_PER_USER: usize = 1000;
+
+/// What [`Auth`] is made of.
+pub struct AuthOptions {
+    /// Settings of local accounts.
+    pub config: AuthConfig,
+    /// Groups that no user may have as a name.
+    pub reserved_names: Vec<String>,
+    /// Where users and tokens are kept.
+    pub accounts: Accounts,
+    /// The clock.
+    pub clock: SharedClock,
+    /// The embedder's hook.
+    pub hook: Option<Arc<dyn AuthHook>>,
+}
+
+/// The answer to a login or a registration.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// Whether the account is new.
+    pub is_new: bool,
+    /// The token, shown this once.
+    pub token: SecretString,
+}
+
+/// What a user wants of a new token.
+#[derive(Clone, Debug, Default)]
+pub struct TokenRequest {
+    /// A name for it.
+    pub name: Option<String>,
+    /// Whether it may only read.
+    pub readonly: bool,
+    /// The networks that it may be used from.
+    pub cidr: Vec<String>,
+    /// When it ends; `None` for never.
+    pub lifetime: Option<Duration>,
+    /// The packages that it works for; empty (with no scope) for all.
+    pub packages: Vec<PackageName>,
+    /// The scopes that it works for.
+    pub scopes: Vec<String>,
+}
+
+/// The hash of an `Authorization` header whose password was right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Remembered(pub(super) [u8; 32]);
+
+/// Accounts and what may be done with them.
+pub struct Auth {
+    config: AuthConfig,
+    reserved_names: Vec<String>,
+    accounts: Accounts,
+    clock: SharedClock,
+    hook: Option<Arc<dyn AuthHook>>,
+    passwords: Passwords,
+    throttle: Throttle,
+    // The password's hash is part of the value: a changed password ends it at once.
+    remembered: Cache<Remembered, String>,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Auth {
+    /// Accounts as `options` say.
+    pub fn new(options: AuthOptions) -> Self {
+        let AuthOptions {
+            config,
+            reserved_names,
+            accounts,
+            clock,
+            hook,
+        } = options;
+        Self {
+            config,
+            reserved_names,
+            accounts,
+            throttle: Throttle::new(Arc::clone(&clock)),
+            clock,
+            hook,
+            passwords: Passwords::new(),
+            remembered: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+        }
+    }
+
+    /// Logs `user` in, or registers her if nobody has that name.
+    pub async fn login_or_register(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        profile: Profile,
+        address: Option<IpAddr>,
+    ) -> Result<LoggedIn, RegistryError> {
+        if let Some(hook) = &self.hook {
+            return self.login_through(hook.as_ref(), user, password).await;
+        }
+        if self.accounts.user(user).is_some() {
+            return self.login(user, password, address).await;
+        }
+        match self.register(user, password, profile).await {
+            Err(RegistryError::Conflict { .. }) if self.accounts.user(user).is_some() => {
+                // Somebody else took the name meanwhile; perhaps it was the same person.
+                self.login(user, password, address).await
+            }
+            result => result,
+        }
+    }
+
+    /// Logs an existing `user` in.
+    pub async fn login(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<LoggedIn, RegistryError> {
+        self.check_password(user, password, address).await?;
+        let token = self.issue_login_token(user).await?;
+        Ok(LoggedIn {
+            is_new: false,
+            token,
+        })
+    }
+
+    /// Makes an account, if visitors may.
+    pub async fn register(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        profile: Profile,
+    ) -> Result<LoggedIn, RegistryError> {
+        if self.config.registration == Registration::Closed {
+            return Err(RegistryError::conflict("user registration disabled"));
+        }
+        let is_reserved =
+            user.is_reserved() || self.reserved_names.iter().any(|name| name == user.as_str());
+        if is_reserved {
+            return Err(RegistryError::conflict(format!(
+                "the name `{user}` is reserved"
+            )));
+        }
+        self.check_new_password(password)?;
+        let full = self
+            .config
+            .max_users
+            .is_some_and(|max| self.accounts.user_count() >= max);
+        if full {
+            return Err(AccountsError::TooManyUsers.into());
+        }
+        let now = self.clock.now();
+        let record = UserRecord {
+            password_hash: self.passwords.hash(password).await?,
+            created: now,
+            updated: Some(now),
+            profile,
+        };
+        self.accounts
+            .create_user(user, record, self.config.max_users)
+            .await?;
+        tracing::info!(user.name = %user, "user registered");
+        let token = self.issue_login_token(user).await?;
+        Ok(LoggedIn {
+            is_new: true,
+            token,
+        })
+    }
+
+    /// Revokes a token that its bearer shows. Whether there was one.
+    pub async fn logout(&self, token: &SecretString) -> Result<bool, RegistryError> {
+        let key = tokens::key_of(token.expose_secret());
+        Ok(self.accounts.remove_token(&key).await?)
+    }
+
+    /// Changes a user's password and revokes her login tokens.
+    pub async fn change_password(
+        &self,
+        user: &Username,
+        old: &SecretString,
+        new: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<(), RegistryError> {
+        if let Some(hook) = &self.hook {
+            let (old, new) = (old.expose_secret(), new.expose_secret());
+            let min = self.config.password_min;
+            return hook.change_password(user.as_str(), old, new, min).await;
+        }
+        self.check_new_password(new)
+            .map_err(|error| RegistryError::unauthorized(error.to_string()))?;
+        self.check_password(user, old, address)
+            .await
+            .map_err(|error| match error {
+                RegistryError::Unauthorized { message } => RegistryError::Forbidden { message },
+                error => error,
+            })?;
+        let hash = self.passwords.hash(new).await?;
+        let is_login = |token: &TokenRecord| token.kind == TokenKind::Login;
+        self.accounts
+            .set_password(user, hash, self.clock.now(), is_login)
+            .await?;
+        Ok(())
+    }
+
+    /// The account of `user`.
+    pub fn user(&self, user: &Username) -> Option<Arc<UserRecord>> {
+        self.accounts.user(user)
+    }
+
+    /// Replaces what `user` tells about herself.
+    pub async fn set_profile(
+        &self,
+        user: &Username,
+        profile: Profile,
+    ) -> Result<(), RegistryError> {
+        Ok(self
+            .accounts
+            .set_profile(user, profile, self.clock.now())
+            .await?)
+    }
+
+    /// Makes a token for `user`, who proves with her password that it is she.
+    pub async fn create_token(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        request: TokenRequest,
+        address: Option<IpAddr>,
+    ) -> Result<(SecretString, TokenRecord), RegistryError> {
+        self.check_password(user, password, address).await?;
+        if self.accounts.tokens_of(user).len() >= MAX_TOKENS_PER_USER {
+            return Err(RegistryError::conflict(format!(
+                "you have {MAX_TOKENS_PER_USER} tokens; revoke some with `npm token revoke`"
+            )));
+        }
+        let mut record = self.record(user, TokenKind::Npm, request.lifetime);
+        record.name = request.name;
+        record.readonly = request.readonly;
+        record.cidr = cidr::parse(&request.cidr)?;
+        record.packages = request.packages.into_iter().map(PackageNameText).collect();
+        record.scopes = request.scopes;
+        self.keep(record).await
+    }
+
+    /// The tokens of `user` that still count, oldest first.
+    pub fn tokens(&self, user: &Username) -> Vec<Arc<TokenRecord>> {
+        let now = self.clock.now();
+        let mut tokens = self.accounts.tokens_of(user);
+        tokens.retain(|token| !token.is_expired(now));
+        tokens.sort_by(|one, other| (one.created, &one.key).cmp(&(other.created, &other.key)));
+        tokens
+    }
+
+    /// Revokes a token of `user` by its key, a prefix of the key that is hers alone, or the token
+    /// itself. Whether there was one.
+    pub async fn revoke(&self, user: &Username, token: &str) -> Result<bool, RegistryError> {
+        let hash = tokens::key_of(token);
+        let own = self.accounts.tokens_of(user);
+        let mut matching = own
+            .iter()
+            .filter(|own| own.key == hash || (token.len() >= 6 && own.key.starts_with(token)));
+        let (Some(found), None) = (matching.next(), matching.next()) else {
+            return Ok(false);
+        };
+        Ok(self.accounts.remove_token(&found.key).await?)
+    }
+
+    /// Removes tokens that have ended.
+    pub async fn prune(&self) -> Result<(), RegistryError> {
+        let count = self.accounts.prune(self.clock.now()).await?;
+        if count > 0 {
+            tracing::info!(count, "expired tokens removed");
+        }
+        Ok(())
+    }
+
+    /// Succeeds when `password` is that of `user`.
+    pub async fn check_password(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<(), RegistryError> {
+        if let Some(hook) = &self.hook {
+            return hook
+                .authenticate(user.as_str(), password.expose_secret())
+                .await;
+        }
+        if let Some(retry_after) = self.throttle.delay(user, address) {
+            return Err(RegistryError::RateLimited {
+                message: "too many failed logins, try again later".to_owned(),
+                retry_after,
+            });
+        }
+        let hash = self
+            .accounts
+            .user(user)
+            .map(|record| record.password_hash.clone());
+        let fits = password.expose_secret().len() <= passwords::MAX_LENGTH;
+        if fits && self.passwords.verify(password, hash).await? {
+            self.throttle.succeeded(user, address);
+            return Ok(());
+        }
+        self.throttle.failed(user, address);
+        tracing::info!(user.name = %user, "wrong password");
+        Err(RegistryError::unauthorized(BAD_PASSWORD))
+    }
+
+    pub(super) fn remembers(&self, remembered: &Remembered, user: &Username) -> bool {
+        let hash = self
+            .accounts
+            .user(user)
+            .map(|record| record.password_hash.clone());
+        hash.is_some() && self.remembered.get(remembered) == hash
+    }
+
+    pub(super) fn remember(&self, remembered: Remembered, user: &Username) {
+        if let Some(record) = self.accounts.user(user) {
+            self.remembered
+                .insert(remembered, record.password_hash.clone());
+        }
+    }
+
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(super) fn hook(&self) -> Option<&Arc<dyn AuthHook>> {
+        self.hook.as_ref()
+    }
+
+    async fn login_through(
+        &self,
+        hook: &dyn AuthHook,
+        user: &Username,
+        password: &SecretString,
+    ) -> Result<LoggedIn, RegistryError> {
+        let is_new = match hook
+            .authenticate(user.as_str(), password.expose_secret())
+            .await
+        {
+            Ok(()) => false,
+            Err(refused) => {
+                let min = self.config.password_min;
+                let added = hook
+                    .add_user(user.as_str(), password.expose_secret(), min)
+                    .await;
+                // Who cannot be added either hears why the login failed.
+                added.map_err(|_| refused)?;
+                true
+            }
+        };
+        let token = self.issue_login_token(user).await?;
+        Ok(LoggedIn { is_new, token })
+    }
+
+    fn check_new_password(&self, password: &SecretString) -> Result<(), RegistryError> {
+        let password = password.expose_secret();
+        let is_fine = password.chars().count() >= self.config.password_min
+            && !password.is_empty()
+            && password.len() <= passwords::MAX_LENGTH;
+        if is_fine {
+            Ok(())
+        } else {
+            Err(RegistryError::bad_request(
+                "The provided password does not pass the validation",
+            ))
+        }
+    }
+
+    async fn issue_login_token(&self, user: &Username) -> Result<SecretString, RegistryError> {
+        let record = self.record(user, TokenKind::Login, self.config.token_ttl);
+        Ok(self.keep(record).await?.0)
+    }
+
+    fn record(&self, user: &Username, kind: TokenKind, lifetime: Option<Duration>) -> TokenRecord {
+        let now = self.clock.now();
+        let ends = |lifetime: Duration| -> Timestamp {
+            now.plus_millis(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX))
+        };
+        TokenRecord {
+            key: String::new(),
+            user: user.as_str().to_owned(),
+            kind,
+            prefix: String::new(),
+            name: None,
+            readonly: false,
+            cidr: Vec::new(),
+            packages: Vec::new(),
+            scopes: Vec::new(),
+            created: now,
+            expires: lifetime.map(ends),
+        }
+    }
+
+    async fn keep(
+        &self,
+        record: TokenRecord,
+    ) -> Result<(SecretString, TokenRecord), RegistryError> {
+        let new = tokens::generate();
+        let record = TokenRecord {
+            key: new.key,
+            prefix: new.prefix,
+            ..record
+        };
+        self.accounts.add_token(record.clone()).await?;
+        Ok((new.token.into(), record))
+    }
+}

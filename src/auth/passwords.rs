@@ -1,0 +1,128 @@
+//! Passwords: Argon2id on the blocking pool, a bounded number at a time.
+
+use std::sync::{Arc, LazyLock};
+
+use argon2::{
+    Argon2,
+    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::sync::Semaphore;
+
+use crate::error::RegistryError;
+
+/// One hash takes 19 MiB (the library's default, OWASP's first choice); a flood of logins must
+/// not take all memory.
+const MAX_AT_ONCE: usize = 4;
+/// Longer ones only cost time.
+pub(super) const MAX_LENGTH: usize = 1024;
+
+/// What unknown users' passwords are compared with, so that they take as long as known ones.
+static DUMMY_HASH: LazyLock<String> =
+    LazyLock::new(|| hash("not a password").unwrap_or_else(|_| String::new()));
+
+/// Hashes and verifies passwords. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Passwords {
+    slots: Arc<Semaphore>,
+}
+
+impl Passwords {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Arc::new(Semaphore::new(MAX_AT_ONCE)),
+        }
+    }
+
+    /// The password's hash in PHC form.
+    pub(super) async fn hash(&self, password: &SecretString) -> Result<String, RegistryError> {
+        let password = password.clone();
+        self.run(move || hash(password.expose_secret())).await?
+    }
+
+    /// Whether the password has the hash. Without a hash: false, after the same time.
+    pub(super) async fn verify(
+        &self,
+        password: &SecretString,
+        hash: Option<String>,
+    ) -> Result<bool, RegistryError> {
+        let password = password.clone();
+        self.run(move || {
+            let is_known = hash.is_some();
+            let hash = hash.unwrap_or_else(|| DUMMY_HASH.clone());
+            verify(password.expose_secret(), &hash) && is_known
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, RegistryError> {
+        let slots = Arc::clone(&self.slots);
+        let slot = slots
+            .acquire_owned()
+            .await
+            .map_err(RegistryError::internal)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let value = work();
+            drop(slot);
+            value
+        });
+        done.await.map_err(RegistryError::internal)
+    }
+}
+
+fn hash(password: &str) -> Result<String, RegistryError> {
+    Argon2::default()
+        .hash_password(password.as_bytes())
+        .map(|hash| hash.to_string())
+        .map_err(|error| RegistryError::internal(error.to_string()))
+}
+
+fn verify(password: &str, hash: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| {
+        Argon2::default()
+            .verify_password(password.as_bytes(), &hash)
+            .is_ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_right_password_passes() {
+        let passwords = Passwords::new();
+        let hash = passwords.hash(&"secret".into()).await.unwrap();
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
+        assert!(
+            passwords
+                .verify(&"secret".into(), Some(hash.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify(&"Secret".into(), Some(hash))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify(&"not a password".into(), None)
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords
+                .verify(&"x".into(), Some("garbage".to_owned()))
+                .await
+                .unwrap()
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! Floor 5: may this caller do that? One decision, asked by every route.
+
+mod acl;
+mod admin;
+mod braces;
+mod owners;
+mod pattern;
+
+use std::sync::Arc;
+
+pub use acl::Rules;
+pub use admin::Admins;
+pub use owners::check_owner;
+pub use pattern::{InvalidPattern, Pattern};
+
+use crate::{
+    auth::AuthHook,
+    error::RegistryError,
+    models::{Action, Caller, PackageName, UplinkName},
+};
+
+/// What decides: first the token's own limits, then the embedder's hook, then the rules.
+pub struct Policy {
+    rules: Rules,
+    hook: Option<Arc<dyn AuthHook>>,
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Policy")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Policy {
+    /// A policy of `rules`, with an embedder's `hook` asked before them.
+    pub fn new(rules: Rules, hook: Option<Arc<dyn AuthHook>>) -> Self {
+        Self { rules, hook }
+    }
+
+    /// Succeeds when `caller` may do `action` with `name`.
+    ///
+    /// Otherwise 401 for a caller that is not signed in, and 403 for one that is, naming the user,
+    /// the action and the package.
+    pub async fn require(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<(), RegistryError> {
+        if self.allows(caller, action, name).await? {
+            Ok(())
+        } else {
+            Err(denial(caller, action, name))
+        }
+    }
+
+    /// Whether `caller` may do `action` with `name`.
+    pub async fn allows(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<bool, RegistryError> {
+        if !caller.limits.cover(name) || (caller.limits.is_readonly && action != Action::Access) {
+            return Ok(false);
+        }
+        if let Some(decision) = self.ask_hook(caller, action, name).await? {
+            return Ok(decision);
+        }
+        Ok(self.rules.allow(caller.identity.as_deref(), action, name))
+    }
+
+    /// The uplinks to ask for `name`, in this order.
+    pub fn proxies_of(&self, name: &PackageName) -> &[UplinkName] {
+        self.rules.proxies_of(name)
+    }
+
+    /// Whether a rule overrules the origin of the hosted package `name`.
+    pub fn merge_of(&self, name: &PackageName) -> Option<bool> {
+        self.rules.merge_of(name)
+    }
+
+    async fn ask_hook(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<Option<bool>, RegistryError> {
+        let Some(hook) = &self.hook else {
+            return Ok(None);
+        };
+        let identity = caller.identity.as_deref().cloned();
+        match action {
+            Action::Access | Action::Star => hook.allow_access(identity, name.as_str()).await,
+            Action::Publish | Action::ManageOwners => {
+                hook.allow_publish(identity, name.as_str()).await
+            }
+            Action::Unpublish => hook.allow_unpublish(identity, name.as_str()).await,
+            Action::Admin => Ok(None),
+        }
+    }
+}
+
+fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError {
+    let verb = match action {
+        Action::ManageOwners => "publish",
+        Action::Star => "access",
+        _ => action.as_str(),
+    };
+    if !caller.is_anonymous() {
+        let user = caller.display_name();
+        return RegistryError::forbidden(format!(
+            "user {user} is not allowed to {verb} package {name}"
+        ));
+    }
+    let message = format!("authorization required to {verb} package {name}");
+    match action {
+        Action::Access | Action::Star | Action::Admin => RegistryError::Unauthorized { message },
+        _ => RegistryError::PolicyDenied { message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::PackagesConfig,
+        models::{AuthIdentity, TokenLimits},
+    };
+
+    fn policy() -> Policy {
+        Policy::new(Rules::compile(&PackagesConfig::default()).unwrap(), None)
+    }
+
+    fn caller(limits: TokenLimits) -> Caller {
+        let identity = AuthIdentity {
+            username: Some("alice".to_owned()),
+            groups: Vec::new(),
+        };
+        Caller {
+            identity: Some(Arc::new(identity)),
+            limits: Arc::new(limits),
+            ..Caller::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_limits_its_user() {
+        let (policy, name) = (policy(), "@acme/app".parse().unwrap());
+        let readonly = caller(TokenLimits {
+            is_readonly: true,
+            ..TokenLimits::default()
+        });
+        policy
+            .require(&readonly, Action::Access, &name)
+            .await
+            .unwrap();
+        let refused = policy
+            .require(&readonly, Action::Publish, &name)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "user alice is not allowed to publish package @acme/app"
+        );
+        let elsewhere = caller(TokenLimits {
+            scopes: vec!["@other".to_owned()],
+            ..TokenLimits::default()
+        });
+        assert!(
+            policy
+                .require(&elsewhere, Action::Access, &name)
+                .await
+                .is_err()
+        );
+    }
+
+    #[tokio::test]
+    async fn strangers_are_asked_to_sign_in() {
+        let (policy, name) = (policy(), "app".parse().unwrap());
+        let anonymous = Caller::default();
+        policy
+            .require(&anonymous, Action::Access, &name)
+            .await
+            .unwrap();
+        let refused = policy
+            .require(&anonymous, Action::Unpublish, &name)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.status(), http::StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.code(), "POLICY_DENIED");
+        assert_eq!(
+            refused.to_string(),
+            "authorization required to unpublish package app"
+        );
+    }
+}
