@@ -5,5 +5,7 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod models;
+pub mod net;
 pub mod policy;
 pub mod storage;
+pub mod uplink;

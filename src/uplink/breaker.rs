@@ -1,0 +1,89 @@
+//! [`Breaker`]: an uplink that keeps failing is left alone for a while.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::{lifecycle::SharedClock, models::Timestamp};
+
+/// Opens after `max_fails` failures in a row, for `fail_timeout`; then one request tries.
+#[derive(Debug)]
+pub(super) struct Breaker {
+    clock: SharedClock,
+    max_fails: u32,
+    fail_timeout: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    open_until: Option<Timestamp>,
+}
+
+impl Breaker {
+    /// `max_fails` 0 never opens.
+    pub(super) fn new(clock: SharedClock, max_fails: u32, fail_timeout: Duration) -> Self {
+        Self {
+            clock,
+            max_fails,
+            fail_timeout,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Succeeds when the uplink may be asked; else for how much longer it may not.
+    pub(super) fn check(&self) -> Result<(), Duration> {
+        let mut state = self.state.lock();
+        let Some(open_until) = state.open_until else {
+            return Ok(());
+        };
+        let now = self.clock.now();
+        let left = open_until.millis_since(now);
+        if left > 0 {
+            return Err(Duration::from_millis(left));
+        }
+        // This request tries; others wait for what it finds, at most as long as before.
+        state.open_until = Some(self.reopened(now));
+        Ok(())
+    }
+
+    pub(super) fn succeeded(&self) {
+        *self.state.lock() = State::default();
+    }
+
+    pub(super) fn failed(&self) {
+        let mut state = self.state.lock();
+        state.failures = state.failures.saturating_add(1);
+        if self.max_fails > 0 && state.failures >= self.max_fails {
+            state.open_until = Some(self.reopened(self.clock.now()));
+        }
+    }
+
+    fn reopened(&self, now: Timestamp) -> Timestamp {
+        now.plus_millis(i64::try_from(self.fail_timeout.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::ManualClock;
+
+    #[test]
+    fn opens_after_failures_and_lets_one_try() {
+        let clock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let breaker = Breaker::new(clock.clone(), 2, Duration::from_secs(10));
+        breaker.failed();
+        assert!(breaker.check().is_ok());
+        breaker.failed();
+        assert_eq!(breaker.check(), Err(Duration::from_secs(10)));
+        clock.advance(Duration::from_secs(10));
+        assert!(breaker.check().is_ok(), "one may try");
+        assert!(breaker.check().is_err(), "and only one");
+        breaker.succeeded();
+        assert!(breaker.check().is_ok());
+        breaker.failed();
+        assert!(breaker.check().is_ok(), "a success starts the count again");
+    }
+}

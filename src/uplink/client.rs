@@ -1,0 +1,387 @@
+//! [`Uplink`]: one upstream registry, asked politely and never trusted.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::{Client, Response};
+use secrecy::ExposeSecret as _;
+use url::{Host, Origin, Url};
+
+use super::{UplinkError, breaker::Breaker};
+use crate::{
+    config::{UplinkAuth, UplinkConfig},
+    lifecycle::{SharedClock, jittered},
+    models::{PackageName, UplinkName, parse_http_date},
+    net::{ClientError, ClientOptions, Reach, build_client, is_public},
+};
+
+/// The largest packument in decoded bytes; the largest real one has about 50 MB.
+const MAX_PACKUMENT: u64 = 128 * 1024 * 1024;
+const MAX_REDIRECTS: usize = 5;
+const MAX_ATTEMPTS: u32 = 3;
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// Longer waits are left to the client.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// What is known of a document that is already here.
+#[derive(Clone, Debug, Default)]
+pub struct Validators {
+    /// Its `ETag`.
+    pub etag: Option<String>,
+    /// Its `Last-Modified`.
+    pub last_modified: Option<String>,
+}
+
+/// The answer to a question for a packument.
+#[derive(Debug)]
+pub enum PackumentAnswer {
+    /// What is here is current.
+    NotModified,
+    /// The document, decoded, at most 128 MiB; an object as far as its first byte tells.
+    Found {
+        /// The document.
+        body: Bytes,
+        /// What to ask with next time.
+        validators: Validators,
+    },
+    /// Upstream has no such package.
+    Missing,
+}
+
+/// The bytes of a tarball; an error where they stop before the announced length.
+pub type TarballBody = stream::BoxStream<'static, Result<Bytes, UplinkError>>;
+
+/// The answer to a question for a tarball.
+pub struct TarballResponse {
+    /// Its length in bytes, if it was announced.
+    pub length: Option<u64>,
+    /// Its bytes.
+    pub body: TarballBody,
+}
+
+/// One upstream registry.
+#[derive(Debug)]
+pub struct Uplink {
+    name: UplinkName,
+    base: Url,
+    maxage: Duration,
+    keeps_tarballs: bool,
+    own_headers: HeaderMap,
+    trusted: Client,
+    guarded: Client,
+    allowed: Arc<[Origin]>,
+    breaker: Arc<Breaker>,
+}
+
+impl Uplink {
+    /// A client for the uplink `name`. Addresses of `allowed` origins may be private.
+    pub fn new(
+        name: UplinkName,
+        config: &UplinkConfig,
+        allowed: Arc<[Origin]>,
+        clock: SharedClock,
+    ) -> Result<Self, ClientError> {
+        let options = |reach| ClientOptions {
+            connect_timeout: config.connect_timeout,
+            read_timeout: config.timeout,
+            pool_idle_timeout: config.pool_idle_timeout,
+            pool_max_idle: config.pool_max_idle,
+            tcp_keepalive: config.tcp_keepalive,
+            strict_ssl: config.strict_ssl,
+            ca: config.ca.clone(),
+            http_proxy: config.http_proxy.clone(),
+            https_proxy: config.https_proxy.clone(),
+            no_proxy: config.no_proxy.clone(),
+            reach,
+        };
+        Ok(Self {
+            name,
+            base: config.url.clone(),
+            maxage: config.maxage,
+            keeps_tarballs: config.cache,
+            own_headers: own_headers(config),
+            trusted: build_client(&options(Reach::Anywhere))?,
+            guarded: build_client(&options(Reach::PublicOnly))?,
+            allowed,
+            breaker: Arc::new(Breaker::new(clock, config.max_fails, config.fail_timeout)),
+        })
+    }
+
+    /// The uplink's name.
+    pub fn name(&self) -> &UplinkName {
+        &self.name
+    }
+
+    /// How long its documents are fresh.
+    pub fn maxage(&self) -> Duration {
+        self.maxage
+    }
+
+    /// Whether its tarballs are kept on disk.
+    pub fn keeps_tarballs(&self) -> bool {
+        self.keeps_tarballs
+    }
+
+    /// Asks for the full packument of `name`; the abbreviated one lacks `time`.
+    #[tracing::instrument(name = "uplink.packument", skip_all, fields(uplink.name = %self.name, package.name = %name))]
+    pub async fn packument(
+        &self,
+        name: &PackageName,
+        validators: &Validators,
+    ) -> Result<PackumentAnswer, UplinkError> {
+        let url = self.url_of(&name.to_path_segment())?;
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let conditions = [
+            (header::IF_NONE_MATCH, &validators.etag),
+            (header::IF_MODIFIED_SINCE, &validators.last_modified),
+        ];
+        for (name, value) in conditions {
+            if let Some(value) = value.as_deref().and_then(|v| HeaderValue::from_str(v).ok()) {
+                headers.insert(name, value);
+            }
+        }
+        self.retrying(|| async {
+            let response = self.get(url.clone(), &headers).await?;
+            match response.status() {
+                StatusCode::NOT_MODIFIED => Ok(PackumentAnswer::NotModified),
+                StatusCode::NOT_FOUND | StatusCode::GONE => Ok(PackumentAnswer::Missing),
+                _ => {
+                    let validators = Validators {
+                        etag: text_of(&response, &header::ETAG),
+                        last_modified: text_of(&response, &header::LAST_MODIFIED),
+                    };
+                    let body = read_document(response).await?;
+                    Ok(PackumentAnswer::Found { body, validators })
+                }
+            }
+        })
+        .await
+    }
+
+    /// Asks for a tarball at the address that a packument of this uplink gave; `None` where there
+    /// is none.
+    #[tracing::instrument(name = "uplink.tarball", skip_all, fields(uplink.name = %self.name, url.host = url.host_str()))]
+    pub async fn tarball(&self, url: &Url) -> Result<Option<TarballResponse>, UplinkError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        let response = self.retrying(|| self.get(url.clone(), &headers)).await?;
+        if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+            return Ok(None);
+        }
+        if response.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(UplinkError::BadBody("a tarball with a content encoding"));
+        }
+        let length = response.content_length();
+        let body = counted(response, length, Arc::clone(&self.breaker)).boxed();
+        Ok(Some(TarballResponse { length, body }))
+    }
+
+    /// The address of `path` below this uplink.
+    pub fn url_of(&self, path: &str) -> Result<Url, UplinkError> {
+        let base = self.base.as_str().trim_end_matches('/');
+        format!("{base}/{path}")
+            .parse()
+            .map_err(|_| UplinkError::BadBody("an unusable address"))
+    }
+
+    /// Runs `request` behind the breaker, again after transient failures.
+    async fn retrying<T, F>(&self, request: impl Fn() -> F) -> Result<T, UplinkError>
+    where
+        F: Future<Output = Result<T, UplinkError>>,
+    {
+        let mut attempt = 1;
+        loop {
+            if let Err(retry_after) = self.breaker.check() {
+                return Err(UplinkError::BreakerOpen { retry_after });
+            }
+            let error = match request().await {
+                Ok(value) => {
+                    self.breaker.succeeded();
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            let pause = match &error {
+                UplinkError::RateLimited {
+                    retry_after: Some(pause),
+                } => *pause,
+                _ => jittered(RETRY_PAUSE * attempt),
+            };
+            let is_last = attempt >= MAX_ATTEMPTS
+                || !error.is_transient()
+                || matches!(error, UplinkError::Timeout(_))
+                || pause > LONGEST_RETRY_AFTER;
+            if is_last {
+                // One question that failed is one failure, however often it was asked.
+                if error.is_trouble() {
+                    self.breaker.failed();
+                } else {
+                    self.breaker.succeeded();
+                }
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    /// Follows redirects by hand; credentials and the configured headers go to our own origin.
+    async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<Response, UplinkError> {
+        for _ in 0..=MAX_REDIRECTS {
+            let client = self.client_for(&url)?;
+            let mut headers = headers.clone();
+            if url.origin() == self.base.origin() {
+                for (name, value) in &self.own_headers {
+                    headers.insert(name, value.clone());
+                }
+            }
+            let request = client.get(url.clone()).headers(headers);
+            let response = request.send().await.map_err(UplinkError::from_reqwest)?;
+            let status = response.status();
+            if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
+                let location = text_of(&response, &header::LOCATION);
+                let location = location.ok_or(UplinkError::BadRedirect)?;
+                url = url.join(&location).map_err(|_| UplinkError::BadRedirect)?;
+                continue;
+            }
+            return match status {
+                StatusCode::OK
+                | StatusCode::NOT_MODIFIED
+                | StatusCode::NOT_FOUND
+                | StatusCode::GONE => Ok(response),
+                StatusCode::TOO_MANY_REQUESTS => Err(UplinkError::RateLimited {
+                    retry_after: retry_after(&response),
+                }),
+                _ => Err(UplinkError::BadStatus(status.as_u16())),
+            };
+        }
+        Err(UplinkError::BadRedirect)
+    }
+
+    /// The client that may ask `url`: the guarded one for origins that nobody configured.
+    fn client_for(&self, url: &Url) -> Result<&Client, UplinkError> {
+        let refused = || UplinkError::Refused {
+            origin: url.origin().ascii_serialization(),
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(refused());
+        }
+        if self.allowed.contains(&url.origin()) {
+            return Ok(&self.trusted);
+        }
+        // Literal addresses never reach the resolver.
+        let is_public = match url.host() {
+            Some(Host::Ipv4(address)) => is_public(address.into()),
+            Some(Host::Ipv6(address)) => is_public(address.into()),
+            Some(Host::Domain(domain)) => domain != "localhost" && !domain.ends_with(".localhost"),
+            None => false,
+        };
+        if is_public {
+            Ok(&self.guarded)
+        } else {
+            Err(refused())
+        }
+    }
+}
+
+fn own_headers(config: &UplinkConfig) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let authorization = match &config.auth {
+        Some(UplinkAuth::Bearer(token)) => Some(format!("Bearer {}", token.expose_secret())),
+        Some(UplinkAuth::Basic(token)) => Some(format!("Basic {}", token.expose_secret())),
+        None => None,
+    };
+    if let Some(mut value) = authorization.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    for (name, value) in &config.headers {
+        headers.insert(name, value.clone());
+    }
+    headers
+}
+
+fn text_of(response: &Response, name: &http::HeaderName) -> Option<String> {
+    Some(response.headers().get(name)?.to_str().ok()?.to_owned())
+}
+
+/// Seconds or a date (RFC 9110, section 10.2.3).
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = text_of(response, &header::RETRY_AFTER)?;
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let sent = parse_http_date(&text_of(response, &header::DATE)?)?;
+    Some(Duration::from_millis(
+        parse_http_date(&text)?.millis_since(sent),
+    ))
+}
+
+async fn read_document(mut response: Response) -> Result<Bytes, UplinkError> {
+    let too_large = UplinkError::TooLarge {
+        limit: MAX_PACKUMENT,
+    };
+    if response
+        .content_length()
+        .is_some_and(|length| length > MAX_PACKUMENT)
+    {
+        return Err(too_large);
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(UplinkError::from_reqwest)? {
+        if body.is_empty() && !starts_an_object(&chunk) {
+            return Err(UplinkError::BadBody("it is not a JSON object"));
+        }
+        body.extend_from_slice(&chunk);
+        if u64::try_from(body.len()).unwrap_or(u64::MAX) > MAX_PACKUMENT {
+            return Err(too_large);
+        }
+    }
+    if body.is_empty() {
+        return Err(UplinkError::BadBody("it is empty"));
+    }
+    Ok(body.freeze())
+}
+
+fn starts_an_object(chunk: &[u8]) -> bool {
+    chunk
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_none_or(|&byte| byte == b'{')
+}
+
+/// The body, with an error where it has another length than announced.
+fn counted(
+    response: Response,
+    announced: Option<u64>,
+    breaker: Arc<Breaker>,
+) -> impl Stream<Item = Result<Bytes, UplinkError>> + Send + 'static {
+    let start = (Some(response), 0_u64, breaker);
+    stream::unfold(start, move |(response, received, breaker)| async move {
+        let mut response = response?;
+        let error = match response.chunk().await {
+            Ok(Some(chunk)) => {
+                let received = received + u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                return Some((Ok(chunk), (Some(response), received, breaker)));
+            }
+            Ok(None) => {
+                let announced = announced.filter(|&announced| announced != received)?;
+                UplinkError::Truncated {
+                    received,
+                    announced,
+                }
+            }
+            Err(error) => UplinkError::from_reqwest(error),
+        };
+        breaker.failed();
+        Some((Err(error), (None, received, breaker)))
+    })
+}

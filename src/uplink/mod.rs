@@ -1,0 +1,56 @@
+//! Floor 3: the upstream registries.
+
+mod breaker;
+mod client;
+mod error;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc};
+
+pub use client::{PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators};
+pub use error::UplinkError;
+
+use crate::{config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, net::ClientError};
+
+/// All uplinks by name.
+#[derive(Debug)]
+pub struct Uplinks {
+    by_name: HashMap<UplinkName, Arc<Uplink>>,
+}
+
+impl Uplinks {
+    /// Makes a client for each configured uplink.
+    pub fn new(config: &UplinksConfig, clock: &SharedClock) -> Result<Self, ClientError> {
+        let origins: Arc<[url::Origin]> = config
+            .uplinks
+            .iter()
+            .map(|(_, uplink)| uplink.url.origin())
+            .chain(config.allowed_origins.iter().map(url::Url::origin))
+            .collect();
+        let by_name = config
+            .uplinks
+            .iter()
+            .map(|(name, settings)| {
+                let uplink = Uplink::new(
+                    name.clone(),
+                    settings,
+                    Arc::clone(&origins),
+                    Arc::clone(clock),
+                )?;
+                Ok((name.clone(), Arc::new(uplink)))
+            })
+            .collect::<Result<_, ClientError>>()?;
+        Ok(Self { by_name })
+    }
+
+    /// The uplink of this name; `npmjs` is another name of the built-in `default`.
+    pub fn get(&self, name: &UplinkName) -> Option<&Arc<Uplink>> {
+        self.by_name.get(name).or_else(|| {
+            let built_in: UplinkName = "default".parse().ok()?;
+            self.by_name
+                .get(&built_in)
+                .filter(|_| name.as_str() == "npmjs")
+        })
+    }
+}
