@@ -7,5 +7,6 @@ pub mod lifecycle;
 pub mod models;
 pub mod net;
 pub mod policy;
+pub mod registry;
 pub mod storage;
 pub mod uplink;
