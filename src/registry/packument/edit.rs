@@ -145,7 +145,8 @@ impl Hosted {
             .collect()
     }
 
-    /// Adds a version with its dist-tags. The first version of all becomes `latest` too.
+    /// Adds a version with its dist-tags. The first version of a name born here becomes `latest`
+    /// too.
     pub fn add_version(
         &mut self,
         version: &Version,
@@ -165,10 +166,10 @@ impl Hosted {
                 .dist_tags
                 .insert(tag.as_str().to_owned(), text.clone());
         }
-        self.packument
-            .dist_tags
-            .entry("latest".to_owned())
-            .or_insert_with(|| text.clone());
+        if self.origin() == Origin::Local {
+            let latest = self.packument.dist_tags.entry("latest".to_owned());
+            latest.or_insert_with(|| text.clone());
+        }
         self.packument
             .time
             .insert(text.clone(), quoted(&now.to_string()));
@@ -325,7 +326,8 @@ impl Hosted {
     }
 
     fn repair_latest(&mut self) {
-        if self.packument.dist_tags.contains_key("latest") {
+        // An override leaves `latest` to upstream unless it was tagged so.
+        if self.packument.dist_tags.contains_key("latest") || self.origin() == Origin::Override {
             return;
         }
         let versions = self.packument.versions.keys();

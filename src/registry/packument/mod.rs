@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 pub use edit::{Hosted, Tombstone};
 pub use merge::merge;
-pub use render::{Form, render};
+pub use render::{Form, render, render_version};
 pub use version::Dist;
 
 use crate::models::Timestamp;

@@ -96,12 +96,7 @@ pub fn render(packument: &Packument, name: &PackageName, form: Form, base: &Base
 }
 
 /// Renders one version, as `/:package/:version` shows it.
-pub(in crate::registry) fn render_version(
-    raw: &Bytes,
-    name: &PackageName,
-    version: &str,
-    base: &BaseUrl,
-) -> Vec<u8> {
+pub fn render_version(raw: &Bytes, name: &PackageName, version: &str, base: &BaseUrl) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len() + 128);
     write_version(&mut out, raw, name, version, Form::Full, base);
     out

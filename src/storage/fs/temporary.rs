@@ -131,6 +131,13 @@ impl<O: Observer> TemporaryBlob<O> {
         &self.path.0
     }
 
+    /// A second handle on the file, for those who read it while it grows.
+    pub fn reader(&self) -> Result<File, StorageError> {
+        let path = &self.path.0;
+        File::open(path)
+            .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))
+    }
+
     /// What has seen the bytes; `None` only after a failed write.
     pub fn observer(&self) -> Option<&O> {
         self.inner.as_ref().map(|inner| &inner.observer)

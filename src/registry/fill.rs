@@ -1,0 +1,308 @@
+//! [`Fills`]: tarballs on their way from upstream to the cache. All who want one follow one
+//! download, and read the file as it grows.
+
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::{
+    error::RegistryError,
+    lifecycle::Lifecycle,
+    models::{Digest, Integrity, PackageName, TarballName, Verifier},
+    storage::{StorageError, Store, TemporaryBlob},
+    uplink::{Uplink, UplinkError},
+};
+
+/// The largest piece that is read from a file at once.
+const PIECE: usize = 256 * 1024;
+
+/// Why a download failed; shared by all who follow it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum FillError {
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error("the tarball is not what the packument says: {found} instead of {expected}")]
+    Mismatch { expected: String, found: String },
+    #[error("the cache failed")]
+    Storage(#[source] Arc<StorageError>),
+    #[error("the download was given up")]
+    Lost,
+}
+
+impl From<FillError> for RegistryError {
+    fn from(error: FillError) -> Self {
+        match error {
+            FillError::Uplink(error) => error.into(),
+            FillError::Mismatch { .. } => Self::UpstreamBadGateway {
+                message: "the uplink's tarball does not have the integrity that its packument \
+                          promises"
+                    .to_owned(),
+                source: error.into(),
+            },
+            FillError::Storage(_) => Self::StorageUnavailable(error.into()),
+            FillError::Lost => Self::internal(error),
+        }
+    }
+}
+
+/// How far a download is.
+#[derive(Clone, Debug)]
+enum Progress {
+    /// Nothing has come.
+    Asked,
+    /// Upstream does not have it.
+    Missing,
+    /// This many bytes may be read.
+    Growing {
+        file: Arc<File>,
+        length: Option<u64>,
+        readable: u64,
+    },
+    /// All bytes are there and verified.
+    Done { file: Arc<File>, length: u64 },
+    /// It failed.
+    Failed(FillError),
+}
+
+/// A tarball that is being downloaded, or was a moment ago.
+pub(super) struct Following {
+    pub(super) length: Option<u64>,
+    progress: watch::Receiver<Progress>,
+}
+
+/// Which tarball, and with which bytes.
+type Key = (PackageName, TarballName, Digest);
+
+/// Downloads that are under way.
+#[derive(Debug)]
+pub(super) struct Fills {
+    store: Store,
+    lifecycle: Lifecycle,
+    under_way: Arc<Mutex<HashMap<Key, watch::Receiver<Progress>>>>,
+}
+
+impl Fills {
+    pub(super) fn new(store: Store, lifecycle: Lifecycle) -> Self {
+        Self {
+            store,
+            lifecycle,
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Joins the download of this tarball, or starts it. Returns when its first bytes can be
+    /// read; `None` if upstream does not have it.
+    pub(super) async fn follow(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        integrity: &Integrity,
+        uplink: &Arc<Uplink>,
+        url: Url,
+    ) -> Result<Option<Following>, FillError> {
+        let key = (name.clone(), file.clone(), integrity.strongest().clone());
+        let mut progress = self.join(key, integrity, uplink, url);
+        loop {
+            let length = match &*progress.borrow_and_update() {
+                Progress::Asked => None,
+                Progress::Missing => return Ok(None),
+                Progress::Growing { length, .. } => Some(*length),
+                Progress::Done { length, .. } => Some(Some(*length)),
+                Progress::Failed(error) => return Err(error.clone()),
+            };
+            if let Some(length) = length {
+                return Ok(Some(Following { length, progress }));
+            }
+            if progress.changed().await.is_err() {
+                return Err(FillError::Lost);
+            }
+        }
+    }
+
+    fn join(
+        &self,
+        key: Key,
+        integrity: &Integrity,
+        uplink: &Arc<Uplink>,
+        url: Url,
+    ) -> watch::Receiver<Progress> {
+        let mut under_way = self.under_way.lock();
+        if let Some(progress) = under_way.get(&key) {
+            return progress.clone();
+        }
+        let (sender, receiver) = watch::channel(Progress::Asked);
+        under_way.insert(key.clone(), receiver.clone());
+        let download = Download {
+            store: self.store.clone(),
+            name: key.0.clone(),
+            integrity: integrity.clone(),
+            uplink: Arc::clone(uplink),
+            url,
+            progress: sender,
+            _landing: Landing {
+                key,
+                under_way: Arc::clone(&self.under_way),
+            },
+        };
+        self.lifecycle.spawn(download.run());
+        receiver
+    }
+}
+
+impl Following {
+    /// The bytes as they come; an error where the download fails, never a short end.
+    pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        stream::unfold(
+            (self.progress, 0_u64, false),
+            |(mut progress, at, has_failed)| async move {
+                if has_failed {
+                    return None;
+                }
+                match next_piece(&mut progress, at).await {
+                    Ok(Some(piece)) => {
+                        let next = at + u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                        Some((Ok(piece), (progress, next, false)))
+                    }
+                    Ok(None) => None,
+                    Err(error) => Some((Err(error), (progress, at, true))),
+                }
+            },
+        )
+    }
+}
+
+async fn next_piece(
+    progress: &mut watch::Receiver<Progress>,
+    at: u64,
+) -> io::Result<Option<Bytes>> {
+    loop {
+        let readable = match &*progress.borrow_and_update() {
+            Progress::Growing { file, readable, .. } if *readable > at => {
+                Some((Arc::clone(file), *readable))
+            }
+            Progress::Done { file, length } if *length > at => Some((Arc::clone(file), *length)),
+            Progress::Done { .. } => return Ok(None),
+            Progress::Failed(error) => return Err(io::Error::other(error.clone())),
+            Progress::Missing => return Err(io::Error::other(FillError::Lost)),
+            Progress::Asked | Progress::Growing { .. } => None,
+        };
+        if let Some((file, end)) = readable {
+            return read_piece(file, at, end).await.map(Some);
+        }
+        if progress.changed().await.is_err() {
+            return Err(io::Error::other(FillError::Lost));
+        }
+    }
+}
+
+/// Reads from `at` up to `end`, at most one piece.
+pub(super) async fn read_piece(file: Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
+    let length = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
+    let work = move || {
+        let mut piece = vec![0; length];
+        file.read_exact_at(&mut piece, at)?;
+        Ok(Bytes::from(piece))
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}
+
+/// Takes a download off the board, also when its task panics.
+struct Landing {
+    key: Key,
+    under_way: Arc<Mutex<HashMap<Key, watch::Receiver<Progress>>>>,
+}
+
+impl Drop for Landing {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.key);
+    }
+}
+
+struct Download {
+    store: Store,
+    name: PackageName,
+    integrity: Integrity,
+    uplink: Arc<Uplink>,
+    url: Url,
+    progress: watch::Sender<Progress>,
+    _landing: Landing,
+}
+
+impl Download {
+    #[tracing::instrument(name = "registry.fill", skip_all, fields(package.name = %self.name))]
+    async fn run(self) {
+        match self.download().await {
+            Ok(last) => {
+                self.progress.send_replace(last);
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "download failed, nothing is kept"
+                );
+                self.progress.send_replace(Progress::Failed(error));
+            }
+        }
+    }
+
+    async fn download(&self) -> Result<Progress, FillError> {
+        let Some(mut response) = self.uplink.tarball(&self.url).await? else {
+            return Ok(Progress::Missing);
+        };
+        let storage = |error| FillError::Storage(Arc::new(error));
+        let temporary = self.store.temporary();
+        let mut blob = temporary
+            .create(self.integrity.verifier())
+            .await
+            .map_err(storage)?;
+        let file = Arc::new(blob.reader().map_err(storage)?);
+        // The last chunk is held back until the whole is verified: whoever has all the bytes
+        // believes that they are right.
+        let mut held: Option<Bytes> = None;
+        while let Some(chunk) = response.body.next().await {
+            if let Some(earlier) = held.replace(chunk?) {
+                blob.write(earlier).await.map_err(storage)?;
+                self.progress.send_replace(Progress::Growing {
+                    file: Arc::clone(&file),
+                    length: response.length,
+                    readable: blob.written(),
+                });
+            }
+        }
+        if let Some(last) = held {
+            blob.write(last).await.map_err(storage)?;
+        }
+        blob.finish().await.map_err(storage)?;
+        self.verify(&blob)?;
+        if self.uplink.keeps_tarballs() {
+            let digest = self.integrity.strongest();
+            self.store
+                .cache()
+                .put_tarball(&self.name, digest, &blob)
+                .await
+                .map_err(storage)?;
+        }
+        Ok(Progress::Done {
+            file,
+            length: blob.written(),
+        })
+    }
+
+    fn verify(&self, blob: &TemporaryBlob<Verifier>) -> Result<(), FillError> {
+        let verifier = blob.observer().cloned().ok_or(FillError::Lost)?;
+        verifier
+            .finish()
+            .map(|_| ())
+            .map_err(|found| FillError::Mismatch {
+                expected: self.integrity.to_string(),
+                found: found.to_string(),
+            })
+    }
+}
