@@ -246,14 +246,14 @@ impl Documents {
             let Some(uplink) = self.uplinks.get(uplink) else {
                 continue;
             };
-            if let Some(found) = self.from_uplink(name, uplink).await? {
+            if let Some(found) = self.one_upstream(name, uplink).await? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
     }
 
-    async fn from_uplink(
+    async fn one_upstream(
         &self,
         name: &PackageName,
         uplink: &Arc<Uplink>,
@@ -264,7 +264,7 @@ impl Documents {
         }
         let known = match self.upstream.get(&key) {
             Some(known) => Some(known),
-            None => self.from_disk(name, uplink.name()).await?,
+            None => self.cached_upstream(name, uplink.name()).await?,
         };
         let now = self.clock.now();
         if let Some(known) = &known {
@@ -326,7 +326,7 @@ impl Documents {
             .is_some_and(|(at, _)| Duration::from_millis(now.millis_since(*at)) < RESPITE)
     }
 
-    async fn from_disk(
+    async fn cached_upstream(
         &self,
         name: &PackageName,
         uplink: &UplinkName,

@@ -4,6 +4,5 @@
 mod documents;
 #[expect(dead_code, reason = "the use cases on top of it are the next step")]
 mod fill;
-#[expect(dead_code, reason = "the use cases on top of it are the next step")]
 mod flight;
 pub mod packument;
