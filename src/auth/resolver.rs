@@ -56,7 +56,7 @@ impl Auth {
     /// Who sent this `Authorization` header from `address`, asking for `method` and `path`.
     ///
     /// Credentials that do not count make an anonymous caller with a
-    /// [`problem`](Authentication::problem); an error means that nobody could be asked.
+    /// `problem`; an error means that nobody could be asked.
     pub async fn authenticate(
         &self,
         header: Option<&str>,

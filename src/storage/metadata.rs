@@ -53,7 +53,7 @@ impl Expected {
 ///
 /// Deliberately minimal: there is no unconditional write, so a lost update cannot be written by
 /// accident. Conveniences live in [`MetadataStoreExt`], where no backend can get them wrong.
-/// Every implementation passes [`conformance::metadata_store`](super::conformance::metadata_store).
+/// Every implementation passes the suite in `storage/conformance.rs`.
 #[async_trait]
 pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     /// Reads a document; `None` if there is none.
