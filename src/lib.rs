@@ -4,4 +4,5 @@ pub mod config;
 pub mod error;
 pub mod lifecycle;
 pub mod models;
+pub mod registry;
 pub mod storage;
