@@ -300,15 +300,14 @@ impl Inspector {
         }
         let size = entry.size();
         match entry.header().entry_type() {
-            EntryType::Directory if size == 0 => Ok(()),
             EntryType::Regular | EntryType::Continuous if !path.names_a_directory => {
                 if path.below.is_empty() {
                     return Err(refuse(&bytes, "it is outside of the one top directory"));
                 }
                 self.file(&mut entry, &path, fault)
             }
-            // Unpackers take a file with such a path for a directory.
-            EntryType::Regular if size == 0 => Ok(()),
+            // Unpackers take a file whose path ends in a slash for a directory, too.
+            EntryType::Directory | EntryType::Regular if size == 0 => Ok(()),
             EntryType::Directory | EntryType::Regular | EntryType::Continuous => {
                 Err(refuse(&bytes, "it is a directory with content"))
             }
@@ -489,3 +488,6 @@ fn printable(path: &[u8]) -> String {
     });
     cleaned.take(120).collect()
 }
+
+#[cfg(test)]
+mod tests;

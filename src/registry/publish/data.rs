@@ -5,7 +5,7 @@ use memchr::memchr2;
 use super::{
     base64::{Base64Decoder, DecodeError},
     error::BodyError,
-    scanner::AttachmentSink,
+    scanner::{AttachmentSink, is_bundle},
 };
 
 /// Largest text of a provenance bundle; real ones are some 20 KiB.
@@ -43,7 +43,7 @@ pub(super) enum Progress {
 impl DataDecoder {
     /// Bundles (`.sigstore`) are text, all else is base64.
     pub(super) fn new(name: String) -> Self {
-        let content = if name.ends_with(".sigstore") {
+        let content = if is_bundle(&name) {
             Content::Text {
                 raw: vec![b'"'],
                 is_escaped: false,

@@ -3,7 +3,10 @@
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
-use super::body::{Access, Attachment, Maintainer, PublishBody, RawObject};
+use super::{
+    body::{Access, Attachment, Maintainer, PublishBody, RawObject},
+    scanner::is_bundle,
+};
 use crate::{error::RegistryError, models::PackageName};
 
 /// The route that the document came by.
@@ -19,7 +22,7 @@ pub enum Route {
 #[derive(Debug)]
 pub enum Intent {
     /// Add one version.
-    Publish(Publish),
+    Publish(Box<Publish>),
     /// Change `deprecated` and dist-tags of what is stored; sent by `deprecate`.
     UpdateMetadata(MetadataUpdate),
     /// Replace who has starred the package; only the caller's own entry counts.
@@ -90,7 +93,8 @@ pub fn classify(
         .iter()
         .any(|attachment| attachment.received_length.is_some());
     if has_data {
-        return publish(name, body).map(Intent::Publish);
+        let publish = publish(name, body)?;
+        return Ok(Intent::Publish(Box::new(publish)));
     }
     let revision = body.revision;
     match (body.versions, body.users, body.maintainers) {
@@ -144,7 +148,7 @@ fn publish(name: &PackageName, body: PublishBody) -> Result<Publish, RegistryErr
         .into_iter()
         .filter(|attachment| attachment.received_length.is_some());
     for attachment in received {
-        let (place, kind) = if attachment.key.ends_with(".sigstore") {
+        let (place, kind) = if is_bundle(&attachment.key) {
             (&mut bundle, "`.sigstore` bundle")
         } else {
             (&mut tarball, "tarball")

@@ -165,7 +165,10 @@ mod tests {
         };
         let sent = r##"{"z":1.50,"name":"@s/n","_id":"evil","readme":"# n","dist":{"x": 1e2,"tarball":"http://evil/","shasum":"0","signatures":[{}]},"_resolved":"/home/a","_from":"file:","_integrity":"i","integrity":"i","shasum":"s","_npmUser":{"name":"root"},"hasInstallScript":true,"__proto__":{"a": 1},"version":"1.0.0"}"##;
         let prepared = prepared(sent, &archive);
-        insta::assert_snapshot!(prepared.manifest.get());
+        insta::assert_snapshot!(
+            prepared.manifest.get(),
+            @r#"{"z":1.50,"name":"@s/n","_id":"@s/n@1.0.0","dist":{"x":1e2,"tarball":"http://localhost:4873/@s/n/-/n-1.0.0.tgz","shasum":"da39a3ee5e6b4b0d3255bfef95601890afd80709","integrity":"sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY7kxvUdBeoGlODJ6+SfaPg==","fileCount":2,"unpackedSize":30},"__proto__":{"a": 1},"version":"1.0.0","_hasShrinkwrap":true,"_npmUser":{"name":"alice"}}"#
+        );
         assert_eq!(prepared.readme.as_deref(), Some("# n"));
     }
 

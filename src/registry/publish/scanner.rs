@@ -53,6 +53,11 @@ pub struct ReceivedAttachment {
     pub length: u64,
 }
 
+/// Whether the attachment with this key is a provenance bundle, which is text and not base64.
+pub(super) fn is_bundle(name: &str) -> bool {
+    name.strip_suffix(".sigstore").is_some()
+}
+
 /// The document without the data of its attachments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScannedBody {
@@ -206,12 +211,11 @@ impl Scanner {
         if self.stack.len() >= self.limits.depth {
             return Err(BodyError::TooDeep(self.limits.depth));
         }
-        let container = match (byte, self.stack.last()) {
-            (_, None) => Container::Root,
-            _ => {
-                self.check_value()?;
-                self.nested(byte)
-            }
+        let container = if self.stack.is_empty() {
+            Container::Root
+        } else {
+            self.check_value()?;
+            self.nested(byte)
         };
         self.stack.push(container);
         self.expects_key = container != Container::Array;
@@ -375,3 +379,6 @@ impl Scanner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
