@@ -259,6 +259,8 @@ struct Inspector {
     manifest: Option<Vec<u8>>,
     /// Path that a GNU or PAX header gave for the entry after it.
     next_path: Option<Vec<u8>>,
+    /// Size that a PAX header gave for the entry after it.
+    next_size: Option<u64>,
 }
 
 impl Inspector {
@@ -272,13 +274,19 @@ impl Inspector {
             EntryType::XGlobalHeader => {
                 let extension = read_extension(&mut entry, &own_path, fault)?;
                 // A global path would be the path of every entry; unpackers pass it over.
-                pax_path(&extension).map_err(|reason| refuse(&own_path, reason))?;
-                return Ok(());
+                let records =
+                    PaxRecords::parse(&extension).map_err(|reason| refuse(&own_path, reason))?;
+                return match records.size {
+                    Some(_) => Err(refuse(&own_path, "it sets the size of every entry")),
+                    None => Ok(()),
+                };
             }
             EntryType::XHeader => {
                 let extension = read_extension(&mut entry, &own_path, fault)?;
-                let path = pax_path(&extension).map_err(|reason| refuse(&own_path, reason))?;
-                return match path {
+                let records =
+                    PaxRecords::parse(&extension).map_err(|reason| refuse(&own_path, reason))?;
+                self.next_size = records.size.or(self.next_size);
+                return match records.path {
                     Some(path) => self.set_next_path(path),
                     None => Ok(()),
                 };
@@ -299,6 +307,9 @@ impl Inspector {
             return Err(refuse(&bytes, "it is outside of the one top directory"));
         }
         let size = entry.size();
+        if self.next_size.take().is_some_and(|other| other != size) {
+            return Err(refuse(&bytes, "it has two sizes"));
+        }
         match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous if !path.names_a_directory => {
                 if path.below.is_empty() {
@@ -456,24 +467,36 @@ fn read_extension(
     }
 }
 
-/// Returns the path that a PAX header sets. Headers that change how the content is read are
-/// refused: programs disagree about them.
-fn pax_path(extension: &[u8]) -> Result<Option<Vec<u8>>, &'static str> {
-    // The parser stops at an empty line, where others go on.
-    if extension.starts_with(b"\n") || extension.windows(2).any(|pair| pair == b"\n\n") {
-        return Err("its extended header is not valid");
-    }
-    let mut path = None;
-    for record in PaxExtensions::new(extension) {
-        let record = record.map_err(|_| "its extended header is not valid")?;
-        match record.key_bytes() {
-            b"path" => path = Some(record.value_bytes().to_vec()),
-            b"size" => return Err("its extended header sets a size"),
-            key if key.starts_with(b"GNU.sparse.") => return Err("it is a sparse file"),
-            _ => (),
+/// What a PAX header says about the entry after it, as far as it matters here.
+#[derive(Default)]
+struct PaxRecords {
+    path: Option<Vec<u8>>,
+    size: Option<u64>,
+}
+
+impl PaxRecords {
+    /// Refuses what programs read in different ways.
+    fn parse(extension: &[u8]) -> Result<Self, &'static str> {
+        const INVALID: &str = "its extended header is not valid";
+        // The parser stops at an empty line, where others go on.
+        if extension.starts_with(b"\n") || extension.windows(2).any(|pair| pair == b"\n\n") {
+            return Err(INVALID);
         }
+        let mut records = Self::default();
+        for record in PaxExtensions::new(extension) {
+            let record = record.map_err(|_| INVALID)?;
+            match record.key_bytes() {
+                b"path" => records.path = Some(record.value_bytes().to_vec()),
+                b"size" => {
+                    let size = record.value().ok().and_then(|text| text.parse().ok());
+                    records.size = Some(size.ok_or(INVALID)?);
+                }
+                key if key.starts_with(b"GNU.sparse.") => return Err("it is a sparse file"),
+                _ => (),
+            }
+        }
+        Ok(records)
     }
-    Ok(path)
 }
 
 /// A path for a message: cut, and without anything that could be a second line.

@@ -232,10 +232,23 @@ fn extended_headers_hide_nothing() {
     const INVALID: &str = "its extended header is not valid";
     let evil = || Tar::package().pax("13 path=../x\n").file("package/x", "");
     check_refused(evil(), "../x", "its path has a `.` or `..` segment");
+    // npm itself writes sizes for long paths; they must be those of the entry.
+    let same = Tar::package().pax("10 size=1\n").file("package/x", "x");
+    assert!(facts(&same.gzip()).is_ok());
     check_refused(
-        Tar::package().pax("10 size=9\n").file("package/x", ""),
+        Tar::package().pax("10 size=9\n").file("package/x", "x"),
+        "package/x",
+        "it has two sizes",
+    );
+    check_refused(
+        Tar::package().pax("10 size=x\n").file("package/x", "x"),
         "PaxHeader",
-        "its extended header sets a size",
+        INVALID,
+    );
+    check_refused(
+        Tar::package().entry(EntryType::XGlobalHeader, "global", b"10 size=1\n"),
+        "global",
+        "it sets the size of every entry",
     );
     check_refused(
         Tar::package().pax("\n13 path=../x\n").file("package/x", ""),
