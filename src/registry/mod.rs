@@ -6,3 +6,4 @@ mod documents;
 mod fill;
 mod flight;
 pub mod packument;
+pub mod publish;

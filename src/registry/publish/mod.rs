@@ -1,0 +1,13 @@
+//! Publishing and changing a package: from the bytes of a `PUT` to what is to be stored.
+
+pub mod archive;
+mod archive_path;
+mod base64;
+pub mod body;
+mod data;
+pub mod error;
+pub mod hashing;
+pub mod intent;
+pub mod manifest;
+pub mod scanner;
+pub mod selection;
