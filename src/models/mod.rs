@@ -2,6 +2,7 @@
 
 mod action;
 mod base_url;
+mod content_coding;
 mod identity;
 mod integrity;
 mod origin;
@@ -17,6 +18,7 @@ mod version;
 
 pub use action::Action;
 pub use base_url::{BaseUrl, InvalidBaseUrl};
+pub use content_coding::ContentCoding;
 pub use identity::{AuthIdentity, Caller, TokenLimits};
 pub use integrity::{Algorithm, Digest, Integrity, InvalidIntegrity, Verifier};
 pub use origin::Origin;

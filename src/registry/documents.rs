@@ -179,15 +179,48 @@ impl Documents {
     /// Everything that is known of `name`; `None` if nobody has it.
     pub(super) async fn find(&self, name: &PackageName) -> Result<Option<Found>, RegistryError> {
         let hosted = self.hosted(name).await?;
-        let merges = hosted.as_ref().is_none_or(|hosted| {
-            let is_override = hosted.manifest.origin() == Origin::Override;
-            self.policy.merge_of(name).unwrap_or(is_override)
-        });
-        let upstream = if merges {
+        let upstream = if self.merges(name, hosted.as_ref()) {
             self.upstream(name).await?
         } else {
             None
         };
+        self.found(name, hosted, upstream).await
+    }
+
+    /// What is known of `name` without asking upstream, however old that is. Stale means that
+    /// upstream should be asked.
+    pub(super) async fn at_hand(&self, name: &PackageName) -> Result<Option<Found>, RegistryError> {
+        let hosted = self.hosted(name).await?;
+        let upstream = if self.merges(name, hosted.as_ref()) {
+            self.known_upstream(name).await?
+        } else {
+            None
+        };
+        self.found(name, hosted, upstream).await
+    }
+
+    /// Only what is hosted of `name`.
+    pub(super) async fn hosted_only(
+        &self,
+        name: &PackageName,
+    ) -> Result<Option<Found>, RegistryError> {
+        let hosted = self.hosted(name).await?;
+        self.found(name, hosted, None).await
+    }
+
+    fn merges(&self, name: &PackageName, hosted: Option<&HostedDocument>) -> bool {
+        hosted.is_none_or(|hosted| {
+            let is_override = hosted.manifest.origin() == Origin::Override;
+            self.policy.merge_of(name).unwrap_or(is_override)
+        })
+    }
+
+    async fn found(
+        &self,
+        name: &PackageName,
+        hosted: Option<HostedDocument>,
+        upstream: Option<(UpstreamDocument, bool)>,
+    ) -> Result<Option<Found>, RegistryError> {
         let (upstream, is_stale) = upstream.map_or((None, false), |(document, is_stale)| {
             (Some(document), is_stale)
         });
@@ -196,10 +229,36 @@ impl Documents {
         Ok(document.map(|document| Found { document, is_stale }))
     }
 
+    async fn known_upstream(
+        &self,
+        name: &PackageName,
+    ) -> Result<Option<(UpstreamDocument, bool)>, RegistryError> {
+        for uplink in self.policy.proxies_of(name) {
+            let Some(uplink) = self.uplinks.get(uplink) else {
+                continue;
+            };
+            let key = (name.clone(), uplink.name().clone());
+            let known = match self.upstream.get(&key) {
+                Some(known) => Some(known),
+                None => self.cached_upstream(name, uplink.name()).await?,
+            };
+            if let Some(known) = known {
+                let age = self.clock.now().millis_since(known.freshness.fetched_at);
+                let is_stale = Duration::from_millis(age) >= uplink.maxage();
+                return Ok(Some((known, is_stale)));
+            }
+        }
+        Ok(None)
+    }
+
     /// What upstream has of `name`, whatever is hosted; `None` if the rules name no uplink or none
     /// has it.
-    pub(super) async fn upstream_has(&self, name: &PackageName) -> Result<bool, RegistryError> {
-        Ok(self.upstream(name).await?.is_some())
+    pub(super) async fn upstream_only(
+        &self,
+        name: &PackageName,
+    ) -> Result<Option<Arc<Packument>>, RegistryError> {
+        let found = self.upstream(name).await?;
+        Ok(found.map(|(document, _)| document.packument))
     }
 
     /// Forgets that upstream has nothing of this name.

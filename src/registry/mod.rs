@@ -1,9 +1,116 @@
 //! Floor 6: what the registry does, in npm's terms. Knows no HTTP framework.
 
-#[expect(dead_code, reason = "the use cases on top of it are the next step")]
+mod compress;
+mod dist_tags;
 mod documents;
-#[expect(dead_code, reason = "the use cases on top of it are the next step")]
+mod edit;
 mod fill;
 mod flight;
+mod locks;
+mod metadata;
 pub mod packument;
 pub mod publish;
+mod read;
+mod rendered;
+mod tarball;
+mod unpublish;
+
+use std::{sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+
+use documents::Documents;
+use fill::Fills;
+use locks::NameLocks;
+pub use publish::put::Done;
+pub use read::Document;
+pub use rendered::Rendering;
+use rendered::Renderings;
+pub use tarball::{Download, Tarball, TarballBytes};
+
+use crate::{
+    config::PublishConfig,
+    lifecycle::{Lifecycle, SharedClock},
+    models::{Digest, PackageName, Version},
+    policy::Policy,
+    storage::Store,
+    uplink::Uplinks,
+};
+
+/// How long after a publish the same client may send it again and get the same answer.
+const RETRY_WINDOW: Duration = Duration::from_secs(300);
+
+/// What a [`Registry`] is made of.
+#[derive(Debug)]
+pub struct RegistryOptions {
+    /// Where hosted packages and the cache of upstream are kept.
+    pub store: Store,
+    /// The upstream registries.
+    pub uplinks: Uplinks,
+    /// Who may do what.
+    pub policy: Policy,
+    /// What a publish may do.
+    pub publish: PublishConfig,
+    /// How long the absence of a package upstream is remembered.
+    pub negative_cache_ttl: Duration,
+    /// The clock.
+    pub clock: SharedClock,
+    /// What background work belongs to.
+    pub lifecycle: Lifecycle,
+}
+
+/// The registry: all that clients can ask of it.
+///
+/// Use cases decide themselves whether the caller may; whoever calls them need not.
+#[derive(Debug)]
+pub struct Registry {
+    store: Store,
+    policy: Arc<Policy>,
+    publish: PublishConfig,
+    clock: SharedClock,
+    lifecycle: Lifecycle,
+    documents: Documents,
+    renderings: Renderings,
+    fills: Fills,
+    locks: NameLocks,
+    /// Who published a version a moment ago, and with which bytes.
+    recent: Cache<(PackageName, Version), (Arc<str>, Digest)>,
+}
+
+impl Registry {
+    /// A registry of `options`.
+    pub fn new(options: RegistryOptions) -> Arc<Self> {
+        let RegistryOptions {
+            store,
+            uplinks,
+            policy,
+            publish,
+            negative_cache_ttl,
+            clock,
+            lifecycle,
+        } = options;
+        let policy = Arc::new(policy);
+        Arc::new(Self {
+            documents: Documents::new(
+                store.clone(),
+                Arc::new(uplinks),
+                Arc::clone(&policy),
+                Arc::clone(&clock),
+                lifecycle.clone(),
+                negative_cache_ttl,
+            ),
+            renderings: Renderings::new(lifecycle.clone()),
+            fills: Fills::new(store.clone(), lifecycle.clone()),
+            locks: NameLocks::default(),
+            recent: Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(RETRY_WINDOW)
+                .build(),
+            store,
+            policy,
+            publish,
+            clock,
+            lifecycle,
+        })
+    }
+}

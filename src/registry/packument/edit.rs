@@ -145,6 +145,18 @@ impl Hosted {
             .collect()
     }
 
+    /// The versions whose tarball is `file`.
+    pub fn versions_of(&self, name: &PackageName, file: &TarballName) -> Vec<String> {
+        let versions = self.packument.versions.iter();
+        versions
+            .filter(|(version, raw)| {
+                let own = Dist::of(raw).and_then(|dist| dist.file(name, version));
+                own.as_ref() == Some(file)
+            })
+            .map(|(version, _)| version.clone())
+            .collect()
+    }
+
     /// Adds a version with its dist-tags. The first version of a name born here becomes `latest`
     /// too.
     pub fn add_version(

@@ -1,0 +1,27 @@
+//! [`ContentCoding`]: how a body is compressed on the wire.
+
+/// A content coding (RFC 9110, section 8.4.1) that bodies are kept in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ContentCoding {
+    /// As it is.
+    #[default]
+    Identity,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 7932.
+    Brotli,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl ContentCoding {
+    /// The name in `Content-Encoding`; `None` for identity, which is not named.
+    pub fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Brotli => Some("br"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Setting and removing dist-tags.
+
+use std::sync::Arc;
+
+use super::{Registry, edit::Edited};
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, PackageName, Tag, VersionKey},
+};
+
+impl Registry {
+    /// Points `tag` at `version`, which must be hosted here.
+    #[tracing::instrument(name = "registry.set_dist_tag", skip_all, fields(package.name = %name, tag = %tag))]
+    pub async fn set_dist_tag(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        tag: Tag,
+        version: VersionKey,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, Action::Publish, name).await?;
+        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
+        self.tracked(async move {
+            let changed = registry.change(&name, |manifest| {
+                registry.require_owner(&caller, manifest.packument())?;
+                if manifest
+                    .packument()
+                    .dist_tags()
+                    .get(tag.as_str())
+                    .map(String::as_str)
+                    == Some(version.as_str())
+                {
+                    return Ok(Edited::Unchanged(()));
+                }
+                if manifest.set_tag(&tag, version.as_str(), registry.clock.now()) {
+                    return Ok(Edited::Changed(()));
+                }
+                let message = format!("this version doesn't exist: {version}");
+                Err(RegistryError::not_found(message))
+            });
+            changed.await.map(|_| ())
+        })
+        .await
+    }
+
+    /// Removes `tag`. One that is not there is as good as removed; `latest` comes back as the
+    /// highest version.
+    #[tracing::instrument(name = "registry.remove_dist_tag", skip_all, fields(package.name = %name))]
+    pub async fn remove_dist_tag(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        tag: String,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, Action::Publish, name).await?;
+        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
+        self.tracked(async move {
+            let changed = registry.change(&name, |manifest| {
+                registry.require_owner(&caller, manifest.packument())?;
+                if !manifest.packument().dist_tags().contains_key(&tag) {
+                    return Ok(Edited::Unchanged(()));
+                }
+                manifest.remove_tag(&tag, registry.clock.now());
+                Ok(Edited::Changed(()))
+            });
+            changed.await.map(|_| ())
+        })
+        .await
+    }
+}

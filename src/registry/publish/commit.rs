@@ -1,0 +1,378 @@
+//! Committing a publish: the blob first, the manifest last, by compare-and-swap.
+
+use std::{fs::File, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    archive::{ArchiveLimits, TarballFacts, inspect},
+    body::{Access, Maintainer, RawObject},
+    error::storage_failure,
+    hashing::{TarballDigests, TarballHasher},
+    intent::Publish,
+    manifest::{ManifestFacts, PreparedManifest, Publisher, prepare_manifest},
+    put::Done,
+    selection::NewVersion,
+};
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, Digest, Integrity, Origin, PackageName},
+    registry::{
+        Registry,
+        edit::Stored,
+        metadata::maintainers_json,
+        packument::{Dist, Hosted, Packument},
+    },
+    storage::{Conflicts, StorageError, TemporaryBlob},
+};
+
+/// Fields of the newest version that the document shows too, as the public registry does.
+const SHOWN_FIELDS: [&str; 9] = [
+    "description",
+    "keywords",
+    "author",
+    "license",
+    "homepage",
+    "repository",
+    "bugs",
+    "contributors",
+    "readmeFilename",
+];
+
+/// A version that has passed every check that needs no look at what is stored.
+struct Candidate {
+    caller: Caller,
+    publish: Publish,
+    tarball: TemporaryBlob<TarballHasher>,
+    digests: TarballDigests,
+    facts: TarballFacts,
+}
+
+impl Registry {
+    /// Publishes one version.
+    pub(super) async fn publish_version(
+        self: &Arc<Self>,
+        caller: &Caller,
+        publish: Publish,
+        tarball: TemporaryBlob<TarballHasher>,
+    ) -> Result<Done, RegistryError> {
+        let name = publish.name.clone();
+        self.policy.require(caller, Action::Publish, &name).await?;
+        check_access(&publish)?;
+        let stored = self.read(&name).await?.manifest;
+        let is_stored = |version: &str| is_version_of(stored.as_ref(), version);
+        let new = publish.select_version(is_stored)?;
+        check_private(&new)?;
+        let digests = tarball
+            .observer()
+            .map(|hasher| hasher.clone().finish())
+            .ok_or_else(|| RegistryError::internal("the tarball was not written"))?;
+        digests.check(&new.claims)?;
+        let facts = inspect_file(&tarball).await?;
+        facts.require(&name, &new.version)?;
+        let candidate = Candidate {
+            caller: caller.clone(),
+            publish,
+            tarball,
+            digests,
+            facts,
+        };
+        let registry = Arc::clone(self);
+        self.tracked(async move { registry.commit(candidate).await })
+            .await
+    }
+
+    async fn commit(self: &Arc<Self>, candidate: Candidate) -> Result<Done, RegistryError> {
+        let name = &candidate.publish.name;
+        let _alone = self.locks.lock(name).await;
+        let mut conflicts = Conflicts::default();
+        // Set once the manifest has moved past everybody who could still delete the blob.
+        let mut may_replace = false;
+        loop {
+            let Stored { manifest, expected } = self.read(name).await?;
+            let is_stored = |version: &str| is_version_of(manifest.as_ref(), version);
+            let new = candidate.publish.select_version(is_stored)?;
+            if let Some(manifest) = manifest.as_ref().filter(|_| new.is_stored) {
+                return self.publish_again(&candidate, &new, manifest);
+            }
+            let Some(mut manifest) = manifest else {
+                // An empty manifest before the first blob: whose the name is stays decided, and a
+                // blob without any manifest is always one whose manifest was lost.
+                let manifest = self.new_manifest(name).await?;
+                match self.write(name, &manifest, expected).await {
+                    Ok(_) => {}
+                    Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
+            };
+            let is_new_package = manifest.is_gone();
+            self.require_free(&candidate, &new, &manifest).await?;
+            let is_ours = self.place_blob(&candidate, &new, may_replace).await?;
+            if !is_ours {
+                // Something lies there that no manifest names: the rest of a crash, or of an
+                // unpublish that may not have finished.
+                manifest.touch(self.clock.now());
+                match self.write(name, &manifest, expected).await {
+                    Ok(_) => may_replace = true,
+                    Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
+                    Err(error) => return Err(error.into()),
+                }
+                continue;
+            }
+            self.add(&candidate, &new, &mut manifest, is_new_package)?;
+            match self.write(name, &manifest, expected).await {
+                Ok(_) => {
+                    self.remember(&candidate, &new);
+                    return Ok(if is_new_package {
+                        Done::Created
+                    } else {
+                        Done::Changed
+                    });
+                }
+                Err(StorageError::Conflict(_)) => {
+                    may_replace = false;
+                    conflicts.pause(name).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The manifest of a name that is published for the first time. Whose name it is depends on
+    /// whether upstream has it, so upstream has to be asked now.
+    async fn new_manifest(&self, name: &PackageName) -> Result<Hosted, RegistryError> {
+        self.documents.forget_absence(name);
+        let origin = match self.documents.upstream_only(name).await {
+            Ok(Some(_)) => Origin::Override,
+            Ok(None) => Origin::Local,
+            Err(error) if self.publish.allow_offline => {
+                tracing::warn!(package.name = %name, error = &error as &dyn std::error::Error, "published although upstream cannot be asked");
+                Origin::Local
+            }
+            Err(error) => {
+                return Err(RegistryError::UpstreamUnavailable {
+                    message: format!(
+                        "`{name}` is new here and upstream cannot be asked whether it has that \
+                         name; try again, or set publish.allow_offline"
+                    ),
+                    retry_after: error.retry_after(),
+                    source: error.into(),
+                });
+            }
+        };
+        Ok(Hosted::new(name, origin, self.clock.now()))
+    }
+
+    /// Refuses versions that are taken upstream, that were unpublished for good, and whose file
+    /// belongs to another version; and callers who are not owners.
+    async fn require_free(
+        &self,
+        candidate: &Candidate,
+        new: &NewVersion,
+        manifest: &Hosted,
+    ) -> Result<(), RegistryError> {
+        let name = &candidate.publish.name;
+        self.require_owner(&candidate.caller, manifest.packument())?;
+        let is_tombstone = manifest.tombstone(new.version.as_str()).is_some();
+        let is_taken_file = !manifest.versions_of(name, &new.file).is_empty();
+        if is_taken_file || (is_tombstone && self.publish.immutable) {
+            return Err(already_present(new));
+        }
+        if self.policy.merge_of(name) == Some(false) || manifest.origin() == Origin::Local {
+            return Ok(());
+        }
+        let upstream = match self.documents.upstream_only(name).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::debug!(package.name = %name, error = &error as &dyn std::error::Error, "upstream's versions are not known");
+                None
+            }
+        };
+        if upstream.is_some_and(|upstream| upstream.version(new.version.as_str()).is_some()) {
+            return Err(already_present(new));
+        }
+        Ok(())
+    }
+
+    /// Gives the tarball its final place. `false`: other bytes, or bytes that somebody may be
+    /// about to delete, are there.
+    async fn place_blob(
+        &self,
+        candidate: &Candidate,
+        new: &NewVersion,
+        may_replace: bool,
+    ) -> Result<bool, RegistryError> {
+        let (name, blobs) = (&candidate.publish.name, self.store.blobs());
+        if may_replace {
+            blobs.replace(name, &new.file, &candidate.tarball).await?;
+            return Ok(true);
+        }
+        Ok(blobs.create(name, &new.file, &candidate.tarball).await?)
+    }
+
+    fn add(
+        &self,
+        candidate: &Candidate,
+        new: &NewVersion,
+        manifest: &mut Hosted,
+        is_new_package: bool,
+    ) -> Result<(), RegistryError> {
+        let publish = &candidate.publish;
+        let publisher = candidate.publisher();
+        let facts = ManifestFacts {
+            digests: &candidate.digests,
+            archive: &candidate.facts,
+            publisher: publisher.as_ref(),
+        };
+        let prepared = prepare_manifest(&publish.name, new, facts)?;
+        let now = self.clock.now();
+        let raw = Bytes::from(prepared.manifest.get().to_owned());
+        manifest.add_version(&new.version, &new.file, raw, &new.tags, now);
+        if is_new_package {
+            let owners = candidate.first_owners(publisher.as_ref());
+            manifest.set_field("maintainers", maintainers_json(&owners)?, now);
+        }
+        let latest = manifest.packument().resolve("latest").map(str::to_owned);
+        let is_shown = latest.is_none_or(|latest| latest == new.version.as_str());
+        if is_shown {
+            self.show(candidate, manifest, prepared)?;
+        }
+        Ok(())
+    }
+
+    /// Lets the document speak for the version that `latest` means.
+    fn show(
+        &self,
+        candidate: &Candidate,
+        manifest: &mut Hosted,
+        prepared: PreparedManifest,
+    ) -> Result<(), RegistryError> {
+        let now = self.clock.now();
+        let fields: RawObject =
+            serde_json::from_str(prepared.manifest.get()).map_err(RegistryError::internal)?;
+        for field in SHOWN_FIELDS {
+            if let Some(raw) = fields.get(field) {
+                manifest.set_field(field, Bytes::from(raw.get().to_owned()), now);
+            }
+        }
+        let sent = [prepared.readme, candidate.publish.readme.clone()];
+        let mut readmes = sent
+            .into_iter()
+            .flatten()
+            .chain(candidate.facts.readme.clone());
+        if let Some(readme) = readmes.find(|readme| !readme.trim().is_empty()) {
+            let raw = serde_json::Value::from(readme).to_string();
+            manifest.set_field("readme", raw.into(), now);
+        }
+        Ok(())
+    }
+
+    /// A version that is stored: only the same client sending the same bytes again, or bytes that
+    /// were recovered without their document, are no conflict.
+    fn publish_again(
+        &self,
+        candidate: &Candidate,
+        new: &NewVersion,
+        manifest: &Hosted,
+    ) -> Result<Done, RegistryError> {
+        let is_same = has_integrity(
+            manifest.packument(),
+            new.version.as_str(),
+            &candidate.digests.sha512,
+        );
+        let key = (candidate.publish.name.clone(), new.version.clone());
+        let is_retry = self.recent.get(&key).is_some_and(|(session, digest)| {
+            candidate.caller.session.as_ref() == Some(&session)
+                && digest == candidate.digests.sha512
+        });
+        if is_same && is_retry {
+            return Ok(Done::Changed);
+        }
+        Err(already_present(new))
+    }
+
+    fn remember(&self, candidate: &Candidate, new: &NewVersion) {
+        if let Some(session) = &candidate.caller.session {
+            let key = (candidate.publish.name.clone(), new.version.clone());
+            let digest = candidate.digests.sha512.clone();
+            self.recent.insert(key, (Arc::clone(session), digest));
+        }
+    }
+}
+
+impl Candidate {
+    fn publisher(&self) -> Option<Publisher> {
+        (!self.caller.is_anonymous()).then(|| Publisher {
+            name: self.caller.display_name().to_owned(),
+            email: None,
+        })
+    }
+
+    /// Who owns a new package: those whom the document names, if the publisher is one of them.
+    fn first_owners(&self, publisher: Option<&Publisher>) -> Vec<Maintainer> {
+        let sent = self.publish.maintainers.clone().unwrap_or_default();
+        let Some(publisher) = publisher else {
+            return sent;
+        };
+        if sent.iter().any(|person| person.name == publisher.name) {
+            return sent;
+        }
+        vec![Maintainer {
+            name: publisher.name.clone(),
+            email: publisher.email.clone(),
+        }]
+    }
+}
+
+fn is_version_of(manifest: Option<&Hosted>, version: &str) -> bool {
+    manifest.is_some_and(|manifest| manifest.packument().version(version).is_some())
+}
+
+fn has_integrity(packument: &Packument, version: &str, digest: &Digest) -> bool {
+    let stored: Option<Integrity> = packument
+        .version(version)
+        .and_then(Dist::of)
+        .and_then(|dist| dist.integrity);
+    stored.is_some_and(|integrity| integrity.strongest() == digest)
+}
+
+/// Clients of every age look for one half of this sentence or the other.
+fn already_present(new: &NewVersion) -> RegistryError {
+    RegistryError::conflict(format!(
+        "this package is already present. You cannot publish over the previously published \
+         versions: {}.",
+        new.version
+    ))
+}
+
+fn check_access(publish: &Publish) -> Result<(), RegistryError> {
+    if publish.access == Some(Access::Restricted) && publish.name.scope().is_none() {
+        let message = "only scoped packages can be restricted";
+        return Err(RegistryError::bad_request(message));
+    }
+    Ok(())
+}
+
+fn check_private(new: &NewVersion) -> Result<(), RegistryError> {
+    let fields: RawObject =
+        serde_json::from_str(new.manifest.get()).map_err(RegistryError::internal)?;
+    if fields.get("private").is_some_and(|raw| raw.get() == "true") {
+        return Err(RegistryError::bad_request(
+            "this package is marked as private; remove `private` from its package.json to publish it",
+        ));
+    }
+    Ok(())
+}
+
+async fn inspect_file(
+    tarball: &TemporaryBlob<TarballHasher>,
+) -> Result<TarballFacts, RegistryError> {
+    let path = tarball.path().to_owned();
+    let work = move || {
+        let file = File::open(path).map_err(storage_failure)?;
+        Ok(inspect(file, ArchiveLimits::default())?)
+    };
+    let inspected = tokio::task::spawn_blocking(work).await;
+    inspected.map_err(RegistryError::internal)?
+}

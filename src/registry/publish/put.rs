@@ -1,0 +1,105 @@
+//! [`Registry::put`]: one route, five meanings. Each is decided by the document and then asks for
+//! the permission of what it means.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_core::Stream;
+
+use super::{
+    intent::{Intent, Route, classify},
+    receive::{Received, receive},
+};
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, PackageName},
+    registry::Registry,
+};
+
+/// What a `PUT` has done, as clients are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The first version of a package was published.
+    Created,
+    /// The package was changed.
+    Changed,
+}
+
+impl Done {
+    /// The text that clients show.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Created => "created new package",
+            Self::Changed => "package changed",
+        }
+    }
+}
+
+impl Registry {
+    /// Takes a document for `name` as it comes from the wire, and does what it means.
+    ///
+    /// `revision` is the one in the address; without it no version is ever removed.
+    #[tracing::instrument(name = "registry.put", skip_all, fields(package.name = %name))]
+    pub async fn put<S>(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        revision: Option<String>,
+        body: S,
+    ) -> Result<Done, RegistryError>
+    where
+        S: Stream<Item = Result<Bytes, RegistryError>> + Send,
+    {
+        self.require_any_change(caller, name).await?;
+        let received = receive(body, self.store.temporary()).await?;
+        let route = if revision.is_some() {
+            Route::Rev
+        } else {
+            Route::Plain
+        };
+        let Received { body, attachments } = received;
+        match classify(name, route, body)? {
+            Intent::Publish(publish) => {
+                let key = &publish.tarball.key;
+                let tarball = attachments.into_iter().find(|(name, _)| name == key);
+                let (_, tarball) =
+                    tarball.ok_or_else(|| RegistryError::bad_request("the tarball has no data"))?;
+                self.publish_version(caller, *publish, tarball).await
+            }
+            Intent::UpdateMetadata(update) => {
+                self.update_metadata(caller, name, update).await?;
+                Ok(Done::Changed)
+            }
+            Intent::RemoveVersions(update) => {
+                self.remove_versions(caller, name, update, revision).await?;
+                Ok(Done::Changed)
+            }
+            Intent::Star { users, .. } => {
+                self.star(caller, name, &users).await?;
+                Ok(Done::Changed)
+            }
+            Intent::Owners {
+                maintainers,
+                revision,
+            } => {
+                self.set_owners(caller, name, maintainers, revision).await?;
+                Ok(Done::Changed)
+            }
+        }
+    }
+
+    /// Refuses a caller who may do none of what a `PUT` can mean, before megabytes are read.
+    async fn require_any_change(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<(), RegistryError> {
+        let can_star = !caller.is_anonymous();
+        for (action, counts) in [(Action::Unpublish, true), (Action::Star, can_star)] {
+            if counts && self.policy.allows(caller, action, name).await? {
+                return Ok(());
+            }
+        }
+        self.policy.require(caller, Action::Publish, name).await
+    }
+}

@@ -1,0 +1,138 @@
+//! Reading packuments, versions and dist-tags.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use indexmap::IndexMap;
+
+use super::{
+    Registry, Rendering,
+    documents::{self, Found},
+    packument::{Form, render, render_version},
+};
+use crate::{
+    error::RegistryError,
+    models::{Action, BaseUrl, Caller, ContentCoding, PackageName, VersionKey},
+};
+
+/// A document as a client gets it.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The body.
+    pub rendering: Rendering,
+    /// Whether any of it was published here.
+    pub is_hosted: bool,
+    /// Whether upstream could not be asked whether it is still current.
+    pub is_stale: bool,
+}
+
+impl Registry {
+    /// The packument of `name`, for a client that sees the registry at `base`.
+    #[tracing::instrument(name = "registry.packument", skip_all, fields(package.name = %name))]
+    pub async fn packument(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        form: Form,
+        base: &BaseUrl,
+        coding: ContentCoding,
+    ) -> Result<Document, RegistryError> {
+        let found = self.visible(caller, name).await?;
+        let rendering = self
+            .renderings
+            .get(name, &found.document, form, base, coding)
+            .await?;
+        Ok(document(&found, rendering))
+    }
+
+    /// The packument as its editors need it: what is hosted, and nothing of upstream's under it.
+    /// A name that is not hosted shows what upstream has.
+    #[tracing::instrument(name = "registry.packument_for_writing", skip_all, fields(package.name = %name))]
+    pub async fn packument_for_writing(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        base: &BaseUrl,
+    ) -> Result<Document, RegistryError> {
+        self.policy.require(caller, Action::Access, name).await?;
+        let found = match self.documents.hosted_only(name).await? {
+            Some(found) => {
+                self.require_owner(caller, &found.document.packument)?;
+                found
+            }
+            None => self.visible(caller, name).await?,
+        };
+        let packument = &found.document.packument;
+        let body = render(packument, name, Form::Full, base);
+        let content_type = Form::Full.content_type();
+        let rendering = Rendering::new(body.into(), content_type, packument.modified());
+        Ok(document(&found, rendering))
+    }
+
+    /// The manifest of one version, by number or dist-tag.
+    #[tracing::instrument(name = "registry.version", skip_all, fields(package.name = %name))]
+    pub async fn version(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        key: &VersionKey,
+        base: &BaseUrl,
+    ) -> Result<Document, RegistryError> {
+        let found = self.visible(caller, name).await?;
+        let packument = &found.document.packument;
+        let raw = packument
+            .resolve(key.as_str())
+            .and_then(|version| Some((version, packument.version(version)?)));
+        let Some((version, raw)) = raw else {
+            let message = format!("this version doesn't exist: {key}");
+            return Err(RegistryError::not_found(message));
+        };
+        let body: Bytes = render_version(raw, name, version, base).into();
+        let published = packument.published(version);
+        let rendering = Rendering::new(body, Form::Full.content_type(), published);
+        Ok(document(&found, rendering))
+    }
+
+    /// All dist-tags of `name`.
+    #[tracing::instrument(name = "registry.dist_tags", skip_all, fields(package.name = %name))]
+    pub async fn dist_tags(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<IndexMap<String, String>, RegistryError> {
+        let found = self.visible(caller, name).await?;
+        Ok(found.document.packument.dist_tags().clone())
+    }
+
+    /// What `caller` may see of `name`. Every read of a document or a tarball comes through here
+    /// or through [`Registry::visible_part`], so that a rule about versions has one place.
+    pub(super) async fn visible(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<Found, RegistryError> {
+        self.policy.require(caller, Action::Access, name).await?;
+        let found = self.documents.find(name).await?;
+        let found = found.ok_or_else(RegistryError::no_such_package)?;
+        Ok(Found {
+            document: Self::visible_part(caller, found.document),
+            ..found
+        })
+    }
+
+    /// The part of `document` that `caller` may see: all of it.
+    pub(super) fn visible_part(
+        _caller: &Caller,
+        document: Arc<documents::Document>,
+    ) -> Arc<documents::Document> {
+        document
+    }
+}
+
+fn document(found: &Found, rendering: Rendering) -> Document {
+    Document {
+        rendering,
+        is_hosted: found.document.is_hosted,
+        is_stale: found.is_stale,
+    }
+}

@@ -1,0 +1,150 @@
+//! Removing versions and packages. The manifest lets go first, then the blobs are deleted.
+
+use std::sync::Arc;
+
+use super::{
+    Registry,
+    edit::{Edited, require_same_revision},
+    packument::Hosted,
+    publish::intent::MetadataUpdate,
+};
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, PackageName, Revision, TarballName},
+};
+
+impl Registry {
+    /// Removes the whole package; what is left is a note of whose the name is.
+    #[tracing::instrument(name = "registry.unpublish", skip_all, fields(package.name = %name))]
+    pub async fn unpublish(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        revision: String,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, Action::Unpublish, name).await?;
+        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
+        self.tracked(async move {
+            let changed = registry.change(&name, |manifest| {
+                registry.require_owner(&caller, manifest.packument())?;
+                registry.require_revision(manifest, Some(&revision))?;
+                let files = manifest.files(&name);
+                manifest.remove_all(caller.display_name(), registry.clock.now());
+                Ok(Edited::Changed(files))
+            });
+            let (files, revision) = changed.await?;
+            registry.delete_blobs(&name, files, revision).await
+        })
+        .await
+    }
+
+    /// Removes the version whose tarball is `file`. One that was removed a moment before, as npm
+    /// does with two requests, is as good as removed now.
+    #[tracing::instrument(name = "registry.unpublish_tarball", skip_all, fields(package.name = %name, file = %file))]
+    pub async fn unpublish_tarball(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        file: TarballName,
+        revision: String,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, Action::Unpublish, name).await?;
+        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
+        self.tracked(async move {
+            let changed = registry.change(&name, |manifest| {
+                registry.require_owner(&caller, manifest.packument())?;
+                let versions = manifest.versions_of(&name, &file);
+                if versions.is_empty() {
+                    return if was_removed(manifest, &name, &file) {
+                        Ok(Edited::Unchanged(()))
+                    } else {
+                        Err(RegistryError::not_found("no such file available"))
+                    };
+                }
+                registry.require_revision(manifest, Some(&revision))?;
+                for version in versions {
+                    manifest.remove_version(&version, caller.display_name(), registry.clock.now());
+                }
+                Ok(Edited::Changed(()))
+            });
+            let ((), revision) = changed.await?;
+            registry.delete_blobs(&name, vec![file], revision).await
+        })
+        .await
+    }
+
+    /// Removes the stored versions that `update` leaves out, as `npm unpublish name@version` asks
+    /// for. A document that leaves none out is a change of metadata.
+    pub(super) async fn remove_versions(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        update: MetadataUpdate,
+        route_revision: Option<String>,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, Action::Unpublish, name).await?;
+        let stored = self.read(name).await?.manifest;
+        let leaves_out = stored.is_some_and(|manifest| !missing(&manifest, &update).is_empty());
+        if !leaves_out {
+            return self.update_metadata(caller, name, update).await;
+        }
+        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
+        self.tracked(async move {
+            let sent = update.revision.clone().or(route_revision);
+            let changed = registry.change(&name, |manifest| {
+                registry.require_owner(&caller, manifest.packument())?;
+                require_same_revision(manifest, sent.as_deref())?;
+                let mut files = manifest.files(&name);
+                for version in missing(manifest, &update) {
+                    manifest.remove_version(&version, caller.display_name(), registry.clock.now());
+                }
+                let kept = manifest.files(&name);
+                files.retain(|file| !kept.contains(file));
+                Ok(Edited::Changed(files))
+            });
+            let (files, revision) = changed.await?;
+            registry.delete_blobs(&name, files, revision).await
+        })
+        .await
+    }
+
+    /// Deletes blobs that the manifest at `revision` no longer names. A failure leaves orphans,
+    /// which `fsck` finds; what was asked for has happened.
+    async fn delete_blobs(
+        &self,
+        name: &PackageName,
+        files: Vec<TarballName>,
+        revision: Option<Revision>,
+    ) -> Result<(), RegistryError> {
+        let Some(revision) = revision else {
+            return Ok(());
+        };
+        let deleted = self
+            .store
+            .blobs()
+            .delete_while(name, files, Some(revision))
+            .await;
+        if let Err(error) = deleted {
+            tracing::error!(package.name = %name, error = &error as &dyn std::error::Error, "cannot delete unpublished tarballs, `rustaccio fsck --repair` will");
+        }
+        Ok(())
+    }
+}
+
+/// The stored versions that are not in `update`.
+fn missing(manifest: &Hosted, update: &MetadataUpdate) -> Vec<String> {
+    let stored = manifest.packument().versions();
+    stored
+        .filter(|(version, _)| !update.versions.contains_key(*version))
+        .map(|(version, _)| version.to_owned())
+        .collect()
+}
+
+/// Whether `file` belonged to a version that was unpublished.
+fn was_removed(manifest: &Hosted, name: &PackageName, file: &TarballName) -> bool {
+    let version = file
+        .as_str()
+        .strip_suffix(".tgz")
+        .and_then(|stem| stem.strip_prefix(name.base())?.strip_prefix('-'));
+    version.is_some_and(|version| manifest.tombstone(version).is_some())
+}
