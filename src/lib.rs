@@ -8,5 +8,6 @@ pub mod models;
 pub mod net;
 pub mod policy;
 pub mod registry;
+pub mod server;
 pub mod storage;
 pub mod uplink;

@@ -37,6 +37,16 @@ impl Lifecycle {
         tokio::spawn(self.tasks.track_future(task))
     }
 
+    /// Runs `task` without making the shutdown wait for it.
+    #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
+    pub fn spawn_untracked<F>(&self, task: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(task)
+    }
+
     /// Asks everything to come to an end: no new connection, what runs may finish.
     pub fn begin_shutdown(&self) {
         self.soft.cancel();

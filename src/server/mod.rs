@@ -1,0 +1,12 @@
+//! Floor 8: sockets, connections and signals. What is served on them is given.
+
+mod listen;
+mod serve;
+mod signals;
+mod stall;
+#[cfg(test)]
+mod tests;
+
+pub use listen::{ListenError, Listener, bind};
+pub use serve::{ServeOptions, serve};
+pub use signals::stop_on_signals;
