@@ -46,6 +46,9 @@ pub enum RegistryError {
         message: String,
     },
     /// 408: the request made no progress in time.
+    #[error("this address does not take this method")]
+    MethodNotAllowed,
+    /// 408.
     #[error("the request made no progress in time")]
     RequestTimeout,
     /// 409: the write clashes with what is stored.
@@ -230,6 +233,7 @@ impl RegistryError {
             Self::PolicyDenied { .. } => (S::UNAUTHORIZED, "POLICY_DENIED"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "AUTH_FORBIDDEN"),
             Self::NotFound { .. } => (S::NOT_FOUND, "STORAGE_NOT_FOUND"),
+            Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
             Self::Conflict { .. } => (S::CONFLICT, "STORAGE_CONFLICT"),
             Self::PayloadTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"),

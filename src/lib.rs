@@ -8,6 +8,8 @@ pub mod models;
 pub mod net;
 pub mod policy;
 pub mod registry;
+pub mod search;
 pub mod server;
 pub mod storage;
 pub mod uplink;
+pub mod web;

@@ -233,6 +233,11 @@ impl Auth {
         Ok(())
     }
 
+    /// Whether every user has an account here; an embedder's hook may know others.
+    pub fn knows_all_users(&self) -> bool {
+        self.hook.is_none()
+    }
+
     /// The account of `user`.
     pub fn user(&self, user: &Username) -> Option<Arc<UserRecord>> {
         self.accounts.user(user)

@@ -65,6 +65,7 @@ impl Registry {
         let metadata = self.store.metadata();
         let revision = metadata.put(name, manifest.to_json(), expected).await?;
         self.documents.forget_absence(name);
+        self.index_manifest(name, manifest);
         Ok(revision)
     }
 

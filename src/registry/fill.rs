@@ -1,7 +1,7 @@
 //! [`Fills`]: tarballs on their way from upstream to the cache. All who want one follow one
 //! download, and read the file as it grows.
 
-use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{collections::HashMap, fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -14,12 +14,9 @@ use crate::{
     error::RegistryError,
     lifecycle::Lifecycle,
     models::{Digest, Integrity, PackageName, TarballName, Verifier},
-    storage::{StorageError, Store, TemporaryBlob},
+    storage::{StorageError, Store, TemporaryBlob, read_piece},
     uplink::{Uplink, UplinkError},
 };
-
-/// The largest piece that is read from a file at once.
-const PIECE: usize = 256 * 1024;
 
 /// Why a download failed; shared by all who follow it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -192,25 +189,12 @@ async fn next_piece(
             Progress::Asked | Progress::Growing { .. } => None,
         };
         if let Some((file, end)) = readable {
-            return read_piece(file, at, end).await.map(Some);
+            return read_piece(file, at..end).await.map(Some);
         }
         if progress.changed().await.is_err() {
             return Err(io::Error::other(FillError::Lost));
         }
     }
-}
-
-/// Reads from `at` up to `end`, at most one piece.
-pub(super) async fn read_piece(file: Arc<File>, at: u64, end: u64) -> io::Result<Bytes> {
-    let length = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
-    let work = move || {
-        let mut piece = vec![0; length];
-        file.read_exact_at(&mut piece, at)?;
-        Ok(Bytes::from(piece))
-    };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }
 
 /// Takes a download off the board, also when its task panics.

@@ -12,6 +12,7 @@ pub mod packument;
 pub mod publish;
 mod read;
 mod rendered;
+mod search;
 mod tarball;
 mod unpublish;
 
@@ -26,13 +27,16 @@ pub use publish::put::Done;
 pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
+pub use search::SearchPage;
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
     config::PublishConfig,
+    error::RegistryError,
     lifecycle::{Lifecycle, SharedClock},
     models::{Digest, PackageName, Version},
     policy::Policy,
+    search::Index,
     storage::Store,
     uplink::Uplinks,
 };
@@ -73,6 +77,8 @@ pub struct Registry {
     renderings: Renderings,
     fills: Fills,
     locks: NameLocks,
+    index: Index,
+    is_indexed: tokio::sync::watch::Sender<bool>,
     /// Who published a version a moment ago, and with which bytes.
     recent: Cache<(PackageName, Version), (Arc<str>, Digest)>,
 }
@@ -102,6 +108,8 @@ impl Registry {
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),
+            index: Index::default(),
+            is_indexed: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
                 .max_capacity(10_000)
                 .time_to_live(RETRY_WINDOW)
@@ -112,5 +120,10 @@ impl Registry {
             clock,
             lifecycle,
         })
+    }
+
+    /// Succeeds when storage answers.
+    pub async fn check_storage(&self) -> Result<(), RegistryError> {
+        Ok(self.store.check().await?)
     }
 }

@@ -16,7 +16,9 @@ pub use accounts::{
 };
 pub use cache::{CachedPackument, Freshness, UpstreamCache};
 pub use error::StorageError;
-pub use fs::{Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder};
+pub use fs::{
+    Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder, read_piece,
+};
 pub use layout::Layout;
 pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
 pub use store::{Store, StoreOptions};

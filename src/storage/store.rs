@@ -82,6 +82,11 @@ impl Store {
         &self.temporary
     }
 
+    /// Succeeds when the folder can be written to.
+    pub async fn check(&self) -> Result<(), StorageError> {
+        self.temporary.create(()).await.map(drop)
+    }
+
     /// The folder of all data.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir

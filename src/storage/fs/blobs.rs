@@ -4,8 +4,15 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _},
+    ops::Range,
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
+
+use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream;
 
 use super::{
     FsMetadata, Observer, TemporaryBlob,
@@ -18,6 +25,9 @@ use crate::{
     storage::{StorageError, layout::Layout},
 };
 
+/// The largest piece that is read from a file at once, in bytes.
+const PIECE: usize = 256 * 1024;
+
 /// An open blob.
 #[derive(Debug)]
 pub struct Blob {
@@ -25,6 +35,38 @@ pub struct Blob {
     pub file: File,
     /// Its length in bytes.
     pub length: u64,
+}
+
+impl Blob {
+    /// The bytes of `part` in pieces, read on the blocking pool; an error where the file is
+    /// shorter than it was.
+    pub fn into_stream(
+        self,
+        part: Range<u64>,
+    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+        let file = Arc::new(self.file);
+        stream::try_unfold((file, part), |(file, part)| async move {
+            if part.start >= part.end {
+                return Ok(None);
+            }
+            let piece = read_piece(Arc::clone(&file), part.clone()).await?;
+            let next = part.start + u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            Ok(Some((piece, (file, next..part.end))))
+        })
+    }
+}
+
+/// Reads the beginning of `part` on the blocking pool, at most [`PIECE`] bytes.
+pub async fn read_piece(file: Arc<File>, part: Range<u64>) -> io::Result<Bytes> {
+    let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(PIECE);
+    let work = move || {
+        let mut piece = vec![0; length.min(PIECE)];
+        file.read_exact_at(&mut piece, part.start)?;
+        Ok(Bytes::from(piece))
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
 }
 
 /// One blob in a listing.
@@ -217,8 +259,6 @@ fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::storage::{Expected, MetadataStore as _, fs::TemporaryFolder};
 

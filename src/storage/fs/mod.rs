@@ -6,7 +6,7 @@ mod metadata;
 mod temporary;
 
 pub(super) use blobs::open_blob;
-pub use blobs::{Blob, FsBlobs, StoredBlob};
+pub use blobs::{Blob, FsBlobs, StoredBlob, read_piece};
 pub use metadata::FsMetadata;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
 

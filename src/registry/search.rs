@@ -1,0 +1,180 @@
+//! Searching what is hosted; the index follows every write.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde_json::Value;
+
+use super::{
+    Registry,
+    packument::{Hosted, Packument},
+};
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, PackageName, http_date},
+    search::{Query, SearchEntry, SearchHit, Window},
+};
+
+/// One page of what a query found.
+#[derive(Clone, Debug)]
+pub struct SearchPage {
+    /// The hits on this page.
+    pub hits: Vec<SearchHit>,
+    /// All hits that the caller may see.
+    pub total: usize,
+    /// When it was searched, as an HTTP date.
+    pub time: String,
+}
+
+impl Registry {
+    /// What `query` finds among the packages that `caller` may read.
+    #[tracing::instrument(name = "registry.search", skip_all)]
+    pub async fn search(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        window: Window,
+    ) -> Result<SearchPage, RegistryError> {
+        self.indexed().await;
+        let mut hits = Vec::new();
+        let mut total = 0;
+        for hit in self.index.search(query) {
+            if !self.may_read(caller, &hit.entry.name).await? {
+                continue;
+            }
+            if (window.from..window.from.saturating_add(window.size)).contains(&total) {
+                hits.push(hit);
+            }
+            total += 1;
+        }
+        let time = http_date(self.clock.now());
+        Ok(SearchPage { hits, total, time })
+    }
+
+    /// The packages that `caller` may read and whose names come after `name`.
+    #[tracing::instrument(name = "registry.all", skip_all)]
+    pub async fn all(
+        &self,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<Vec<Arc<SearchEntry>>, RegistryError> {
+        self.indexed().await;
+        let mut visible = Vec::new();
+        for entry in self.index.after(name) {
+            if self.may_read(caller, &entry.name).await? {
+                visible.push(entry);
+            }
+        }
+        Ok(visible)
+    }
+
+    /// Reads every manifest into the index; searches wait for it.
+    pub async fn fill_index(&self) {
+        let mut names = self.store.metadata().list();
+        while let Some(name) = names.next().await {
+            let entry = match name {
+                Ok(name) => self.documents.hosted(&name).await.map(|hosted| {
+                    let hosted = hosted?;
+                    entry_of(&name, &hosted.manifest)
+                }),
+                Err(error) => Err(error.into()),
+            };
+            match entry {
+                Ok(Some(entry)) => self.index.fill(entry),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "a package cannot be found by searches"
+                    );
+                }
+            }
+        }
+        self.is_indexed.send_replace(true);
+    }
+
+    /// Lets searches find `manifest` as it is now.
+    pub(super) fn index_manifest(&self, name: &PackageName, manifest: &Hosted) {
+        match entry_of(name, manifest) {
+            Some(entry) => self.index.upsert(entry),
+            None => self.index.remove(name),
+        }
+    }
+
+    async fn indexed(&self) {
+        let mut is_indexed = self.is_indexed.subscribe();
+        // The sender lives as long as we do.
+        let _ = is_indexed.wait_for(|is_indexed| *is_indexed).await;
+    }
+
+    async fn may_read(&self, caller: &Caller, name: &PackageName) -> Result<bool, RegistryError> {
+        self.policy.allows(caller, Action::Access, name).await
+    }
+}
+
+/// What the index keeps of a manifest; `None` for one without versions.
+fn entry_of(name: &PackageName, manifest: &Hosted) -> Option<SearchEntry> {
+    if manifest.is_gone() {
+        return None;
+    }
+    let packument = manifest.packument();
+    let latest = packument.resolve("latest");
+    let raw = latest.and_then(|latest| packument.version(latest));
+    let version: Value = raw.map_or(Value::Null, json_of);
+    let text = |key: &str| version[key].as_str().map(str::to_owned);
+    let keywords = version["keywords"].as_array().into_iter().flatten();
+    Some(SearchEntry {
+        name: name.clone(),
+        version: latest.unwrap_or_default().to_owned(),
+        description: text("description").unwrap_or_default(),
+        keywords: keywords
+            .filter_map(|keyword| keyword.as_str().map(str::to_owned))
+            .collect(),
+        date: latest.and_then(|latest| packument.published(latest)),
+        author: version["author"].clone(),
+        publisher: publisher(&version),
+        maintainers: maintainers(packument),
+        license: version["license"].clone(),
+        links: links(&version),
+        deprecated: text("deprecated").filter(|text| !text.is_empty()),
+    })
+}
+
+fn json_of(raw: &Bytes) -> Value {
+    serde_json::from_slice(raw).unwrap_or_default()
+}
+
+fn publisher(version: &Value) -> Value {
+    match version["_npmUser"].as_object() {
+        Some(user) => serde_json::json!({
+            "username": user.get("name"),
+            "email": user.get("email").cloned().unwrap_or_else(|| "".into()),
+        }),
+        None => serde_json::json!({}),
+    }
+}
+
+/// npm reads `username`, older clients `name`.
+fn maintainers(packument: &Packument) -> Value {
+    let people = packument.maintainers().into_iter();
+    people
+        .map(|name| serde_json::json!({ "username": name, "name": name, "email": "" }))
+        .collect()
+}
+
+fn links(version: &Value) -> Vec<(&'static str, String)> {
+    let address = |value: &Value| -> Option<String> {
+        let text = value.as_str().or_else(|| value["url"].as_str())?;
+        let text = text.trim_start_matches("git+").trim_end_matches(".git");
+        // A page shows them as links.
+        ["http://", "https://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+            .then(|| text.to_owned())
+    };
+    ["homepage", "repository", "bugs"]
+        .into_iter()
+        .filter_map(|kind| Some((kind, address(&version[kind])?)))
+        .collect()
+}

@@ -1,0 +1,152 @@
+//! [`Query`]: the text that people type, with npm's qualifiers.
+
+use super::{SearchEntry, entry::SearchHit};
+
+/// Longest text that is looked at, in characters, and most words of it.
+const MAX_CHARACTERS: usize = 1000;
+const MAX_WORDS: usize = 30;
+
+/// A search: words that must all be found, and qualifiers that must all hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    words: Vec<String>,
+    conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    Author(String),
+    Maintainer(String),
+    Scope(String),
+    /// Any of these.
+    Keywords(Vec<String>),
+    /// None of these.
+    WithoutKeywords(Vec<String>),
+    Is(Quality, bool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Quality {
+    Deprecated,
+    Unstable,
+}
+
+impl Query {
+    /// Reads what was typed. Qualifiers that are not known are words like others.
+    pub fn parse(text: &str) -> Self {
+        let text: String = text.chars().take(MAX_CHARACTERS).collect();
+        let mut query = Self::default();
+        for word in text.split_whitespace().take(MAX_WORDS) {
+            match condition(word) {
+                Some(condition) => query.conditions.push(condition),
+                None if is_ignored(word) => {}
+                None => query.words.push(word.trim_matches('"').to_lowercase()),
+            }
+        }
+        query
+    }
+
+    /// How well `entry` fits; `None` where it does not.
+    pub(super) fn score(&self, entry: &SearchEntry) -> Option<f64> {
+        if !self
+            .conditions
+            .iter()
+            .all(|condition| condition.holds(entry))
+        {
+            return None;
+        }
+        let name = entry.name.as_str().to_lowercase();
+        let base = entry.name.base().to_lowercase();
+        let description = entry.description.to_lowercase();
+        let mut score = 0.0;
+        for word in &self.words {
+            let has_keyword = || {
+                let mut keywords = entry.keywords.iter();
+                keywords.any(|keyword| keyword.to_lowercase() == *word)
+            };
+            score += if name == *word || base == *word {
+                100.0
+            } else if name.starts_with(word) || base.starts_with(word) {
+                20.0
+            } else if name.contains(word) {
+                10.0
+            } else if has_keyword() {
+                5.0
+            } else if description.contains(word) {
+                1.0
+            } else {
+                return None;
+            };
+        }
+        let score = if self.words.is_empty() { 1.0 } else { score };
+        Some(if entry.deprecated.is_some() {
+            score / 10.0
+        } else {
+            score
+        })
+    }
+}
+
+/// Qualifiers that only change an order that we do not have.
+fn is_ignored(word: &str) -> bool {
+    [
+        "boost-exact:",
+        "quality-weight:",
+        "popularity-weight:",
+        "maintenance-weight:",
+    ]
+    .iter()
+    .any(|qualifier| word.starts_with(qualifier))
+}
+
+fn condition(word: &str) -> Option<Condition> {
+    let (qualifier, value) = word.split_once(':')?;
+    let value = value.trim_matches('"');
+    if value.is_empty() {
+        return None;
+    }
+    let list = |text: &str| -> Vec<String> {
+        text.split([',', '+'])
+            .filter(|keyword| !keyword.is_empty())
+            .map(str::to_lowercase)
+            .collect()
+    };
+    let quality = || match value {
+        "deprecated" => Some(Quality::Deprecated),
+        "unstable" => Some(Quality::Unstable),
+        _ => None,
+    };
+    Some(match qualifier {
+        "author" => Condition::Author(value.to_owned()),
+        "maintainer" => Condition::Maintainer(value.to_owned()),
+        "scope" => Condition::Scope(value.trim_start_matches('@').to_lowercase()),
+        "keywords" => match value.strip_prefix('-') {
+            Some(rest) => Condition::WithoutKeywords(list(rest)),
+            None => Condition::Keywords(list(value)),
+        },
+        "is" => Condition::Is(quality()?, true),
+        "not" => Condition::Is(quality()?, false),
+        _ => return None,
+    })
+}
+
+impl Condition {
+    fn holds(&self, entry: &SearchEntry) -> bool {
+        let has_any = |wanted: &[String]| {
+            let mut keywords = entry.keywords.iter();
+            keywords.any(|keyword| wanted.contains(&keyword.to_lowercase()))
+        };
+        match self {
+            Self::Author(name) => SearchHit::has_person(&entry.author, name),
+            Self::Maintainer(name) => SearchHit::has_person(&entry.maintainers, name),
+            Self::Scope(scope) => entry
+                .name
+                .scope()
+                .is_some_and(|own| own.trim_start_matches('@').eq_ignore_ascii_case(scope)),
+            Self::Keywords(keywords) => has_any(keywords),
+            Self::WithoutKeywords(keywords) => !has_any(keywords),
+            Self::Is(Quality::Deprecated, wanted) => entry.deprecated.is_some() == *wanted,
+            Self::Is(Quality::Unstable, wanted) => entry.version.starts_with("0.") == *wanted,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! [`Error`]: how a failure looks to a client.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use serde::Serialize;
+
+use super::respond::json;
+use crate::error::RegistryError;
+
+/// A [`RegistryError`] on its way out.
+#[derive(Debug)]
+pub(super) struct Error(pub(super) RegistryError);
+
+impl<E: Into<RegistryError>> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+/// The body of every error.
+#[derive(Serialize)]
+struct Body<'a> {
+    error: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let Self(error) = self;
+        if error.status().is_server_error() {
+            // The only place where the cause is written down; clients never see it.
+            tracing::error!(error = &error as &dyn std::error::Error, "request failed");
+        }
+        let text = error.to_string();
+        let body = Body {
+            error: &text,
+            code: error.code(),
+            hint: error.hint(),
+        };
+        let mut response = json(error.status(), &body);
+        let headers = response.headers_mut();
+        if let Some(wait) = error.retry_after() {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if let RegistryError::RangeNotSatisfiable { length } = error
+            && let Ok(range) = HeaderValue::try_from(format!("bytes */{length}"))
+        {
+            headers.insert(header::CONTENT_RANGE, range);
+        }
+        response
+    }
+}

@@ -1,0 +1,171 @@
+//! [`Base`]: the address under which the client sees this registry.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use http::{HeaderMap, header, request::Parts};
+
+use crate::{
+    models::BaseUrl,
+    web::{
+        error::Error,
+        state::{WebSettings, WebState},
+    },
+};
+
+/// For clients that do not say how they call us.
+const FALLBACK_HOST: &str = "localhost:4873";
+
+/// The path that was taken off the request before routing: the configured prefix, and the one of
+/// a router that this one is nested in.
+#[derive(Clone, Debug, Default)]
+pub(in crate::web) struct PublicPrefix(pub(in crate::web) String);
+
+/// The public address of the registry, for this request.
+pub(in crate::web) struct Base(pub(in crate::web) BaseUrl);
+
+impl FromRequestParts<WebState> for Base {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        let prefix = parts.extensions.get::<PublicPrefix>();
+        let prefix = prefix.map_or("", |prefix| prefix.0.as_str());
+        let base = base_url(&state.settings, &parts.headers, peer(parts), prefix)?;
+        Ok(Self(base))
+    }
+}
+
+/// Where the connection comes from; `None` for a unix socket.
+pub(super) fn peer(parts: &Parts) -> Option<IpAddr> {
+    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map(|info| info.0.ip().to_canonical())
+}
+
+fn base_url(
+    settings: &WebSettings,
+    headers: &HeaderMap,
+    peer: Option<IpAddr>,
+    prefix: &str,
+) -> Result<BaseUrl, Error> {
+    if let Some(url) = &settings.public_url {
+        return Ok(url.clone());
+    }
+    let is_proxied = settings.trust_proxy.covers(peer);
+    let forwarded = |name| is_proxied.then(|| first(headers, name)).flatten();
+    let scheme = match forwarded("x-forwarded-proto") {
+        Some("https") => "https",
+        _ => "http",
+    };
+    let forwarded_prefix = forwarded("x-forwarded-prefix")
+        .map(|prefix| prefix.trim_matches('/'))
+        .filter(|prefix| !prefix.is_empty())
+        .map_or_else(String::new, |prefix| format!("/{prefix}"));
+    let port = forwarded("x-forwarded-port").filter(|port| port.parse::<u16>().is_ok());
+    let hosts = [
+        forwarded("x-forwarded-host"),
+        headers
+            .get(header::HOST)
+            .and_then(|value| value.to_str().ok()),
+    ];
+    for host in hosts.into_iter().flatten() {
+        let host = match port {
+            Some(port) if !has_port(host) => format!("{host}:{port}"),
+            _ => host.to_owned(),
+        };
+        // A host is letters, digits and a few signs; anything else would end up in addresses.
+        let is_host = host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+        let text = format!("{scheme}://{host}{forwarded_prefix}{prefix}");
+        if is_host && let Ok(base) = text.parse() {
+            return Ok(base);
+        }
+    }
+    let fallback = format!("{scheme}://{FALLBACK_HOST}{prefix}");
+    Ok(fallback
+        .parse()
+        .map_err(crate::error::RegistryError::internal)?)
+}
+
+/// The first of a list of forwarded values: the one nearest to the client.
+fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let text = headers.get(name)?.to_str().ok()?;
+    text.split(',')
+        .next()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+}
+
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http::{HeaderName, HeaderValue};
+
+    use super::*;
+    use crate::config::TrustProxy;
+
+    #[track_caller]
+    fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
+        let settings = WebSettings {
+            url_prefix: String::new(),
+            public_url: None,
+            trust_proxy,
+            max_body_size: 1,
+            request_timeout: Duration::from_secs(1),
+        };
+        let mut headers = HeaderMap::new();
+        for (name, value) in sent {
+            headers.insert(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        let peer = "10.0.0.1".parse().ok();
+        let base = base_url(&settings, &headers, peer, "/npm").unwrap();
+        assert_eq!(base.as_str(), expected, "{sent:?}");
+    }
+
+    #[test]
+    fn forwarded_headers_count_behind_a_trusted_proxy_only() {
+        let forwarded = [
+            ("host", "inner:4873"),
+            ("x-forwarded-host", "npm.example, inner"),
+            ("x-forwarded-proto", "https,http"),
+        ];
+        check(TrustProxy::No, &forwarded, "http://inner:4873/npm");
+        check(TrustProxy::Yes, &forwarded, "https://npm.example/npm");
+        let ours = TrustProxy::From(vec!["10.0.0.0/8".parse().unwrap()]);
+        check(ours, &forwarded, "https://npm.example/npm");
+        let others = TrustProxy::From(vec!["192.168.0.0/16".parse().unwrap()]);
+        check(others, &forwarded, "http://inner:4873/npm");
+        let with_port = [
+            ("x-forwarded-host", "npm.example"),
+            ("x-forwarded-port", "8443"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-prefix", "/outer/"),
+        ];
+        check(
+            TrustProxy::Yes,
+            &with_port,
+            "https://npm.example:8443/outer/npm",
+        );
+    }
+
+    #[test]
+    fn a_host_that_is_none_is_not_repeated() {
+        for host in ["a\"b", "a/b", "a b", "<x>", "user@host", "", "a?b", "a#b"] {
+            check(
+                TrustProxy::No,
+                &[("host", host)],
+                "http://localhost:4873/npm",
+            );
+        }
+        check(TrustProxy::No, &[("host", "[::1]:80")], "http://[::1]/npm");
+    }
+}

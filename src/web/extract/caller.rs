@@ -1,0 +1,151 @@
+//! Who is calling: found out once a request, asked for by handlers in the strength they need.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::extract::FromRequestParts;
+use http::{HeaderMap, header, request::Parts};
+
+use super::base_url::peer;
+use crate::{
+    auth::CredentialProblem,
+    error::RegistryError,
+    models::{Caller, Username},
+    web::{error::Error, layers::RequestId, state::WebState},
+};
+
+/// What the credentials of a request turned out to be.
+#[derive(Clone, Debug)]
+pub(in crate::web) struct Credentials {
+    /// The caller; anonymous where the credentials do not count.
+    pub(in crate::web) caller: Caller,
+    /// Why they do not count.
+    pub(in crate::web) problem: Option<CredentialProblem>,
+}
+
+/// A caller whose credentials need not be good: one with a bad token may do what anonymous
+/// callers may.
+pub(in crate::web) struct Visitor(pub(in crate::web) Caller);
+/// A caller whose credentials are good or who sent none: for everything that changes something.
+pub(in crate::web) struct Actor(pub(in crate::web) Caller);
+/// A caller who is signed in.
+pub(in crate::web) struct User {
+    pub(in crate::web) caller: Caller,
+    pub(in crate::web) name: Username,
+}
+/// A signed-in caller whose credentials have no limits, for changes of the account itself.
+pub(in crate::web) struct FullActor {
+    pub(in crate::web) caller: Caller,
+    pub(in crate::web) name: Username,
+}
+
+/// Finds out who is calling. `path` is the one that embedders' hooks see.
+pub(in crate::web) async fn identify(
+    parts: &Parts,
+    state: &WebState,
+    path: &str,
+) -> Result<Credentials, RegistryError> {
+    let header = match parts.headers.get(header::AUTHORIZATION) {
+        // Bytes that are no text are credentials that cannot be read.
+        Some(value) => Some(value.to_str().unwrap_or("unreadable")),
+        None => None,
+    };
+    let address = client_address(parts, state);
+    let method = parts.method.as_str();
+    let found = state
+        .auth
+        .authenticate(header, address, method, path)
+        .await?;
+    let request_id = parts.extensions.get::<RequestId>();
+    let caller = Caller {
+        identity: found.identity,
+        limits: found.limits,
+        address,
+        request_id: request_id.map_or_else(|| "".into(), |id| Arc::clone(&id.0)),
+        session: session(&parts.headers),
+    };
+    Ok(Credentials {
+        caller,
+        problem: found.problem,
+    })
+}
+
+/// The address of the client: of the connection, or as the trusted proxies before us say.
+fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
+    let trust = &state.settings.trust_proxy;
+    let mut address = peer(parts);
+    let lists = parts.headers.get_all("x-forwarded-for").into_iter();
+    let texts: Vec<&str> = lists.filter_map(|value| value.to_str().ok()).collect();
+    // Each proxy appends whom it saw: the last entry that no trusted proxy has is the client.
+    for entry in texts.iter().rev().flat_map(|text| text.rsplit(',')) {
+        if !trust.covers(address) {
+            break;
+        }
+        let Ok(before) = entry.trim().parse::<IpAddr>() else {
+            break;
+        };
+        address = Some(before.to_canonical());
+    }
+    address
+}
+
+fn session(headers: &HeaderMap) -> Option<Arc<str>> {
+    let text = headers.get("npm-session")?.to_str().ok()?;
+    (!text.is_empty() && text.len() <= 128).then(|| text.into())
+}
+
+fn credentials(parts: &Parts) -> Result<Credentials, Error> {
+    let found = parts.extensions.get::<Credentials>().cloned();
+    Ok(found.ok_or_else(|| RegistryError::internal("the caller was not identified"))?)
+}
+
+fn user(caller: Caller) -> Result<User, Error> {
+    match caller.username() {
+        Some(name) => Ok(User { caller, name }),
+        None => Err(RegistryError::unauthorized("You must be logged in").into()),
+    }
+}
+
+impl FromRequestParts<WebState> for Visitor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, Error> {
+        Ok(Self(credentials(parts)?.caller))
+    }
+}
+
+impl FromRequestParts<WebState> for Actor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, Error> {
+        let Credentials { caller, problem } = credentials(parts)?;
+        match problem {
+            None => Ok(Self(caller)),
+            Some(problem) => Err(RegistryError::unauthorized(problem.to_string()).into()),
+        }
+    }
+}
+
+impl FromRequestParts<WebState> for User {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        let Actor(caller) = Actor::from_request_parts(parts, state).await?;
+        user(caller)
+    }
+}
+
+impl FromRequestParts<WebState> for FullActor {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        let User { caller, name } = User::from_request_parts(parts, state).await?;
+        let limits = &caller.limits;
+        let is_limited =
+            limits.is_readonly || !limits.packages.is_empty() || !limits.scopes.is_empty();
+        if is_limited {
+            let message = "this token is limited and cannot change the account; run `npm login`";
+            return Err(RegistryError::forbidden(message).into());
+        }
+        Ok(Self { caller, name })
+    }
+}

@@ -1,0 +1,90 @@
+//! Typed parts of the path.
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use http::request::Parts;
+
+use crate::{
+    error::RegistryError,
+    models::{PackageName, Tag, TarballName, VersionKey},
+    web::{error::Error, state::WebState},
+};
+
+/// `{package}`.
+pub(in crate::web) struct Package(pub(in crate::web) PackageName);
+/// `{file}`.
+pub(in crate::web) struct FileName(pub(in crate::web) TarballName);
+/// `{version}`: a version or a dist-tag.
+pub(in crate::web) struct VersionText(pub(in crate::web) VersionKey);
+/// The last parameter, as a dist-tag that may be set.
+pub(in crate::web) struct TagName(pub(in crate::web) Tag);
+/// The last parameter, as it is.
+pub(in crate::web) struct PathText(pub(in crate::web) String);
+
+/// The parameter `key`, or the last one.
+async fn text(parts: &mut Parts, state: &WebState, key: Option<&str>) -> Result<String, Error> {
+    let parameters = RawPathParams::from_request_parts(parts, state)
+        .await
+        .map_err(|_| RegistryError::bad_request("invalid path"))?;
+    let found = parameters
+        .iter()
+        .filter(|(name, _)| key.is_none_or(|key| *name == key));
+    let (_, value) = found
+        .last()
+        .ok_or_else(|| RegistryError::not_found("not found"))?;
+    Ok(value.to_owned())
+}
+
+async fn parsed<T>(parts: &mut Parts, state: &WebState, key: Option<&str>) -> Result<T, Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+{
+    let text = text(parts, state, key).await?;
+    text.parse()
+        .map_err(|error| Error(RegistryError::bad_request(format!("{error}"))))
+}
+
+impl FromRequestParts<WebState> for Package {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        parsed(parts, state, Some("package")).await.map(Self)
+    }
+}
+
+impl FromRequestParts<WebState> for FileName {
+    type Rejection = Error;
+
+    /// What is no name of a tarball cannot be there.
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        let text = text(parts, state, Some("file")).await?;
+        text.parse()
+            .map(Self)
+            .map_err(|_| Error(RegistryError::not_found("no such file available")))
+    }
+}
+
+impl FromRequestParts<WebState> for VersionText {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        parsed(parts, state, Some("version")).await.map(Self)
+    }
+}
+
+impl FromRequestParts<WebState> for TagName {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        parsed(parts, state, None).await.map(Self)
+    }
+}
+
+impl FromRequestParts<WebState> for PathText {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        text(parts, state, None).await.map(Self)
+    }
+}

@@ -1,0 +1,172 @@
+//! What happens around every handler: request id, span, identity, security headers.
+
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+
+use axum::{
+    extract::{OriginalUri, Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::FutureExt as _;
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::PathAndQuery};
+use tracing::Instrument as _;
+
+use super::{
+    error::Error,
+    extract::{Credentials, PublicPrefix, identify},
+    normalize::canonical_path,
+    state::WebState,
+};
+use crate::error::RegistryError;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
+const MAX_REQUEST_ID: usize = 128;
+
+/// What browsers are told about every answer; none of them is a page.
+const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (
+        http::header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (
+        http::header::X_FRAME_OPTIONS,
+        HeaderValue::from_static("deny"),
+    ),
+    (
+        http::header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        http::header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+];
+
+/// Names a request in logs, answers and calls to other services.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) Arc<str>);
+
+/// The path as the client sent it, without the prefix.
+#[derive(Clone, Debug)]
+struct SentPath(Arc<str>);
+
+/// The outermost layer: names and logs the request, brings its path into one form, turns a panic
+/// into a 500.
+pub(super) async fn around(
+    State(state): State<WebState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
+    let span = tracing::info_span!(
+        "request",
+        method = %request.method(),
+        path = request.uri().path(),
+        request.id = %id,
+    );
+    let work = async {
+        let mut response = match normalize(&state, &mut request) {
+            Ok(()) => handle(next, request).await,
+            Err(error) => error.into_response(),
+        };
+        let status = response.status().as_u16();
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(status, milliseconds, "answered");
+        let headers = response.headers_mut();
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(X_REQUEST_ID, id);
+        }
+        for (name, value) in SECURITY_HEADERS {
+            headers.entry(name).or_insert(value);
+        }
+        response
+    };
+    work.instrument(span).await
+}
+
+async fn handle(next: Next, request: Request) -> Response {
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => Error(RegistryError::internal("a handler panicked")).into_response(),
+    }
+}
+
+/// Finds out who is calling, and tells clients whose credentials do not count why.
+pub(super) async fn identity(
+    State(state): State<WebState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let path = parts.extensions.get::<SentPath>().cloned();
+    let path = path.as_ref().map_or("", |path| &path.0);
+    let credentials = match identify(&parts, &state, path).await {
+        Ok(credentials) => credentials,
+        Err(error) => return Error(error).into_response(),
+    };
+    let notice = credentials.problem.map(|problem| problem.to_string());
+    parts.extensions.insert::<Credentials>(credentials);
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(NPM_NOTICE, notice);
+    }
+    response
+}
+
+/// Kept if it is short and printable: it goes into logs and headers.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let sent = headers
+        .get(X_REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| !id.is_empty() && id.len() <= MAX_REQUEST_ID)
+        .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()));
+    match sent {
+        Some(id) => id.into(),
+        None => uuid::Uuid::new_v4().to_string().into(),
+    }
+}
+
+/// Takes the prefix off the path and makes the rest canonical.
+fn normalize(state: &WebState, request: &mut Request) -> Result<(), Error> {
+    let path = request.uri().path();
+    let nested_in = request
+        .extensions()
+        .get::<OriginalUri>()
+        .and_then(|original| original.0.path().strip_suffix(path.trim_end_matches('/')))
+        .map(|prefix| prefix.trim_end_matches('/').to_owned())
+        .unwrap_or_default();
+    let own = state.settings.url_prefix.as_str();
+    // A router that is nested at the prefix has had it taken off already.
+    let (rest, prefix) = if nested_in.is_empty() || nested_in != own {
+        let rest = strip_prefix(path, own).ok_or_else(|| RegistryError::not_found("not found"))?;
+        (rest, format!("{nested_in}{own}"))
+    } else {
+        (path, nested_in)
+    };
+    let sent = SentPath(rest.into());
+    let mut path =
+        canonical_path(rest).map_err(|error| RegistryError::bad_request(error.to_string()))?;
+    if let Some(query) = request.uri().query() {
+        path.push('?');
+        path.push_str(query);
+    }
+    let path: PathAndQuery = path
+        .parse()
+        .map_err(|_| RegistryError::bad_request("invalid path"))?;
+    *request.uri_mut() = Uri::from(path);
+    request.extensions_mut().insert(PublicPrefix(prefix));
+    request.extensions_mut().insert(sent);
+    Ok(())
+}
+
+fn strip_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(prefix)?;
+    match rest.chars().next() {
+        None => Some("/"),
+        Some('/') => Some(rest),
+        Some(_) => None,
+    }
+}

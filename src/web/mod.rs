@@ -1,0 +1,81 @@
+//! Floor 8: HTTP. This file is the table of all routes.
+//!
+//! A request meets [`layers::around`] first, which brings its path into one form, so that a
+//! package is one segment here whatever the client wrote. Who may do what is decided by the use
+//! cases; a handler asks for a `Visitor` (bad credentials make an anonymous caller), an `Actor`
+//! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).
+
+mod dist_tags;
+mod error;
+mod extract;
+mod health;
+mod layers;
+mod normalize;
+mod packages;
+mod profile;
+mod respond;
+mod search;
+mod state;
+mod tokens;
+mod users;
+
+use axum::{
+    Router, middleware,
+    routing::{delete, get, put},
+};
+use tower::Layer as _;
+
+pub use state::{WebSettings, WebState};
+
+use crate::error::RegistryError;
+
+/// All routes, as a service that may be nested in another router.
+pub fn router(state: WebState) -> Router {
+    let around = middleware::from_fn_with_state(state.clone(), layers::around);
+    // Paths must be canonical before they are matched, so this stands around the routing.
+    Router::new().fallback_service(around.layer(routes(state)))
+}
+
+#[rustfmt::skip]
+fn routes(state: WebState) -> Router {
+    Router::new()
+        .route("/", get(health::root))
+        .route("/favicon.ico", get(not_found))
+        .route("/-/ping", get(health::ping))
+        .route("/-/health/live", get(health::live))
+        .route("/-/health/ready", get(health::ready))
+        // Accounts
+        .route("/-/whoami", get(users::whoami))
+        .route("/-/user/{text}", get(users::show).put(users::sign_in))
+        .route("/-/user/{text}/-rev/{rev}", put(users::sign_in))
+        .route("/-/user/token/{text}", delete(users::sign_out))
+        .route("/-/npm/v1/user", get(profile::show).post(profile::change))
+        .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
+        // Finding packages
+        .route("/-/v1/search", get(search::search))
+        .route("/-/all", get(search::all))
+        .route("/-/all/since", get(search::all))
+        // Dist-tags
+        .route("/-/package/{package}/dist-tags", get(dist_tags::list))
+        .route("/-/package/{package}/dist-tags/{tag}", put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        .route("/-/{*rest}", axum::routing::any(not_found))
+        // Packages
+        .route("/{package}", get(packages::packument).put(packages::put))
+        .route("/{package}/-rev/{text}", put(packages::put_revision).delete(packages::unpublish))
+        .route("/{package}/-/{file}", get(packages::tarball))
+        .route("/{package}/-/{file}/-rev/{text}", delete(packages::unpublish_tarball))
+        .route("/{package}/{version}", get(packages::version).put(packages::set_tag))
+        .method_not_allowed_fallback(not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(state.clone(), layers::identity))
+        .with_state(state)
+}
+
+async fn not_found() -> error::Error {
+    RegistryError::not_found("not found").into()
+}
+
+async fn not_allowed() -> error::Error {
+    RegistryError::MethodNotAllowed.into()
+}

@@ -1,0 +1,195 @@
+//! [`canonical_path`]: every spelling of a path becomes one, before routing.
+//!
+//! Clients write a scoped name as `@s/n`, `@s%2fn`, `@s%2Fn` or `%40s%2fn`, and some repeat the
+//! scope before a file name. Here a package is one segment, `@s%2Fn`, and nothing else is encoded
+//! that need not be.
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+/// What a segment of a path may not contain (RFC 3986, section 3.3), and `/`.
+const ENCODED: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// The path cannot be one of ours, whatever it means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid path: {0}")]
+pub(super) struct InvalidPath(&'static str);
+
+/// The canonical form of `path`, which is as the client sent it.
+pub(super) fn canonical_path(path: &str) -> Result<String, InvalidPath> {
+    let segments = path
+        .split('/')
+        .filter(|segment| !segment.is_empty())
+        .map(decode)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut canonical = String::with_capacity(path.len() + 1);
+    for segment in join_names(segments) {
+        canonical.push('/');
+        canonical.extend(utf8_percent_encode(&segment, ENCODED));
+    }
+    if canonical.is_empty() {
+        canonical.push('/');
+    }
+    Ok(canonical)
+}
+
+fn decode(segment: &str) -> Result<String, InvalidPath> {
+    let bytes = segment.as_bytes();
+    for (at, _) in segment.match_indices('%') {
+        let digits = bytes.get(at + 1..at + 3).unwrap_or_default();
+        if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return Err(InvalidPath("a `%` is not followed by two digits"));
+        }
+    }
+    let decoded = percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| InvalidPath("it is not UTF-8"))?;
+    if decoded.chars().any(char::is_control) {
+        return Err(InvalidPath("it contains a control character"));
+    }
+    let climbs = decoded
+        .split(['/', '\\'])
+        .any(|part| matches!(part, "." | ".."));
+    if climbs {
+        return Err(InvalidPath("it contains `.` or `..`"));
+    }
+    Ok(decoded.into_owned())
+}
+
+/// Makes one segment of each scoped name, and takes the scope off a file name.
+fn join_names(segments: Vec<String>) -> Vec<String> {
+    let name_at = match segments.first().map(String::as_str) {
+        Some("-") if segments.get(1).is_some_and(|second| second == "package") => 2,
+        Some("-") => return segments,
+        _ => 0,
+    };
+    let mut rest = segments.into_iter().peekable();
+    let mut joined: Vec<String> = rest.by_ref().take(name_at).collect();
+    joined.extend(next_name(&mut rest));
+    let has_file = name_at == 0 && rest.peek().is_some_and(|next| next == "-");
+    if has_file {
+        joined.extend(rest.next());
+        let file = next_name(&mut rest);
+        joined.extend(file.map(|file| match file.rsplit_once('/') {
+            Some((_, file)) => file.to_owned(),
+            None => file,
+        }));
+    }
+    joined.extend(rest);
+    joined
+}
+
+/// The next segment, with the one after it where it is a scope alone.
+fn next_name(rest: &mut impl Iterator<Item = String>) -> Option<String> {
+    let first = rest.next()?;
+    if !first.starts_with('@') || first.contains('/') {
+        return Some(first);
+    }
+    Some(match rest.next() {
+        Some(second) => format!("{first}/{second}"),
+        None => first,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, expected: &str) {
+        assert_eq!(canonical_path(path).as_deref(), Ok(expected), "{path}");
+    }
+
+    #[test]
+    fn a_scoped_name_is_one_segment() {
+        for name in [
+            "@s/n", "@s%2fn", "@s%2Fn", "%40s%2fn", "%40s/n", "/@s/n", "@s//n",
+        ] {
+            check(&format!("/{name}"), "/@s%2Fn");
+            check(&format!("/{name}/"), "/@s%2Fn");
+            check(&format!("/{name}/1.0.0"), "/@s%2Fn/1.0.0");
+            check(&format!("/{name}/-rev/1-a"), "/@s%2Fn/-rev/1-a");
+            check(&format!("/{name}/-/n-1.0.0.tgz"), "/@s%2Fn/-/n-1.0.0.tgz");
+            check(
+                &format!("/-/package/{name}/dist-tags/latest"),
+                "/-/package/@s%2Fn/dist-tags/latest",
+            );
+        }
+    }
+
+    #[test]
+    fn the_scope_of_a_file_is_dropped() {
+        for file in ["@s/n-1.0.0.tgz", "@s%2fn-1.0.0.tgz", "n-1.0.0.tgz"] {
+            check(
+                &format!("/@s/n/-/{file}/-rev/1-a"),
+                "/@s%2Fn/-/n-1.0.0.tgz/-rev/1-a",
+            );
+        }
+    }
+
+    #[test]
+    fn other_paths_stay() {
+        check("/", "/");
+        check("", "/");
+        check("//", "/");
+        check("/-/ping", "/-/ping");
+        check("/%2D/ping", "/-/ping");
+        check("/lodash/%6catest", "/lodash/latest");
+        check(
+            "/-/user/org.couchdb.user:a%2Fb",
+            "/-/user/org.couchdb.user:a%2Fb",
+        );
+        check("/a%3Fb/c%23d", "/a%3Fb/c%23d");
+        check("/@s", "/@s");
+        check("/__proto__/constructor", "/__proto__/constructor");
+    }
+
+    #[test]
+    fn paths_that_climb_or_confuse_are_refused() {
+        for path in [
+            "/..",
+            "/a/../b",
+            "/%2e%2e/b",
+            "/a/%2e%2e%2fetc",
+            "/a/-/..%2f..%2fx.tgz",
+            "/a/.",
+            "/a%00",
+            "/a%0d%0ab",
+            "/%ff",
+            "/%c0%ae",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/a/..%5c..%5cx",
+        ] {
+            assert!(canonical_path(path).is_err(), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_a_second_time_changes_nothing(path in "(/|%2f|%40|@|-|[a-c.%]|\\PC){0,40}") {
+            if let Ok(canonical) = canonical_path(&path) {
+                prop_assert!(canonical.starts_with('/'));
+                prop_assert_eq!(canonical_path(&canonical), Ok(canonical.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Packuments, versions, tarballs, and what changes them.
+
+use axum::{extract::State, response::Response};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::json;
+
+use super::{
+    dist_tags::{tagged, version_in},
+    error::Error,
+    extract::{
+        Actor, Base, BodyReader, FileName, Json, Package, PathText, Query, TagName, VersionText,
+        Visitor,
+    },
+    respond::{self, choose_coding},
+    state::WebState,
+};
+use crate::{
+    error::RegistryError,
+    models::{BaseUrl, Caller, PackageName},
+    registry::packument::Form,
+};
+
+/// What a reader sends besides the path.
+pub(super) struct Reader {
+    caller: Caller,
+    headers: HeaderMap,
+    base: BaseUrl,
+}
+
+impl axum::extract::FromRequestParts<WebState> for Reader {
+    type Rejection = Error;
+
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        state: &WebState,
+    ) -> Result<Self, Error> {
+        let Visitor(caller) = Visitor::from_request_parts(parts, state).await?;
+        let Base(base) = Base::from_request_parts(parts, state).await?;
+        Ok(Self {
+            caller,
+            base,
+            headers: parts.headers.clone(),
+        })
+    }
+}
+
+/// `GET /:package`; with `?write=true` as its editors need it.
+pub(super) async fn packument(
+    State(state): State<WebState>,
+    reader: Reader,
+    Package(name): Package,
+    query: Query,
+) -> Result<Response, Error> {
+    let Reader {
+        caller,
+        headers,
+        base,
+    } = reader;
+    if query.get("write") == Some("true") {
+        return for_writing(&state, &caller, &headers, &name, &base).await;
+    }
+    let form = form_of(&headers);
+    let coding = choose_coding(&headers);
+    let document = state
+        .registry
+        .packument(&caller, &name, form, &base, coding)
+        .await?;
+    Ok(respond::document(&headers, caller.is_anonymous(), document))
+}
+
+async fn for_writing(
+    state: &WebState,
+    caller: &Caller,
+    headers: &HeaderMap,
+    name: &PackageName,
+    base: &BaseUrl,
+) -> Result<Response, Error> {
+    if caller.is_anonymous() {
+        let message = "sign in to change a package";
+        return Err(RegistryError::bad_request(message).into());
+    }
+    let document = state
+        .registry
+        .packument_for_writing(caller, name, base)
+        .await?;
+    Ok(respond::document(headers, false, document))
+}
+
+/// `GET /:package/:version`, also by dist-tag.
+pub(super) async fn version(
+    State(state): State<WebState>,
+    reader: Reader,
+    Package(name): Package,
+    VersionText(key): VersionText,
+) -> Result<Response, Error> {
+    let registry = &state.registry;
+    let document = registry
+        .version(&reader.caller, &name, &key, &reader.base)
+        .await?;
+    let is_anonymous = reader.caller.is_anonymous();
+    Ok(respond::document(&reader.headers, is_anonymous, document))
+}
+
+/// `GET /:package/-/:file`.
+pub(super) async fn tarball(
+    State(state): State<WebState>,
+    Visitor(caller): Visitor,
+    Package(name): Package,
+    FileName(file): FileName,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let tarball = state.registry.tarball(&caller, &name, &file).await?;
+    Ok(respond::tarball(&headers, caller.is_anonymous(), tarball)?)
+}
+
+/// `PUT /:package`: publish, deprecate, star.
+pub(super) async fn put(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    BodyReader(body): BodyReader,
+) -> Result<Response, Error> {
+    let done = state.registry.put(&caller, &name, None, body).await?;
+    Ok(success(done.message()))
+}
+
+/// `PUT /:package/-rev/:revision`: unpublish a version, change owners.
+pub(super) async fn put_revision(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    PathText(revision): PathText,
+    BodyReader(body): BodyReader,
+) -> Result<Response, Error> {
+    let registry = &state.registry;
+    let done = registry.put(&caller, &name, Some(revision), body).await?;
+    Ok(success(done.message()))
+}
+
+/// `PUT /:package/:tag`: the older way to tag.
+pub(super) async fn set_tag(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    TagName(tag): TagName,
+    Json(version): Json<serde_json::Value>,
+) -> Result<Response, Error> {
+    let version = version_in(&version)?;
+    let registry = &state.registry;
+    registry.set_dist_tag(&caller, &name, tag, version).await?;
+    Ok(tagged())
+}
+
+/// `DELETE /:package/-rev/:revision`.
+pub(super) async fn unpublish(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    PathText(revision): PathText,
+) -> Result<Response, Error> {
+    state.registry.unpublish(&caller, &name, revision).await?;
+    Ok(success("package removed"))
+}
+
+/// `DELETE /:package/-/:file/-rev/:revision`.
+pub(super) async fn unpublish_tarball(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    FileName(file): FileName,
+    PathText(revision): PathText,
+) -> Result<Response, Error> {
+    let registry = &state.registry;
+    registry
+        .unpublish_tarball(&caller, &name, file, revision)
+        .await?;
+    Ok(success("tarball removed"))
+}
+
+/// Yarn reads the body; `success` and `ok` are what it and npm's tools look at.
+fn success(message: &str) -> Response {
+    let body = json!({ "success": true, "ok": message });
+    respond::json(StatusCode::CREATED, &body)
+}
+
+fn form_of(headers: &HeaderMap) -> Form {
+    let wanted = Form::Abbreviated.content_type();
+    let accepts = headers.get_all(header::ACCEPT).into_iter();
+    let is_abbreviated = accepts
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(wanted));
+    if is_abbreviated {
+        Form::Abbreviated
+    } else {
+        Form::Full
+    }
+}

@@ -1,0 +1,104 @@
+//! Answers: JSON, documents with validators, tarballs with ranges.
+
+mod coding;
+mod conditional;
+mod range;
+mod tarball;
+
+use axum::{
+    body::Body,
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
+
+pub(super) use coding::choose_coding;
+use conditional::is_unchanged;
+pub(super) use tarball::tarball;
+
+use crate::{
+    models::http_date,
+    registry::{Document, Rendering},
+};
+
+/// For what must be asked again each time.
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
+/// For anonymous reads of names that are not ours: everybody gets the same.
+const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=60");
+/// For answers with a secret in them.
+const SECRET: HeaderValue = HeaderValue::from_static("no-cache, no-store");
+const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
+/// RFC 7234, section 5.5.1.
+const STALE: HeaderValue =
+    HeaderValue::from_static("110 rustaccio \"the uplink does not answer; this may be old\"");
+
+/// `value` as JSON.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (header::CACHE_CONTROL, PRIVATE),
+    ];
+    match serde_json::to_vec(value) {
+        Ok(body) => (status, headers, body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// `value` as JSON that nobody may keep.
+pub(super) fn secret_json(status: StatusCode, value: &impl Serialize) -> Response {
+    let mut response = json(status, value);
+    response.headers_mut().insert(header::CACHE_CONTROL, SECRET);
+    response
+}
+
+/// A packument or a version, or 304 where the client has it already.
+pub(super) fn document(request: &HeaderMap, is_anonymous: bool, document: Document) -> Response {
+    let Document {
+        rendering,
+        is_hosted,
+        is_stale,
+    } = document;
+    let mut headers = HeaderMap::new();
+    headers.insert(
+        header::CACHE_CONTROL,
+        if is_hosted || !is_anonymous {
+            PRIVATE
+        } else {
+            PUBLIC
+        },
+    );
+    headers.insert(header::VARY, VARY);
+    insert(&mut headers, header::ETAG, &rendering.etag);
+    if let Some(modified) = rendering.modified {
+        insert(&mut headers, header::LAST_MODIFIED, &http_date(modified));
+    }
+    if is_stale {
+        headers.insert(header::WARNING, STALE);
+    }
+    if is_unchanged(request, Some(&rendering.etag), rendering.modified) {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    let Rendering {
+        body,
+        coding,
+        content_type,
+        ..
+    } = rendering;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(token) = coding.token() {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(token));
+    }
+    (headers, Body::from(body)).into_response()
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

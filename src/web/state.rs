@@ -1,0 +1,35 @@
+//! [`WebState`]: what handlers have at hand.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl, registry::Registry,
+};
+
+/// Settings of the HTTP side.
+#[derive(Clone, Debug)]
+pub struct WebSettings {
+    /// The path below which the registry is, without a slash at its end; empty for the root.
+    pub url_prefix: String,
+    /// The address that clients use, if it is not the one that they send.
+    pub public_url: Option<BaseUrl>,
+    /// Whose forwarded headers count.
+    pub trust_proxy: TrustProxy,
+    /// The largest request body in bytes, as sent and as decoded.
+    pub max_body_size: u64,
+    /// How long a request body may make no progress.
+    pub request_timeout: Duration,
+}
+
+/// What handlers have at hand. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct WebState {
+    /// The packages.
+    pub registry: Arc<Registry>,
+    /// The accounts.
+    pub auth: Arc<Auth>,
+    /// Settings of the HTTP side.
+    pub settings: Arc<WebSettings>,
+    /// Tells when the server stops.
+    pub lifecycle: Lifecycle,
+}

@@ -1,0 +1,115 @@
+//! Registering, signing in and out, and who one is.
+
+use axum::{extract::State, response::Response};
+use http::StatusCode;
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    error::Error,
+    extract::{Actor, Json, PathText, Visitor},
+    respond,
+    state::WebState,
+};
+use crate::{error::RegistryError, models::Username, storage::Profile};
+
+/// What stands before a user's name in the paths that npm inherited from CouchDB.
+const PREFIX: &str = "org.couchdb.user:";
+
+/// The body of a `PUT` for a user. npm sends more, none of which counts.
+#[derive(Deserialize)]
+pub(super) struct SignIn {
+    name: Option<String>,
+    password: Option<SecretString>,
+    #[serde(default)]
+    email: Option<String>,
+}
+
+fn username(text: &str) -> Result<Username, RegistryError> {
+    let name = text
+        .strip_prefix(PREFIX)
+        .ok_or_else(|| RegistryError::not_found("not found"))?;
+    name.parse()
+        .map_err(|error| RegistryError::bad_request(format!("{error}")))
+}
+
+/// `PUT /-/user/org.couchdb.user:NAME`: signs in, or registers whoever is not known.
+pub(super) async fn sign_in(
+    State(state): State<WebState>,
+    Visitor(caller): Visitor,
+    PathText(path): PathText,
+    Json(body): Json<SignIn>,
+) -> Result<Response, Error> {
+    let user = username(&path)?;
+    if body
+        .name
+        .as_deref()
+        .is_some_and(|name| name != user.as_str())
+    {
+        let message = "username does not match logged in user";
+        return Err(RegistryError::bad_request(message).into());
+    }
+    let password = body
+        .password
+        .ok_or_else(|| RegistryError::bad_request("user and password are required"))?;
+    let profile = Profile {
+        email: body.email.unwrap_or_default(),
+        ..Profile::default()
+    };
+    let logged_in = state
+        .auth
+        .login_or_register(&user, &password, profile, caller.address)
+        .await?;
+    let ok = if logged_in.is_new {
+        format!("user '{user}' created")
+    } else {
+        format!("you are authenticated as '{user}'")
+    };
+    let token = secrecy::ExposeSecret::expose_secret(&logged_in.token);
+    let body = json!({ "ok": ok, "id": path, "token": token });
+    Ok(respond::secret_json(StatusCode::CREATED, &body))
+}
+
+/// `GET /-/user/org.couchdb.user:NAME`: what `npm owner add` wants to know of a user.
+pub(super) async fn show(
+    State(state): State<WebState>,
+    Visitor(caller): Visitor,
+    PathText(path): PathText,
+) -> Result<Response, Error> {
+    let user = username(&path)?;
+    if caller.is_anonymous() {
+        return Ok(respond::json(StatusCode::OK, &json!({ "ok": false })));
+    }
+    let record = state.auth.user(&user);
+    let is_caller = caller.display_name() == user.as_str();
+    if record.is_none() && !is_caller && state.auth.knows_all_users() {
+        let message = format!("there is no user `{user}`");
+        return Err(RegistryError::not_found(message).into());
+    }
+    let body = json!({
+        "_id": path,
+        "name": user.as_str(),
+        "email": record.map_or_else(String::new, |record| record.profile.email.clone()),
+        "ok": format!("you are authenticated as '{}'", caller.display_name()),
+    });
+    Ok(respond::json(StatusCode::OK, &body))
+}
+
+/// `DELETE /-/user/token/TOKEN`: who shows a token may end it.
+pub(super) async fn sign_out(
+    State(state): State<WebState>,
+    PathText(token): PathText,
+) -> Result<Response, Error> {
+    state.auth.logout(&SecretString::from(token)).await?;
+    let body = json!({ "ok": "Logged out" });
+    Ok(respond::json(StatusCode::OK, &body))
+}
+
+pub(super) async fn whoami(Actor(caller): Actor) -> Result<Response, Error> {
+    if caller.is_anonymous() {
+        return Err(RegistryError::unauthorized("Unauthorized").into());
+    }
+    let body = json!({ "username": caller.display_name() });
+    Ok(respond::json(StatusCode::OK, &body))
+}
