@@ -45,10 +45,16 @@ pub enum RegistryError {
         /// Text for the client.
         message: String,
     },
-    /// 408: the request made no progress in time.
+    /// 405: the address exists for other methods.
     #[error("this address does not take this method")]
     MethodNotAllowed,
-    /// 408.
+    /// A registry cannot be built with these settings.
+    #[error("{message}")]
+    Settings {
+        /// What is wrong, with the settings' names.
+        message: String,
+    },
+    /// 408: the request made no progress in time.
     #[error("the request made no progress in time")]
     RequestTimeout,
     /// 409: the write clashes with what is stored.
@@ -248,6 +254,7 @@ impl RegistryError {
             Self::StorageUnavailable(_) => (S::SERVICE_UNAVAILABLE, "STORAGE_UNAVAILABLE"),
             Self::StorageFull(_) => (S::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
             Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
+            Self::Settings { .. } => (S::INTERNAL_SERVER_ERROR, "INVALID_SETTINGS"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         }
     }

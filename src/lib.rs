@@ -1,6 +1,8 @@
 //! rustaccio: a private npm registry and caching proxy.
 
+pub mod app;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod error;
 pub mod lifecycle;
@@ -8,8 +10,10 @@ pub mod models;
 pub mod net;
 pub mod policy;
 pub mod registry;
+pub mod runtime;
 pub mod search;
 pub mod server;
 pub mod storage;
+pub mod telemetry;
 pub mod uplink;
 pub mod web;

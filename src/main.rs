@@ -1,3 +1,11 @@
-//! The command line of rustaccio.
+//! The `rustaccio` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    rustaccio::cli::main()
+}

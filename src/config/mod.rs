@@ -1,19 +1,145 @@
 //! Floor 1: settings as data. One typed tree, filled from YAML and the environment.
 
 mod auth;
+mod env;
+mod examples;
+mod load;
 mod log;
 mod packages;
+mod problem;
 mod publish;
+mod rules;
 mod server;
+mod show;
 mod storage;
+mod table;
+mod units;
+mod uplink_file;
 mod uplinks;
+mod upstream;
 mod web;
+mod yaml;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use auth::{AdminConfig, AuthConfig, Registration};
+pub use env::Env;
+pub use examples::{Example, examples};
+pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
+pub use problem::{Problem, Source};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TrustProxy};
 pub use storage::{CacheConfig, StorageConfig};
+pub use table::{Setting, settings};
+use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};
 pub use web::WebConfig;
+
+/// All settings of a registry.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The path below which the registry is, without a slash at its end; empty for the root.
+    pub url_prefix: String,
+    /// Where the server listens, and what it puts up with.
+    pub server: ServerConfig,
+    /// Where data lives.
+    pub storage: StorageConfig,
+    /// The upstream registries.
+    pub uplinks: UplinksConfig,
+    /// Who may do what with which names.
+    pub packages: PackagesConfig,
+    /// Accounts.
+    pub auth: AuthConfig,
+    /// Administrators.
+    pub admin: AdminConfig,
+    /// What a publish may do.
+    pub publish: PublishConfig,
+    /// What browsers see.
+    pub web: WebConfig,
+    /// What is logged.
+    pub log: LogConfig,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+    given: BTreeMap<&'static str, Given>,
+    uplinks_source: Source,
+    packages_source: Source,
+}
+
+/// A text that somebody gave for a setting.
+#[derive(Clone, Debug)]
+struct Given {
+    text: String,
+    source: Source,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url_prefix: String::new(),
+            server: ServerConfig::default(),
+            storage: StorageConfig::default(),
+            uplinks: UplinksConfig::default(),
+            packages: PackagesConfig::default(),
+            auth: AuthConfig::default(),
+            admin: AdminConfig::default(),
+            publish: PublishConfig::default(),
+            web: WebConfig::default(),
+            log: LogConfig::default(),
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            given: BTreeMap::new(),
+            uplinks_source: Source::Default,
+            packages_source: Source::Default,
+        }
+    }
+}
+
+impl Config {
+    /// The settings of this process's environment, and of the files that it names. Problems are
+    /// kept; starting a registry with them fails and tells all.
+    pub fn from_env() -> Self {
+        Self::load(&Sources {
+            env: Env::of_process(),
+            file: None,
+        })
+    }
+
+    /// The same, with a file on top of those that the environment names. All problems in one text.
+    pub fn from_env_with_config_file(path: PathBuf) -> Result<Self, String> {
+        let config = Self::load(&Sources {
+            env: Env::of_process(),
+            file: Some(path),
+        });
+        if config.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(config.describe_problems())
+        }
+    }
+
+    /// The settings of `sources`; problems are kept.
+    pub fn load(sources: &Sources) -> Self {
+        let mut config = load::load(sources);
+        // RUST_LOG is everybody's, not ours, and has no place in the table.
+        config.log.directives = sources.env.get("RUST_LOG").map(str::to_owned);
+        config
+    }
+
+    /// What must be put right before a registry can start.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// What is probably not as it was meant.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// All problems, a line each.
+    pub fn describe_problems(&self) -> String {
+        let lines: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+}

@@ -51,7 +51,7 @@ impl SearchHit {
         for (kind, address) in &entry.links {
             links.insert((*kind).to_owned(), address.as_str().into());
         }
-        json!({
+        let mut hit = json!({
             "package": {
                 "name": entry.name.as_str(),
                 "scope": entry.name.scope().unwrap_or_default(),
@@ -72,7 +72,12 @@ impl SearchHit {
             "searchScore": self.score,
             "verdaccioPkgCached": false,
             "verdaccioPrivate": true,
-        })
+        });
+        // What nobody has said is left out, as the public registry does.
+        if let Some(package) = hit["package"].as_object_mut() {
+            package.retain(|_, value| !value.is_null());
+        }
+        hit
     }
 
     /// Whether `people`, one person or a list, has one of this name or address.

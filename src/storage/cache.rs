@@ -1,10 +1,12 @@
 //! [`UpstreamCache`]: what came from upstream, on disk. All of it may be deleted at any time.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
+use base64::Engine as _;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
@@ -17,7 +19,7 @@ use super::{
     },
     layout::folder_name,
 };
-use crate::models::{Digest, PackageName, Timestamp, UplinkName};
+use crate::models::{Digest, Integrity, PackageName, Timestamp, UplinkName};
 
 /// What is known about how fresh a cached document is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +181,31 @@ impl UpstreamCache {
         .await
     }
 
+    /// The cached tarballs whose bytes are not those that their names promise; with `remove`, they
+    /// are deleted: all of the cache comes again.
+    pub async fn damaged_tarballs(&self, remove: bool) -> Result<Vec<PathBuf>, StorageError> {
+        let root = self.root.join("tarballs");
+        blocking(move || {
+            let mut damaged = Vec::new();
+            for folder in entries(&root)? {
+                for path in entries(&folder)? {
+                    if is_as_named(&path)? {
+                        continue;
+                    }
+                    if remove {
+                        fs::remove_file(&path).map_err(|error| {
+                            StorageError::io(format!("deleting {}", path.display()), error)
+                        })?;
+                    }
+                    damaged.push(path);
+                }
+            }
+            damaged.sort();
+            Ok(damaged)
+        })
+        .await
+    }
+
     fn packument_paths(&self, name: &PackageName, uplink: &UplinkName) -> PackumentPaths {
         let folder = self.root.join("packuments").join(folder_name(name));
         PackumentPaths {
@@ -194,6 +221,48 @@ impl UpstreamCache {
             .join("tarballs")
             .join(folder_name(name))
             .join(file)
+    }
+}
+
+/// What is in `folder`; nothing if it is not there.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
+    let failed = |error| StorageError::io(format!("listing {}", folder.display()), error);
+    match fs::read_dir(folder) {
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Whether the bytes of a cached tarball have the digest in its name.
+fn is_as_named(path: &Path) -> Result<bool, StorageError> {
+    let name = path.file_stem().and_then(|stem| stem.to_str());
+    let Some((algorithm, digest)) = name.and_then(|name| name.split_once('-')) else {
+        return Ok(false);
+    };
+    let Ok(digest) = hex::decode(digest) else {
+        return Ok(false);
+    };
+    let encoded = base64::engine::general_purpose::STANDARD.encode(digest);
+    let Ok(integrity) = format!("{algorithm}-{encoded}").parse::<Integrity>() else {
+        return Ok(false);
+    };
+    let Some(mut blob) = open_blob(path)? else {
+        return Ok(false);
+    };
+    let mut verifier = integrity.verifier();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let count = blob
+            .file
+            .read(&mut buffer)
+            .map_err(|error| StorageError::io(format!("reading {}", path.display()), error))?;
+        if count == 0 {
+            return Ok(verifier.finish().is_ok());
+        }
+        verifier.update(buffer.get(..count).unwrap_or_default());
     }
 }
 

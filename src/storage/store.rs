@@ -12,6 +12,7 @@ use super::{
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
+use crate::models::PackageName;
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -80,6 +81,12 @@ impl Store {
     /// Where blobs are while they are being written.
     pub fn temporary(&self) -> &TemporaryFolder {
         &self.temporary
+    }
+
+    /// The folder for tarballs of `name` that must not be served and are not deleted either.
+    pub fn quarantine(&self, name: &PackageName) -> PathBuf {
+        let folder = super::layout::folder_name(name);
+        self.data_dir.join("quarantine").join(folder)
     }
 
     /// Succeeds when the folder can be written to.

@@ -10,7 +10,7 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::search::{self, Window};
+use crate::search::{self, SearchHit, Window};
 
 /// Hits on a page, as npm asks for by default, and at most.
 const PAGE: usize = 20;
@@ -33,7 +33,7 @@ pub(super) async fn search(
     };
     let text = search::Query::parse(query.get("text").unwrap_or_default());
     let page = state.registry.search(&caller, &text, window).await?;
-    let objects: Vec<Value> = page.hits.iter().map(|hit| hit.to_json()).collect();
+    let objects: Vec<Value> = page.hits.iter().map(SearchHit::to_json).collect();
     let body = json!({ "objects": objects, "total": page.total, "time": page.time });
     Ok(respond::json(StatusCode::OK, &body))
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{error::RegistryError, models::Username, storage::Profile};
 
-/// What stands before a user's name in the paths that npm inherited from CouchDB.
+/// What stands before a user's name in the paths that npm inherited from `CouchDB`.
 const PREFIX: &str = "org.couchdb.user:";
 
 /// The body of a `PUT` for a user. npm sends more, none of which counts.

@@ -35,6 +35,9 @@ struct Own {
     tombstones: IndexMap<String, Tombstone>,
     #[serde(skip_serializing_if = "Option::is_none")]
     removed: Option<Tombstone>,
+    /// Versions that were rebuilt from their tarballs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recovered: Vec<String>,
 }
 
 /// A hosted package's manifest.
@@ -132,6 +135,16 @@ impl Hosted {
         self.own.tombstones.get(version)
     }
 
+    /// Notes that `version` was rebuilt from its tarball.
+    pub fn mark_recovered(&mut self, version: &Version) {
+        self.own.recovered.push(version.as_str().to_owned());
+    }
+
+    /// Whether `version` was rebuilt from its tarball, and may lack what its publisher sent.
+    pub fn is_recovered(&self, version: &str) -> bool {
+        self.own.recovered.iter().any(|known| known == version)
+    }
+
     /// The revision that clients send back.
     pub fn rev(&self) -> String {
         self.packument.text("_rev").unwrap_or_default()
@@ -207,6 +220,7 @@ impl Hosted {
             integrity,
         };
         self.own.tombstones.insert(version.to_owned(), tombstone);
+        self.own.recovered.retain(|known| known != version);
         self.packument.time.shift_remove(version);
         self.packument
             .dist_tags

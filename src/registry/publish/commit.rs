@@ -286,7 +286,7 @@ impl Registry {
             candidate.caller.session.as_ref() == Some(&session)
                 && digest == candidate.digests.sha512
         });
-        if is_same && is_retry {
+        if is_same && (is_retry || manifest.is_recovered(new.version.as_str())) {
             return Ok(Done::Changed);
         }
         Err(already_present(new))

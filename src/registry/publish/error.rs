@@ -73,7 +73,7 @@ impl From<BodyError> for RegistryError {
 }
 
 /// The error for a failed read or write of a temporary blob.
-pub(super) fn storage_failure(source: io::Error) -> RegistryError {
+pub(in crate::registry) fn storage_failure(source: io::Error) -> RegistryError {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             RegistryError::StorageFull(source.into())

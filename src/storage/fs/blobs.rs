@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     ops::Range,
-    os::unix::fs::FileExt as _,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -21,8 +21,11 @@ use super::{
 };
 use crate::{
     lifecycle::random_hex,
-    models::{Digest, Integrity, PackageName, Revision, TarballName},
-    storage::{StorageError, layout::Layout},
+    models::{Digest, Integrity, PackageName, Revision, TarballName, Timestamp},
+    storage::{
+        StorageError,
+        layout::{self, Layout},
+    },
 };
 
 /// The largest piece that is read from a file at once, in bytes.
@@ -76,6 +79,8 @@ pub struct StoredBlob {
     pub file: TarballName,
     /// Its length in bytes.
     pub length: u64,
+    /// When it was created.
+    pub created: Timestamp,
 }
 
 /// The blobs of hosted packages.
@@ -197,6 +202,55 @@ impl FsBlobs {
             .await
     }
 
+    /// The packages that have a folder, whether there is a manifest in it or not, by name.
+    pub async fn packages(&self) -> Result<Vec<PackageName>, StorageError> {
+        let root = self.layout.root().to_owned();
+        blocking(move || {
+            let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
+            let mut names = Vec::new();
+            for entry in fs::read_dir(&root).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let folder = entry.file_name();
+                let name = folder.to_str().and_then(layout::package_of);
+                if entry.file_type().map_err(failed)?.is_dir() {
+                    names.extend(name);
+                }
+            }
+            names.sort();
+            Ok(names)
+        })
+        .await
+    }
+
+    /// Takes the blob `file` out of the package's folder and keeps it in `folder`, if the manifest
+    /// is still at `revision` (`None`: still absent). Whether it did.
+    pub async fn set_aside(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        revision: Option<Revision>,
+        folder: PathBuf,
+    ) -> Result<bool, StorageError> {
+        let (layout, package, file) = (self.layout.clone(), name.clone(), file.clone());
+        self.metadata
+            .locked(name, move || {
+                if FsMetadata::current_revision(&layout, &package)? != revision {
+                    return Ok(false);
+                }
+                let from = layout.blob(&package, &file);
+                let to = folder.join(format!("{}.{file}", random_hex::<4>()));
+                create_folder_synced(&folder)
+                    .and_then(|()| fs::rename(&from, &to))
+                    .and_then(|()| sync_parent(&to))
+                    .and_then(|()| sync_parent(&from))
+                    .map_err(|error| {
+                        StorageError::io(format!("moving {}", from.display()), error)
+                    })?;
+                Ok(true)
+            })
+            .await
+    }
+
     /// All blobs of `name`, by name.
     pub async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {
         let folder = self.layout.folder(name);
@@ -250,8 +304,15 @@ fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
         else {
             continue;
         };
-        let length = entry.metadata().map_err(failed)?.len();
-        blobs.push(StoredBlob { file, length });
+        // A link, or anything else that is no file, is nobody's blob.
+        let metadata = entry.metadata().map_err(failed)?;
+        if metadata.is_file() {
+            blobs.push(StoredBlob {
+                file,
+                length: metadata.len(),
+                created: Timestamp::from_unix_millis(metadata.mtime().saturating_mul(1000)),
+            });
+        }
     }
     blobs.sort_by(|one, other| one.file.cmp(&other.file));
     Ok(blobs)

@@ -73,9 +73,10 @@ fn base_url(
             _ => host.to_owned(),
         };
         // A host is letters, digits and a few signs; anything else would end up in addresses.
-        let is_host = host
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
+        let is_host = host.starts_with(|c: char| c == '[' || c.is_ascii_alphanumeric())
+            && host
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         let text = format!("{scheme}://{host}{forwarded_prefix}{prefix}");
         if is_host && let Ok(base) = text.parse() {
             return Ok(base);

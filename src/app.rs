@@ -1,0 +1,27 @@
+//! [`build_router`]: a registry as an axum router, to be served alone or nested in another.
+
+use axum::Router;
+
+use crate::{
+    lifecycle::Lifecycle,
+    web::{self, WebState},
+};
+
+/// A registry that is ready to serve.
+#[derive(Clone, Debug)]
+pub struct AppState {
+    pub(crate) web: WebState,
+}
+
+impl AppState {
+    /// What the registry's background work belongs to. Whoever serves the router begins the
+    /// shutdown through it, and then waits for it to drain.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.web.lifecycle
+    }
+}
+
+/// All routes of the registry. The router may be nested in another one.
+pub fn build_router(state: AppState) -> Router {
+    web::router(state.web)
+}

@@ -1,0 +1,51 @@
+//! `rustaccio config`.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::Subcommand;
+
+use super::complain;
+use crate::config::{Config, examples};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigCommand {
+    /// Say whether a registry could start with these settings
+    Check,
+    /// List the settings in force, without secrets
+    Show {
+        /// Say where each came from
+        #[arg(long)]
+        sources: bool,
+    },
+    /// Describe all settings
+    Reference,
+}
+
+pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
+    let written = match command {
+        ConfigCommand::Check => {
+            if !settings.problems().is_empty() {
+                return complain(settings);
+            }
+            let warned = settings
+                .warnings()
+                .iter()
+                .try_for_each(|warning| writeln!(out, "warning: {warning}"));
+            warned.and_then(|()| writeln!(out, "the settings are fine"))
+        }
+        ConfigCommand::Show { sources } => {
+            if !settings.problems().is_empty() {
+                return complain(settings);
+            }
+            out.write_all(settings.show(*sources).as_bytes())
+        }
+        ConfigCommand::Reference => examples()
+            .into_iter()
+            .filter(|example| example.path.starts_with("docs/"))
+            .try_for_each(|example| out.write_all(example.text.as_bytes())),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

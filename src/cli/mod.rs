@@ -1,0 +1,90 @@
+//! The command line: one file a subcommand.
+
+mod config;
+mod fsck;
+mod serve;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Env, Sources};
+
+/// What a wrong setting or argument ends with.
+const USAGE: u8 = 2;
+
+/// A private npm registry and caching proxy.
+#[derive(Debug, Parser)]
+#[command(
+    name = "rustaccio",
+    version,
+    after_help = "Everything can be set with RUSTACCIO_* variables; `rustaccio config reference` lists them."
+)]
+struct Cli {
+    /// A YAML file with settings, in Verdaccio's words
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the registry (what happens without a command)
+    Serve,
+    /// Check everything that is stored; the registry must not be running
+    Fsck {
+        /// Put right what can be; nothing that was published is deleted
+        #[arg(long)]
+        repair: bool,
+    },
+    /// Look at the settings
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// Runs what the process's arguments ask for.
+pub fn main() -> ExitCode {
+    run(
+        std::env::args_os(),
+        Env::of_process(),
+        &mut io::stdout().lock(),
+    )
+}
+
+/// Runs what `arguments` ask for, in the environment `env`; answers go to `out`.
+fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl Write) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output, complaints to standard error.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
+        }
+    };
+    let settings = Config::load(&Sources {
+        env,
+        file: cli.config,
+    });
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::serve(&settings, out),
+        Command::Fsck { repair } => fsck::run(&settings, repair, out),
+        Command::Config(command) => config::run(&command, &settings, out),
+    }
+}
+
+/// Says on standard error what is wrong with the settings.
+fn complain(settings: &Config) -> ExitCode {
+    let mut err = io::stderr().lock();
+    // There is nobody left to tell if this cannot be written.
+    let _ = writeln!(err, "rustaccio cannot start with these settings:");
+    for problem in settings.problems() {
+        let _ = writeln!(err, "  {problem}");
+    }
+    ExitCode::from(USAGE)
+}

@@ -1,0 +1,96 @@
+//! `rustaccio serve`, which is what happens without a command.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use super::complain;
+use crate::{config::Config, error::RegistryError, runtime::Bound, telemetry::start_logs};
+
+pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
+    if !settings.problems().is_empty() {
+        return complain(settings);
+    }
+    let started = start_logs(&settings.log)
+        .map_err(|error| error.to_string())
+        .and_then(|()| run(settings, out).map_err(|error| explain(&error)));
+    match started {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = writeln!(io::stderr().lock(), "rustaccio: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(settings: &Config, out: &mut impl Write) -> Result<(), RegistryError> {
+    let server = &settings.server;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = builder
+        .enable_all()
+        .worker_threads(server.worker_threads.unwrap_or(processors.clamp(2, 8)))
+        .max_blocking_threads(server.max_blocking_threads)
+        .thread_stack_size(server.thread_stack_size)
+        .build()
+        .map_err(RegistryError::internal)?;
+    runtime.block_on(async {
+        let bound = Bound::open(settings, None).await?;
+        // Somebody may have closed standard output; the registry is useful all the same.
+        let _ = announce(settings, &bound, out);
+        bound.serve().await
+    })
+}
+
+/// What a person wants to know first.
+fn announce(settings: &Config, bound: &Bound, out: &mut impl Write) -> io::Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    writeln!(out, "rustaccio {version}")?;
+    let prefix = &settings.url_prefix;
+    for listener in bound.listeners() {
+        writeln!(out, "  listening on  {listener}{prefix}")?;
+    }
+    let folder = &settings.storage.data_dir;
+    let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+    writeln!(out, "  data in       {}", folder.display())?;
+    let uplinks = &settings.uplinks.uplinks;
+    if uplinks.is_empty() {
+        writeln!(out, "  uplinks       none")?;
+    }
+    for (name, uplink) in uplinks {
+        let origin = uplink.url.origin().ascii_serialization();
+        writeln!(out, "  uplink        {name}: {origin}")?;
+    }
+    let public = settings.server.public_url.as_ref().map(ToString::to_string);
+    let address = public.or_else(|| {
+        let tcp = bound
+            .listeners()
+            .iter()
+            .find(|listener| listener.tcp_address().is_some());
+        Some(format!("{}{prefix}", tcp?))
+    });
+    if let Some(address) = address {
+        writeln!(
+            out,
+            "\nPoint npm at it:\n  npm config set registry {address}/"
+        )?;
+    }
+    out.flush()
+}
+
+/// The message with its causes: whoever starts a server may know them all.
+pub(super) fn explain(error: &RegistryError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}

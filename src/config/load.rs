@@ -1,0 +1,476 @@
+//! Reading all sources into one [`Config`]: defaults, then files, then the environment.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::{
+    Config, Env, Given, PackagesConfig, Problem, Source, UplinkDefaults,
+    rules::{self, Findings},
+    table::{Read, Setting, Target, settings},
+    uplink_file::{UplinkReader, http_address},
+    upstream::default_upstream,
+    yaml::{Node, snake_case},
+};
+use crate::models::UplinkName;
+
+/// Keys of Verdaccio that change nothing here.
+const HARMLESS: [&str; 17] = [
+    "secret",
+    "security",
+    "i18n",
+    "notify",
+    "notifications",
+    "user_agent",
+    "userAgent",
+    "theme",
+    "plugins",
+    "experiments",
+    "flags",
+    "server_id",
+    "config_path",
+    "self_path",
+    "_debug",
+    "userRateLimit",
+    "logs",
+];
+
+/// Where settings come from.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The environment.
+    pub env: Env,
+    /// The file of `--config`.
+    pub file: Option<PathBuf>,
+}
+
+/// A file that was read.
+struct Layer {
+    source: Source,
+    members: Vec<(String, Node)>,
+}
+
+/// Reads all sources. Problems are kept in the result, so that all are known at once.
+pub(super) fn load(sources: &Sources) -> Config {
+    let mut loader = Loader {
+        env: &sources.env,
+        findings: Findings::default(),
+        given: BTreeMap::new(),
+        packages: None,
+        uplinks: None,
+        proxies: Vec::new(),
+    };
+    for layer in loader.layers(sources.file.as_ref()) {
+        loader.file(layer);
+    }
+    loader.environment();
+    loader.finish()
+}
+
+struct Loader<'a> {
+    env: &'a Env,
+    findings: Findings,
+    given: BTreeMap<&'static str, Given>,
+    packages: Option<(Node, Source)>,
+    uplinks: Option<(Node, Source)>,
+    /// `http_proxy`, `https_proxy` and `no_proxy` of the file.
+    proxies: Vec<(String, String, Source)>,
+}
+
+impl Loader<'_> {
+    fn layers(&mut self, file: Option<&PathBuf>) -> Vec<Layer> {
+        let path = self.env.get("RUSTACCIO_CONFIG");
+        let encoded = self.env.get("RUSTACCIO_CONFIG_BASE64");
+        let mut layers = Vec::new();
+        match (path, encoded) {
+            (Some(path), Some(_)) => {
+                let source = Source::Variable("RUSTACCIO_CONFIG".to_owned());
+                let message = "RUSTACCIO_CONFIG_BASE64 is set too; unset one of them";
+                self.problem("RUSTACCIO_CONFIG", path, &source, message);
+            }
+            (Some(path), None) => layers.extend(self.read(Path::new(path), "RUSTACCIO_CONFIG")),
+            (None, Some(encoded)) => layers.extend(self.decode(encoded)),
+            (None, None) => {}
+        }
+        if let Some(path) = file {
+            layers.extend(self.read(path, "--config"));
+        }
+        layers
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "reads one small file at start")]
+    fn read(&mut self, path: &Path, setting: &str) -> Option<Layer> {
+        let shown = path.display().to_string();
+        match std::fs::read(path) {
+            Ok(bytes) => self.parse(&bytes, Source::File(shown)),
+            Err(error) => {
+                let source = Source::Variable(setting.to_owned());
+                self.problem(
+                    setting,
+                    &shown,
+                    &source,
+                    &format!("cannot be read: {error}"),
+                );
+                None
+            }
+        }
+    }
+
+    fn decode(&mut self, encoded: &str) -> Option<Layer> {
+        const SETTING: &str = "RUSTACCIO_CONFIG_BASE64";
+        let text: String = encoded.split_ascii_whitespace().collect();
+        if let Ok(bytes) = STANDARD.decode(text) {
+            return self.parse(&bytes, Source::File(SETTING.to_owned()));
+        }
+        let source = Source::Variable(SETTING.to_owned());
+        self.problem(SETTING, "", &source, "is not standard base64");
+        None
+    }
+
+    fn parse(&mut self, bytes: &[u8], source: Source) -> Option<Layer> {
+        let parsed = match std::str::from_utf8(bytes) {
+            Ok(text) => Node::parse(text),
+            Err(_) => Err("is not UTF-8".to_owned()),
+        };
+        match parsed {
+            Ok(members) => Some(Layer { source, members }),
+            Err(message) => {
+                self.problem("the file", "", &source, &message);
+                None
+            }
+        }
+    }
+
+    fn file(&mut self, layer: Layer) {
+        let Layer { source, members } = layer;
+        for (key, node) in members {
+            match key.as_str() {
+                "packages" => self.packages = Some((node, source.clone())),
+                "uplinks" => self.uplinks = Some((node, source.clone())),
+                "http_proxy" | "https_proxy" | "no_proxy" => {
+                    let text = node.to_text().unwrap_or_default();
+                    self.proxies.push((key, text, source.clone()));
+                }
+                "log" | "logs" if matches!(node, Node::List(_)) => {
+                    if let Node::List(items) = node {
+                        for item in items {
+                            self.subtree("log", item, &source);
+                        }
+                    }
+                }
+                "auth" | "store" | "middlewares" | "filters" => {
+                    self.plugins(&key, &node, &source);
+                    self.subtree(&key, node, &source);
+                }
+                _ => self.subtree(&key, node, &source),
+            }
+        }
+    }
+
+    /// Plugins of Verdaccio are JavaScript, which does not run here.
+    fn plugins(&mut self, key: &str, node: &Node, source: &Source) {
+        let known: &[&str] = match key {
+            "auth" => &["htpasswd", "local", "http", "backend", "external", "plugin"],
+            "store" => &["backend", "s3"],
+            "middlewares" => &["audit"],
+            _ => &[],
+        };
+        let Node::Map(members) = node else { return };
+        for (name, _) in members {
+            let path = format!("{key}_{}", snake_case(name));
+            let is_setting = settings().any(|setting| setting.has_path(&path));
+            if !is_setting && !known.contains(&name.as_str()) {
+                let setting = format!("{key}.{name}");
+                let message = match key {
+                    "auth" => {
+                        "is a plugin of Verdaccio, which does not run here; use local accounts"
+                    }
+                    "store" => {
+                        "is a plugin of Verdaccio, which does not run here; use the folder of RUSTACCIO_DATA_DIR"
+                    }
+                    _ => "is a plugin of Verdaccio, which does not run here; remove it",
+                };
+                self.problem(&setting, "", source, message);
+            }
+        }
+    }
+
+    fn subtree(&mut self, path: &str, node: Node, source: &Source) {
+        let snake = path
+            .split('.')
+            .map(snake_case)
+            .collect::<Vec<_>>()
+            .join("_");
+        let setting = settings().find(|setting| setting.has_path(&snake));
+        match (setting, node) {
+            (Some(setting), Node::Empty) => {
+                self.given.remove(setting.variable);
+            }
+            (Some(setting), node) if !matches!(node, Node::Map(_)) => {
+                let text = node.to_text().unwrap_or_default();
+                self.give(setting, text, source.clone());
+            }
+            (_, Node::Map(members)) => {
+                for (key, node) in members {
+                    self.subtree(&format!("{path}.{key}"), node, source);
+                }
+            }
+            (None, _) => self.unknown(path, source),
+            (Some(_), _) => {}
+        }
+    }
+
+    fn unknown(&mut self, path: &str, source: &Source) {
+        const QUIET: [&str; 6] = [
+            "auth.htpasswd.",
+            "log.type",
+            "logs.type",
+            "log.colors",
+            "web.",
+            "auth.local",
+        ];
+        let first = path.split('.').next().unwrap_or_default();
+        let is_harmless =
+            HARMLESS.contains(&first) || QUIET.iter().any(|known| path.starts_with(known));
+        if !is_harmless {
+            let message = match closest(&snake_case(&path.replace('.', "_"))) {
+                Some(near) => format!("is not known and does nothing; did you mean `{near}`?"),
+                None => "is not known and does nothing".to_owned(),
+            };
+            let warning = Problem::new(path, "", source, message);
+            self.findings.warnings.push(warning);
+        }
+    }
+
+    fn environment(&mut self) {
+        for setting in settings() {
+            if let Some(text) = self.env.get(setting.variable) {
+                let source = Source::Variable(setting.variable.to_owned());
+                self.give(setting, text.to_owned(), source);
+            }
+        }
+        if let Some(port) = self.env.get("PORT") {
+            let source = Source::Variable("PORT".to_owned());
+            match port.trim().parse::<u16>() {
+                Ok(port) => {
+                    let bind = settings().find(|setting| setting.variable == "RUSTACCIO_BIND");
+                    if let Some(bind) = bind {
+                        self.give(bind, format!("0.0.0.0:{port}"), source);
+                    }
+                }
+                Err(_) => self.problem("PORT", port, &source, "must be a port, from 0 to 65535"),
+            }
+        }
+        let own = ["RUSTACCIO_CONFIG", "RUSTACCIO_CONFIG_BASE64"];
+        for name in self
+            .env
+            .names()
+            .filter(|name| name.starts_with("RUSTACCIO_"))
+        {
+            let is_known = own.contains(&name)
+                || name.contains("_IT_")
+                || settings().any(|setting| setting.variable == name);
+            if !is_known {
+                let near = closest(&name.trim_start_matches("RUSTACCIO_").to_ascii_lowercase());
+                let message = match near {
+                    Some(near) => format!(
+                        "is not known and does nothing; did you mean `RUSTACCIO_{}`?",
+                        near.to_ascii_uppercase()
+                    ),
+                    None => "is not known and does nothing".to_owned(),
+                };
+                let source = Source::Variable(name.to_owned());
+                let warning = Problem::new(name, "", &source, message);
+                self.findings.warnings.push(warning);
+            }
+        }
+    }
+
+    fn give(&mut self, setting: &'static Setting, text: String, source: Source) {
+        self.given.insert(setting.variable, Given { text, source });
+    }
+
+    fn problem(&mut self, setting: &str, value: &str, source: &Source, message: &str) {
+        let problem = Problem::new(setting, value, source, message);
+        self.findings.problems.push(problem);
+    }
+
+    fn finish(mut self) -> Config {
+        let mut target = Target {
+            config: Config::default(),
+            uplink_defaults: UplinkDefaults::default(),
+            upstream: None,
+        };
+        let given = std::mem::take(&mut self.given);
+        for setting in settings() {
+            let Some(Given { text, source }) = given.get(setting.variable) else {
+                continue;
+            };
+            let shown = if setting.is_secret { "" } else { text };
+            let name = match source {
+                Source::File(_) => setting.path(),
+                _ => setting.variable.to_owned(),
+            };
+            match setting.apply(text, &mut target) {
+                Ok(Read::Fine) => {}
+                Ok(Read::Clamped(message)) => {
+                    let warning = Problem::new(name, shown, source, message);
+                    self.findings.warnings.push(warning);
+                }
+                Err(message) => self.problem(&name, shown, source, &message),
+            }
+        }
+        self.proxies_of_file(&mut target);
+        self.uplinks_and_rules(&mut target, &given);
+        let mut config = target.config;
+        config.given = given;
+        config.problems = self.findings.problems;
+        config.warnings.append(&mut self.findings.warnings);
+        config
+    }
+
+    fn proxies_of_file(&mut self, target: &mut Target) {
+        for (key, text, source) in std::mem::take(&mut self.proxies) {
+            let defaults = &mut target.uplink_defaults;
+            if key == "no_proxy" {
+                defaults.no_proxy = super::units::words(&text).map(str::to_owned).collect();
+                continue;
+            }
+            let url = http_address(&text);
+            if url.is_none() && !text.is_empty() {
+                self.problem(&key, &text, &source, "must be the proxy's http address");
+            }
+            match key.as_str() {
+                "http_proxy" => defaults.http_proxy = url,
+                _ => defaults.https_proxy = url,
+            }
+        }
+    }
+
+    fn uplinks_and_rules(&mut self, target: &mut Target, given: &BTreeMap<&'static str, Given>) {
+        let (mut built_in, mut built_in_source) = default_upstream(self.env);
+        if let Some(text) = &target.upstream {
+            let given = given.get("RUSTACCIO_UPSTREAM");
+            built_in_source = given.map_or(Source::Default, |given| given.source.clone());
+            built_in = http_address(text);
+            if built_in.is_none() && !text.eq_ignore_ascii_case("none") {
+                let message = "must be an http or https address, or `none`";
+                self.problem("RUSTACCIO_UPSTREAM", text, &built_in_source, message);
+            }
+        }
+        let config = &mut target.config;
+        match self.uplinks.take() {
+            Some((node, source)) => {
+                let mut reader = UplinkReader {
+                    env: self.env,
+                    defaults: &target.uplink_defaults,
+                    npmjs: built_in.as_ref(),
+                    source: &source,
+                    findings: &mut self.findings,
+                };
+                config.uplinks.uplinks = reader.uplinks(&node);
+                // A variable may add `default` to the uplinks of a file, or replace it.
+                if target.upstream.is_some() {
+                    let uplinks = &mut config.uplinks.uplinks;
+                    uplinks.retain(|(name, _)| name.as_str() != "default");
+                    let added = built_in.map(|url| target.uplink_defaults.uplink(url));
+                    uplinks.extend(default_name().zip(added));
+                }
+                config.uplinks_source = source;
+            }
+            None => {
+                let added = built_in.map(|url| target.uplink_defaults.uplink(url));
+                config.uplinks.uplinks = default_name().zip(added).into_iter().collect();
+                config.uplinks_source = built_in_source;
+            }
+        }
+        if let Some((node, source)) = self.packages.take() {
+            config.packages = rules::packages(&node, &source, &mut self.findings);
+            config.packages_source = source;
+            self.check_proxies(config);
+        } else if config.uplinks.uplinks.is_empty() {
+            config
+                .packages
+                .rules
+                .iter_mut()
+                .for_each(|rule| rule.proxy.clear());
+        } else {
+            Self::point_at_uplinks(config);
+        }
+    }
+
+    /// The built-in rules proxy `default`; a file's uplinks may have no such name.
+    fn point_at_uplinks(config: &mut Config) {
+        let names: Vec<UplinkName> = config
+            .uplinks
+            .uplinks
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let PackagesConfig { rules } = &mut config.packages;
+        for rule in rules {
+            if !rule.proxy.iter().all(|name| names.contains(name)) {
+                rule.proxy.clone_from(&names);
+            }
+        }
+    }
+
+    fn check_proxies(&mut self, config: &Config) {
+        let uplinks = &config.uplinks.uplinks;
+        let has_default = uplinks.iter().any(|(name, _)| name.as_str() == "default");
+        let is_off = self
+            .env
+            .get("RUSTACCIO_UPSTREAM")
+            .is_some_and(|text| text == "none");
+        for rule in &config.packages.rules {
+            for name in &rule.proxy {
+                let is_known = uplinks.iter().any(|(known, _)| known == name)
+                    || (name.as_str() == "npmjs" && has_default)
+                    || (is_off && matches!(name.as_str(), "npmjs" | "default"));
+                if !is_known {
+                    let setting = format!("packages.{}.proxy", rule.pattern);
+                    let message = "names no uplink; add it to `uplinks` or remove it here";
+                    let source = config.packages_source.clone();
+                    self.problem(&setting, name.as_str(), &source, message);
+                }
+            }
+        }
+    }
+}
+
+fn default_name() -> Option<UplinkName> {
+    "default".parse().ok()
+}
+
+/// The setting whose path is nearest to `path`, if one is near.
+fn closest(path: &str) -> Option<String> {
+    let near = settings()
+        .map(|setting| (distance(&setting.path(), path), setting.path()))
+        .min()?;
+    (near.0 <= 1 + path.len() / 6).then_some(near.1)
+}
+
+/// Levenshtein's distance.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, a) in one.chars().enumerate() {
+        let mut diagonal = at;
+        let mut left = at + 1;
+        for (cell, b) in row.iter_mut().skip(1).zip(&other) {
+            let above = *cell;
+            left = (above + 1)
+                .min(left + 1)
+                .min(diagonal + usize::from(a != *b));
+            diagonal = above;
+            *cell = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = at + 1;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,200 @@
+//! Settings of what this version does not have. What would turn it on stops the start; what would
+//! only adjust it is accepted.
+
+use super::{
+    Kind::{Later, Unused},
+    Setting,
+};
+
+const OFF: &[&str] = &["false", "no", "off", "0"];
+const NONE: &[&str] = &["none", ""];
+
+const fn later(
+    variable: &'static str,
+    default: &'static str,
+    off: &'static [&'static str],
+    instead: &'static str,
+) -> Setting {
+    Setting::new(
+        variable,
+        default,
+        Later(off, instead),
+        "Not in this version; leave it as it is.",
+    )
+}
+
+const fn unused(variable: &'static str, default: &'static str) -> Setting {
+    Setting::new(
+        variable,
+        default,
+        Unused,
+        "Adjusts what is not in this version.",
+    )
+}
+
+const UNSET: &str = "leave it unset";
+
+pub(super) const SETTINGS: &[Setting] = &[
+    later(
+        "RUSTACCIO_WEB_LOGIN",
+        "false",
+        OFF,
+        "users sign in with `npm login --auth-type=legacy`",
+    )
+    .also(&["flags_web_login"]),
+    later(
+        "RUSTACCIO_AUDIT_ENABLED",
+        "true",
+        &["true", "yes", "on", "1", "false", "no", "off", "0"],
+        UNSET,
+    )
+    .also(&["middlewares_audit_enabled"]),
+    later("RUSTACCIO_SIGNING", "off", OFF, UNSET),
+    later(
+        "RUSTACCIO_TLS_CERT",
+        "",
+        &[],
+        "put a proxy that ends TLS in front",
+    )
+    .also(&["https_cert"]),
+    later(
+        "RUSTACCIO_TLS_KEY",
+        "",
+        &[],
+        "put a proxy that ends TLS in front",
+    )
+    .also(&["https_key"]),
+    later(
+        "RUSTACCIO_CACHE_MAX_SIZE",
+        "",
+        &[],
+        "delete the cache folder when it is too large; all of it comes again",
+    ),
+    later(
+        "RUSTACCIO_CACHE_MAX_AGE",
+        "",
+        &[],
+        "delete the cache folder when it is too large; all of it comes again",
+    ),
+    later("RUSTACCIO_CACHE_SHARED", "false", OFF, UNSET),
+    later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
+    later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
+    later("RUSTACCIO_AUTH_EXTERNAL_MODE", "false", OFF, UNSET)
+        .also(&["auth_external", "auth_plugin_external_mode"]),
+    unused("RUSTACCIO_AUTH_HTTP_BASE_URL", ""),
+    unused("RUSTACCIO_AUTH_HTTP_ADDUSER_ENDPOINT", "/adduser")
+        .also(&["auth_http_add_user_endpoint"]),
+    unused("RUSTACCIO_AUTH_HTTP_LOGIN_ENDPOINT", "/authenticate"),
+    unused(
+        "RUSTACCIO_AUTH_HTTP_CHANGE_PASSWORD_ENDPOINT",
+        "/change-password",
+    ),
+    unused("RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT", ""),
+    unused("RUSTACCIO_AUTH_HTTP_ALLOW_ACCESS_ENDPOINT", ""),
+    unused("RUSTACCIO_AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT", ""),
+    unused("RUSTACCIO_AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT", ""),
+    unused("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "5000"),
+    unused("RUSTACCIO_S3_BUCKET", "").also(&["store_s3_bucket", "storage_s3_bucket"]),
+    unused("RUSTACCIO_S3_REGION", "us-east-1").also(&["store_s3_region", "storage_s3_region"]),
+    unused("RUSTACCIO_S3_ENDPOINT", "").also(&["store_s3_endpoint", "storage_s3_endpoint"]),
+    unused("RUSTACCIO_S3_ACCESS_KEY_ID", "")
+        .also(&["store_s3_access_key_id", "storage_s3_access_key_id"])
+        .secret(),
+    unused("RUSTACCIO_S3_SECRET_ACCESS_KEY", "")
+        .also(&["store_s3_secret_access_key", "storage_s3_secret_access_key"])
+        .secret(),
+    unused("RUSTACCIO_S3_PREFIX", "").also(&["store_s3_prefix", "storage_s3_prefix"]),
+    unused("RUSTACCIO_S3_FORCE_PATH_STYLE", "true")
+        .also(&["store_s3_force_path_style", "storage_s3_force_path_style"]),
+    unused("RUSTACCIO_S3_CA_BUNDLE", ""),
+    unused("RUSTACCIO_GCS_BUCKET", ""),
+    unused("RUSTACCIO_GCS_SERVICE_ACCOUNT", "").secret(),
+    unused("RUSTACCIO_GCS_PREFIX", ""),
+    unused("RUSTACCIO_AZURE_ACCOUNT", ""),
+    unused("RUSTACCIO_AZURE_ACCESS_KEY", "").secret(),
+    unused("RUSTACCIO_AZURE_CONTAINER", ""),
+    unused("RUSTACCIO_AZURE_PREFIX", ""),
+    unused("RUSTACCIO_METADATA_POSTGRES_URL", "").secret(),
+    unused("RUSTACCIO_SECRET_KEY", "").secret(),
+    later(
+        "RUSTACCIO_RUNTIME_PROFILE",
+        "local",
+        &["local"],
+        "use `local`",
+    ),
+    later("RUSTACCIO_MANAGED_MODE", "false", OFF, UNSET),
+    later(
+        "RUSTACCIO_PACKAGE_DISCOVERY_MODE",
+        "single",
+        &["single", "single-node", "single_node", "local"],
+        "use `single`",
+    ),
+    unused("RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS", "0"),
+    later("RUSTACCIO_RATE_LIMIT_BACKEND", "none", NONE, "use `none`"),
+    unused("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "0"),
+    unused("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "60"),
+    unused("RUSTACCIO_RATE_LIMIT_REDIS_URL", "").secret(),
+    unused("RUSTACCIO_RATE_LIMIT_FAIL_OPEN", "true"),
+    unused("RUSTACCIO_RATE_LIMIT_MEMORY_MAX_KEYS", "10000"),
+    later("RUSTACCIO_QUOTA_BACKEND", "none", NONE, "use `none`"),
+    unused("RUSTACCIO_QUOTA_REQUESTS_PER_DAY", "0"),
+    unused("RUSTACCIO_QUOTA_DOWNLOADS_PER_DAY", "0"),
+    unused("RUSTACCIO_QUOTA_PUBLISHES_PER_DAY", "0"),
+    unused("RUSTACCIO_QUOTA_POSTGRES_URL", "").secret(),
+    unused("RUSTACCIO_QUOTA_FAIL_OPEN", "true"),
+    unused("RUSTACCIO_QUOTA_MEMORY_MAX_KEYS", "50000"),
+    unused("RUSTACCIO_QUOTA_MEMORY_RETENTION_DAYS", "2"),
+    later("RUSTACCIO_METRICS_BACKEND", "none", NONE, "use `none`"),
+    unused("RUSTACCIO_METRICS_PATH", "/-/metrics"),
+    unused("RUSTACCIO_METRICS_REQUIRE_ADMIN", "true"),
+    later("RUSTACCIO_OTEL_ENABLED", "false", OFF, UNSET),
+    unused(
+        "RUSTACCIO_OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://127.0.0.1:4318/v1/traces",
+    ),
+    unused("RUSTACCIO_OTEL_SERVICE_NAME", "rustaccio"),
+    later(
+        "RUSTACCIO_POLICY_BACKEND",
+        "local",
+        &["local"],
+        "use `local`",
+    ),
+    unused("RUSTACCIO_POLICY_HTTP_BASE_URL", ""),
+    unused("RUSTACCIO_POLICY_HTTP_DECISION_ENDPOINT", "/authorize"),
+    unused("RUSTACCIO_POLICY_HTTP_TIMEOUT_MS", "3000"),
+    unused("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "5000"),
+    unused("RUSTACCIO_POLICY_HTTP_CACHE_MAX_ENTRIES", "10000"),
+    unused("RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS", "30000"),
+    unused("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "false"),
+    later("RUSTACCIO_EVENT_SINK", "none", NONE, "use `none`"),
+    unused("RUSTACCIO_EVENT_HTTP_BASE_URL", ""),
+    unused("RUSTACCIO_EVENT_HTTP_ENDPOINT", "/events/registry"),
+    unused("RUSTACCIO_EVENT_HTTP_TIMEOUT_MS", "2000"),
+    unused("RUSTACCIO_EVENT_HTTP_SECRET", "").secret(),
+    later(
+        "RUSTACCIO_STATE_COORDINATION_BACKEND",
+        "none",
+        NONE,
+        "use `none`",
+    ),
+    unused("RUSTACCIO_STATE_COORDINATION_REDIS_URL", "").secret(),
+    unused(
+        "RUSTACCIO_STATE_COORDINATION_LOCK_KEY",
+        "rustaccio:state:lock",
+    ),
+    unused("RUSTACCIO_STATE_COORDINATION_LEASE_MS", "5000"),
+    unused("RUSTACCIO_STATE_COORDINATION_ACQUIRE_TIMEOUT_MS", "15000"),
+    unused("RUSTACCIO_STATE_COORDINATION_POLL_INTERVAL_MS", "100"),
+    unused("RUSTACCIO_STATE_COORDINATION_FAIL_OPEN", "false"),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_BUCKET", ""),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_REGION", "us-east-1"),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_ENDPOINT", ""),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_ACCESS_KEY_ID", "").secret(),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_SECRET_ACCESS_KEY", "").secret(),
+    unused(
+        "RUSTACCIO_STATE_COORDINATION_S3_PREFIX",
+        "rustaccio/state-locks/",
+    ),
+    unused("RUSTACCIO_STATE_COORDINATION_S3_FORCE_PATH_STYLE", "false"),
+    unused("RUSTACCIO_NPM_TOKEN", "").secret(),
+];

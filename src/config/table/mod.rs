@@ -1,0 +1,184 @@
+//! The table of all settings: each has an environment variable, and a path in the file that is
+//! made from its name. `--help`, the example files and the reference are made from it.
+
+mod access;
+mod later;
+mod server;
+mod storage;
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{Config, UplinkDefaults};
+
+/// One setting.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// Other paths in the file, with `_` between their parts: Verdaccio's, and older ones.
+    pub aliases: &'static [&'static str],
+    /// What is assumed where it is not set, as text; empty for nothing.
+    pub default: &'static str,
+    /// What it is for, in a sentence or two.
+    pub help: &'static str,
+    /// Whether its value must not be shown.
+    pub is_secret: bool,
+    /// How its text is read, and where it goes.
+    pub(super) kind: Kind,
+}
+
+/// Where values go.
+pub(super) struct Target {
+    pub(super) config: Config,
+    pub(super) uplink_defaults: UplinkDefaults,
+    /// The address of the built-in uplink; `none` for no such uplink.
+    pub(super) upstream: Option<String>,
+}
+
+type Put<T> = fn(&mut Target, T);
+
+/// How a text is read.
+#[derive(Clone, Debug)]
+pub(super) enum Kind {
+    /// `true` or `false`.
+    Switch(Put<bool>),
+    /// A number; outside of the range it is moved to its end, with a warning.
+    Number(RangeInclusive<u64>, Put<u64>),
+    /// A number of seconds, or a span such as `2m`.
+    Seconds(RangeInclusive<u64>, Put<Duration>),
+    /// Bytes.
+    Size(Put<u64>),
+    /// One of these words.
+    Choice(&'static [&'static str], Put<&'static str>),
+    /// Any text that the function takes.
+    Text(fn(&mut Target, &str) -> Result<(), String>),
+    /// Turns on something that this version does not have. The words that leave it off, and what
+    /// to use instead.
+    Later(&'static [&'static str], &'static str),
+    /// Belongs to something that this version does not have; without it, it means nothing.
+    Unused,
+}
+
+impl Setting {
+    const fn new(
+        variable: &'static str,
+        default: &'static str,
+        kind: Kind,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            variable,
+            aliases: &[],
+            default,
+            help,
+            is_secret: false,
+            kind,
+        }
+    }
+
+    const fn also(mut self, aliases: &'static [&'static str]) -> Self {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn secret(mut self) -> Self {
+        self.is_secret = true;
+        self
+    }
+
+    /// Its path in the file: any grouping of these words does, as in `web.title`.
+    pub fn path(&self) -> String {
+        let name = self.variable.trim_start_matches("RUSTACCIO_");
+        name.to_ascii_lowercase()
+    }
+
+    /// Whether `path`, with `_` between its parts, means this setting.
+    pub(super) fn has_path(&self, path: &str) -> bool {
+        self.path() == path || self.aliases.contains(&path)
+    }
+}
+
+/// All settings, in the order of the reference.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    sections().into_iter().flat_map(|(_, settings)| settings)
+}
+
+/// The settings by section.
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 4] {
+    [
+        ("Server", server::SETTINGS),
+        ("Storage and upstream", storage::SETTINGS),
+        ("Accounts, rules and publishing", access::SETTINGS),
+        ("Not in this version", later::SETTINGS),
+    ]
+}
+
+/// What reading a text came to.
+pub(super) enum Read {
+    Fine,
+    /// Taken, but not as it was written.
+    Clamped(String),
+}
+
+impl Setting {
+    /// Puts `text` where it belongs; what is wrong with it otherwise.
+    pub(super) fn apply(&self, text: &str, target: &mut Target) -> Result<Read, String> {
+        match &self.kind {
+            Kind::Switch(put) => put(target, super::units::switch(text)?),
+            Kind::Size(put) => put(target, super::units::size(text)?),
+            Kind::Number(range, put) => {
+                let number: i128 = text
+                    .trim()
+                    .parse()
+                    .map_err(|_| "must be a whole number".to_owned())?;
+                let (number, read) = clamp(number, range);
+                put(target, number);
+                return Ok(read);
+            }
+            Kind::Seconds(range, put) => {
+                let span = super::units::span(text)?;
+                let (seconds, read) = clamp(span.as_secs().into(), range);
+                let is_inside = matches!(read, Read::Fine);
+                put(
+                    target,
+                    if is_inside {
+                        span
+                    } else {
+                        Duration::from_secs(seconds)
+                    },
+                );
+                return Ok(read);
+            }
+            Kind::Choice(words, put) => {
+                let text = text.trim().to_ascii_lowercase();
+                let word = words
+                    .iter()
+                    .find(|word| **word == text)
+                    .ok_or_else(|| format!("must be one of `{}`", words.join("`, `")))?;
+                put(target, word);
+            }
+            Kind::Text(put) => put(target, text.trim())?,
+            Kind::Later(off, instead) => {
+                let text = text.trim().to_ascii_lowercase();
+                if !off.contains(&text.as_str()) {
+                    return Err(format!("is not in this version of rustaccio; {instead}"));
+                }
+            }
+            Kind::Unused => {}
+        }
+        Ok(Read::Fine)
+    }
+}
+
+fn clamp(number: i128, range: &RangeInclusive<u64>) -> (u64, Read) {
+    let (min, max) = (*range.start(), *range.end());
+    let clamped = number.clamp(min.into(), max.into());
+    let value = u64::try_from(clamped).unwrap_or(max);
+    if clamped == number {
+        return (value, Read::Fine);
+    }
+    (
+        value,
+        Read::Clamped(format!("must be from {min} to {max}; {value} is used")),
+    )
+}

@@ -1,0 +1,158 @@
+//! Settings of the server and its runtime.
+
+use super::{
+    Kind::{Choice, Number, Seconds, Size, Switch, Text},
+    Setting,
+};
+use crate::config::{LogFormat, units};
+
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new(
+        "RUSTACCIO_BIND",
+        "127.0.0.1:4873",
+        Text(|target, text| {
+            let addresses = units::words(text).map(units::listen_address);
+            target.config.server.listen = addresses.collect::<Result<_, _>>()?;
+            Ok(())
+        }),
+        "Where to listen: `host:port`, `[::1]:port`, `unix:/path`, or several with commas. `PORT` \
+         alone listens on that port of all addresses and overrules this.",
+    )
+    .also(&["listen"]),
+    Setting::new(
+        "RUSTACCIO_PUBLIC_URL",
+        "",
+        Text(|target, text| {
+            let url = text.parse().map_err(|error| format!("{error}"))?;
+            target.config.server.public_url = Some(url);
+            Ok(())
+        }),
+        "The address that clients use, such as `https://npm.example.com`. Without it, the address \
+         that each request was sent to.",
+    ),
+    Setting::new(
+        "RUSTACCIO_URL_PREFIX",
+        "/",
+        Text(|target, text| {
+            target.config.url_prefix = units::url_prefix(text)?;
+            Ok(())
+        }),
+        "The path below which the registry is served.",
+    ),
+    Setting::new(
+        "RUSTACCIO_TRUST_PROXY",
+        "false",
+        Text(|target, text| {
+            target.config.server.trust_proxy = units::trust_proxy(text)?;
+            Ok(())
+        }),
+        "Whose `X-Forwarded-*` headers count: `false`, `true`, or the proxies' networks.",
+    )
+    .also(&["server_trust_proxy"]),
+    Setting::new(
+        "RUSTACCIO_MAX_BODY_SIZE",
+        "50mb",
+        Size(|target, bytes| target.config.server.max_body_size = bytes),
+        "The largest request body. A tarball takes a third more than its size.",
+    ),
+    Setting::new(
+        "RUSTACCIO_REQUEST_TIMEOUT_SECS",
+        "30",
+        Seconds(1..=300, |target, span| {
+            target.config.server.request_timeout = span;
+        }),
+        "How long a request may make no progress. A body that moves is never cut.",
+    ),
+    Setting::new(
+        "RUSTACCIO_KEEP_ALIVE_TIMEOUT",
+        "75",
+        Seconds(1..=86_400, |target, span| {
+            target.config.server.keep_alive_timeout = span;
+        }),
+        "How long an idle connection is kept. Clients expect a minute at least.",
+    )
+    .also(&["server_keep_alive_timeout"]),
+    Setting::new(
+        "RUSTACCIO_TOKIO_WORKER_THREADS",
+        "",
+        Number(1..=128, |target, count| {
+            target.config.server.worker_threads = usize::try_from(count).ok();
+        }),
+        "Threads that run requests. Without it, as many as there are processors, from 2 to 8.",
+    ),
+    Setting::new(
+        "RUSTACCIO_TOKIO_MAX_BLOCKING_THREADS",
+        "64",
+        Number(8..=512, |target, count| {
+            target.config.server.max_blocking_threads = usize::try_from(count).unwrap_or(64);
+        }),
+        "Threads for disk, hashing and compression.",
+    ),
+    Setting::new(
+        "RUSTACCIO_TOKIO_THREAD_STACK_SIZE",
+        "1048576",
+        Number(262_144..=16_777_216, |target, bytes| {
+            target.config.server.thread_stack_size = usize::try_from(bytes).unwrap_or(1 << 20);
+        }),
+        "Stack of each thread in bytes.",
+    ),
+    Setting::new(
+        "RUSTACCIO_STARTUP_CONNECTIVITY_CHECK",
+        "false",
+        Switch(|target, on| target.config.server.startup_connectivity_check = on),
+        "Whether to try the uplinks' addresses at start, and log which answer.",
+    ),
+    Setting::new(
+        "RUSTACCIO_LOG_LEVEL",
+        "info",
+        Text(|target, text| {
+            // Verdaccio has two levels between ours.
+            let level = match text.to_ascii_lowercase().as_str() {
+                "fatal" | "error" => "error",
+                "warn" => "warn",
+                "info" | "http" => "info",
+                "debug" => "debug",
+                "trace" => "trace",
+                _ => return Err("must be `error`, `warn`, `info`, `debug` or `trace`".to_owned()),
+            };
+            level.clone_into(&mut target.config.log.level);
+            Ok(())
+        }),
+        "How much is logged: `error`, `warn`, `info`, `debug` or `trace`. `RUST_LOG` overrules it.",
+    )
+    .also(&["logs_level"]),
+    Setting::new(
+        "RUSTACCIO_LOG_FORMAT",
+        "pretty",
+        Choice(&["pretty", "compact", "json"], |target, word| {
+            target.config.log.format = match word {
+                "json" => LogFormat::Json,
+                "compact" => LogFormat::Compact,
+                _ => LogFormat::Pretty,
+            };
+        }),
+        "How log lines look: `pretty`, `compact` or `json`.",
+    )
+    .also(&["logs_format"]),
+    Setting::new(
+        "RUSTACCIO_VERBOSE_DEP_LOGS",
+        "false",
+        Switch(|target, on| target.config.log.verbose_dependencies = on),
+        "Whether the libraries inside may log as much as rustaccio itself.",
+    ),
+    Setting::new(
+        "RUSTACCIO_WEB_ENABLE",
+        "true",
+        Switch(|target, on| target.config.web.enable = on),
+        "Whether there are pages for browsers.",
+    ),
+    Setting::new(
+        "RUSTACCIO_WEB_TITLE",
+        "Rustaccio",
+        Text(|target, text| {
+            text.clone_into(&mut target.config.web.title);
+            Ok(())
+        }),
+        "The title of those pages.",
+    ),
+];

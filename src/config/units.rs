@@ -1,0 +1,240 @@
+//! Texts that mean something: switches, sizes, spans of time, addresses.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{ListenAddress, TrustProxy};
+
+/// `true`, `yes`, `on`, `1` and their opposites, in any case.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err("must be `true` or `false`".to_owned()),
+    }
+}
+
+/// Bytes: a number with `b`, `kb`, `mb` or `gb` (of 1024 each) behind it, or none.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let wrong = || "must be a size such as `50mb`".to_owned();
+    let text = text.trim().to_ascii_lowercase();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: u64 = match text.get(digits.len()..).unwrap_or_default() {
+        "" | "b" => 1,
+        "k" | "kb" => 1 << 10,
+        "m" | "mb" => 1 << 20,
+        "g" | "gb" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = digits.trim_end().parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).ok_or_else(wrong)
+}
+
+/// Verdaccio's spans: numbers with `ms s m h d w M y`, as in `1h 30m`; without a unit, seconds.
+pub(super) fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "must be a span of time such as `30s`, `2m` or `1h 30m`".to_owned();
+    let mut sum = Duration::ZERO;
+    let mut parts = text.split_whitespace().peekable();
+    if parts.peek().is_none() {
+        return Err(wrong());
+    }
+    for part in parts {
+        let number = part.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let seconds = match part.get(number.len()..).unwrap_or_default() {
+            "ms" => 0.001,
+            "" | "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            "w" => 604_800.0,
+            "M" => 2_592_000.0,
+            "y" => 31_536_000.0,
+            _ => return Err(wrong()),
+        };
+        let is_plain = number.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        let added = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        sum = sum
+            .checked_add(added)
+            .filter(|_| is_plain)
+            .ok_or_else(wrong)?;
+    }
+    Ok(sum)
+}
+
+/// An address to listen on, in all of Verdaccio's forms: `4873`, `host:port`, `[::1]:4873`,
+/// `http://host:port/`, `unix:/path`.
+pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
+    let wrong = || "must be an address such as `127.0.0.1:4873` or `unix:/run/npm.sock`".to_owned();
+    let text = text.trim();
+    if text.starts_with("https:") {
+        return Err(
+            "TLS is not in this version; put a proxy in front, and listen on http".to_owned(),
+        );
+    }
+    let text = text.strip_prefix("http:").unwrap_or(text);
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.is_empty() {
+            return Err(wrong());
+        }
+        return Ok(ListenAddress::Unix(PathBuf::from(path)));
+    }
+    let text = text.trim_start_matches("//").trim_end_matches('/');
+    if let Ok(port) = text.trim_start_matches(':').parse() {
+        let host = "localhost".to_owned();
+        return Ok(ListenAddress::Tcp { host, port });
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    let host = if is_bracketed {
+        host.trim_matches(['[', ']'])
+    } else {
+        host
+    };
+    let is_host = !host.is_empty()
+        && host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b".-_:%".contains(&b))
+        && (is_bracketed || !host.contains(':'));
+    let port = port.parse().map_err(|_| wrong())?;
+    if !is_host {
+        return Err(wrong());
+    }
+    let host = host.to_owned();
+    Ok(ListenAddress::Tcp { host, port })
+}
+
+/// A switch, or a list of networks.
+pub(super) fn trust_proxy(text: &str) -> Result<TrustProxy, String> {
+    if let Ok(is_trusted) = switch(text) {
+        return Ok(if is_trusted {
+            TrustProxy::Yes
+        } else {
+            TrustProxy::No
+        });
+    }
+    let networks = words(text)
+        .map(|word| match word {
+            "loopback" => Ok(vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()]),
+            other => Ok(vec![other.to_owned()]),
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let networks = networks.into_iter().flatten().map(|text| {
+        let network = text.parse::<ipnet::IpNet>().ok();
+        let address = || {
+            text.parse::<std::net::IpAddr>()
+                .ok()
+                .map(ipnet::IpNet::from)
+        };
+        network.or_else(address)
+    });
+    let networks: Option<Vec<_>> = networks.collect();
+    networks.map(TrustProxy::From).ok_or_else(|| {
+        "must be `true`, `false`, or the proxies' networks such as `10.0.0.0/8`".to_owned()
+    })
+}
+
+/// The path below which the registry is: a slash in front, none behind, empty for the root.
+pub(super) fn url_prefix(text: &str) -> Result<String, String> {
+    let path = text.trim().trim_matches('/');
+    let is_path = path
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(&b));
+    if !is_path || path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("must be a path such as `/npm/`".to_owned());
+    }
+    Ok(if path.is_empty() {
+        String::new()
+    } else {
+        format!("/{path}")
+    })
+}
+
+/// The items of a list that is written with commas, spaces or both.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', ' ', '\t', '\n'])
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(size("50mb"), Ok(50 << 20));
+        assert_eq!(size(" 10 KB "), Ok(10 << 10));
+        assert_eq!(size("16"), Ok(16));
+        for text in ["", "mb", "1.5mb", "-1", "10tb", "99999999999gb"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        assert_eq!(span("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(span("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(span("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(span("0.5m"), Ok(Duration::from_secs(30)));
+        for text in ["", "1x", "-1s", "m", "1e9y", "inf", "NaNs", "1h30m"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let show = |text: &str| listen_address(text).map(|address| address.to_string());
+        assert_eq!(show("4873").as_deref(), Ok("localhost:4873"));
+        assert_eq!(show("localhost:4873").as_deref(), Ok("localhost:4873"));
+        assert_eq!(show("http://0.0.0.0:80/").as_deref(), Ok("0.0.0.0:80"));
+        assert_eq!(show("[::1]:4873").as_deref(), Ok("[::1]:4873"));
+        assert_eq!(show("http::4873").as_deref(), Ok("localhost:4873"));
+        assert_eq!(show("unix:/tmp/x").as_deref(), Ok("unix:/tmp/x"));
+        for text in [
+            "",
+            "host",
+            "host:99999",
+            "::1:80",
+            "a b:80",
+            "unix:",
+            "https://a:1",
+            "/:80",
+        ] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn proxies() {
+        assert_eq!(trust_proxy("True"), Ok(TrustProxy::Yes));
+        assert_eq!(trust_proxy("0"), Ok(TrustProxy::No));
+        let networks = trust_proxy("10.0.0.0/8, 192.168.1.1 loopback").unwrap();
+        assert!(networks.covers("192.168.1.1".parse().ok()));
+        assert!(networks.covers("::1".parse().ok()));
+        assert!(!networks.covers("192.168.1.2".parse().ok()));
+        assert!(trust_proxy("nobody").is_err());
+    }
+
+    #[test]
+    fn prefixes() {
+        assert_eq!(url_prefix("/").as_deref(), Ok(""));
+        assert_eq!(url_prefix("npm/").as_deref(), Ok("/npm"));
+        assert_eq!(url_prefix("/a/b/").as_deref(), Ok("/a/b"));
+        assert!(url_prefix("/a/../b").is_err());
+        assert!(url_prefix("http://x").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "\\PC{0,30}") {
+            let _ = (switch(&text), size(&text), span(&text), listen_address(&text));
+            let _ = (trust_proxy(&text), url_prefix(&text));
+        }
+
+        #[test]
+        fn number_like_text_too(text in "[0-9a-zA-Z. :/\\[\\]-]{0,20}") {
+            let _ = (size(&text), span(&text), listen_address(&text));
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! [`check`]: reads everything that is stored and says what does not fit together.
+
+use std::{collections::BTreeSet, fmt, path::PathBuf};
+
+use futures_util::StreamExt as _;
+
+use super::{
+    packument::{Dist, Hosted},
+    recovery,
+};
+use crate::{
+    error::RegistryError,
+    lifecycle::SharedClock,
+    models::{Integrity, PackageName, Revision, TarballName},
+    storage::{Expected, Store},
+};
+
+/// Who removed a version, as its tombstone says.
+const BY: &str = "rustaccio fsck";
+
+/// Something that does not fit together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Tarballs without any manifest.
+    LostManifest(PackageName),
+    /// A manifest that cannot be read.
+    DamagedManifest(PackageName),
+    /// A version whose tarball is not there.
+    MissingTarball(PackageName, String),
+    /// A version whose tarball has other bytes than it should.
+    DamagedTarball(PackageName, String),
+    /// A tarball that no version names.
+    Orphan(PackageName, TarballName),
+    /// A dist-tag that points at no version.
+    DanglingTag(PackageName, String),
+    /// A cached tarball with other bytes than its name says.
+    DamagedCache(PathBuf),
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LostManifest(name) => write!(f, "{name}: tarballs, and no manifest"),
+            Self::DamagedManifest(name) => write!(
+                f,
+                "{name}: the manifest cannot be read; put back a copy of its package.json"
+            ),
+            Self::MissingTarball(name, version) => {
+                write!(f, "{name}@{version}: the tarball is missing")
+            }
+            Self::DamagedTarball(name, version) => {
+                write!(f, "{name}@{version}: the tarball is damaged")
+            }
+            Self::Orphan(name, file) => write!(f, "{name}: no version names {file}"),
+            Self::DanglingTag(name, tag) => {
+                write!(f, "{name}: the dist-tag {tag} points at no version")
+            }
+            Self::DamagedCache(path) => write!(f, "cache: {} is damaged", path.display()),
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FsckReport {
+    /// Packages that were looked at.
+    pub packages: usize,
+    /// Tarballs that were read.
+    pub tarballs: usize,
+    /// What does not fit together.
+    pub damages: Vec<Damage>,
+    /// How many of them were put right.
+    pub repaired: usize,
+}
+
+impl FsckReport {
+    /// Whether nothing is left to do.
+    pub fn is_clean(&self) -> bool {
+        self.repaired == self.damages.len()
+    }
+}
+
+impl fmt::Display for FsckReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for damage in &self.damages {
+            writeln!(f, "{damage}")?;
+        }
+        let Self {
+            packages,
+            tarballs,
+            damages,
+            repaired,
+        } = self;
+        write!(f, "{packages} packages, {tarballs} tarballs: ")?;
+        match (damages.len(), repaired) {
+            (0, _) => write!(f, "all fine"),
+            (found, 0) => write!(f, "{found} problems; --repair puts right what can be"),
+            (found, repaired) => write!(f, "{found} problems, {repaired} put right"),
+        }
+    }
+}
+
+/// Checks every manifest against its tarballs, and the cache against its names.
+///
+/// With `repair`, versions without their bytes are unpublished, lost manifests rebuilt, and
+/// tarballs that nobody names or that are damaged moved to `quarantine` in the data folder;
+/// nothing that was published is ever deleted.
+pub async fn check(
+    store: &Store,
+    repair: bool,
+    clock: &SharedClock,
+) -> Result<FsckReport, RegistryError> {
+    let mut check = Check {
+        store,
+        repair,
+        clock,
+        report: FsckReport::default(),
+    };
+    let mut names: BTreeSet<PackageName> = store.blobs().packages().await?.into_iter().collect();
+    let mut listed = store.metadata().list();
+    while let Some(name) = listed.next().await {
+        names.insert(name?);
+    }
+    for name in &names {
+        check.package(name).await?;
+    }
+    check.cache().await?;
+    Ok(check.report)
+}
+
+struct Check<'a> {
+    store: &'a Store,
+    repair: bool,
+    clock: &'a SharedClock,
+    report: FsckReport,
+}
+
+/// What is wrong with one package.
+#[derive(Default)]
+struct Findings {
+    missing: Vec<String>,
+    damaged: Vec<(String, TarballName)>,
+    tags: Vec<String>,
+}
+
+impl Check<'_> {
+    async fn package(&mut self, name: &PackageName) -> Result<(), RegistryError> {
+        self.report.packages += 1;
+        let Some(document) = self.store.metadata().get(name).await? else {
+            return self.lost(name).await;
+        };
+        let Ok(mut manifest) = Hosted::parse(&document.json) else {
+            let damage = Damage::DamagedManifest(name.clone());
+            self.report.damages.push(damage);
+            return Ok(());
+        };
+        let findings = self.versions(name, &manifest).await?;
+        let mut revision = document.revision;
+        let has_findings = !findings.missing.is_empty()
+            || !findings.damaged.is_empty()
+            || !findings.tags.is_empty();
+        if self.repair && has_findings {
+            revision = self
+                .rewrite(name, &mut manifest, &findings, revision)
+                .await?;
+        }
+        self.orphans(name, &manifest, &findings, revision).await
+    }
+
+    async fn lost(&mut self, name: &PackageName) -> Result<(), RegistryError> {
+        if self.store.blobs().list(name).await?.is_empty() {
+            return Ok(());
+        }
+        self.report.damages.push(Damage::LostManifest(name.clone()));
+        if self.repair {
+            let recovered = recovery::recover_all(self.store).await?;
+            self.report.repaired += usize::from(recovered.contains(name));
+        }
+        Ok(())
+    }
+
+    async fn versions(
+        &mut self,
+        name: &PackageName,
+        manifest: &Hosted,
+    ) -> Result<Findings, RegistryError> {
+        let mut findings = Findings::default();
+        for (version, raw) in manifest.packument().versions() {
+            self.report.tarballs += 1;
+            let dist = Dist::of(raw);
+            let file = dist.as_ref().and_then(|dist| dist.file(name, version));
+            let Some(file) = file else {
+                findings.missing.push(version.to_owned());
+                continue;
+            };
+            let integrity = dist.and_then(|dist| dist.integrity);
+            match self.verify(name, &file, integrity.as_ref()).await? {
+                Verdict::Fine => {}
+                Verdict::Missing => findings.missing.push(version.to_owned()),
+                Verdict::Damaged => findings.damaged.push((version.to_owned(), file)),
+            }
+        }
+        let tags = manifest.packument().dist_tags().iter();
+        findings.tags = tags
+            .filter(|(_, version)| manifest.packument().version(version).is_none())
+            .map(|(tag, _)| tag.clone())
+            .collect();
+        let damages = &mut self.report.damages;
+        for version in &findings.missing {
+            damages.push(Damage::MissingTarball(name.clone(), version.clone()));
+        }
+        for (version, _) in &findings.damaged {
+            damages.push(Damage::DamagedTarball(name.clone(), version.clone()));
+        }
+        for tag in &findings.tags {
+            damages.push(Damage::DanglingTag(name.clone(), tag.clone()));
+        }
+        Ok(findings)
+    }
+
+    async fn verify(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        integrity: Option<&Integrity>,
+    ) -> Result<Verdict, RegistryError> {
+        let blobs = self.store.blobs();
+        let Some(integrity) = integrity else {
+            let is_there = blobs.open(name, file).await?.is_some();
+            return Ok(if is_there {
+                Verdict::Fine
+            } else {
+                Verdict::Missing
+            });
+        };
+        Ok(match blobs.verify(name, file, integrity).await? {
+            None => Verdict::Missing,
+            Some(Ok(_)) => Verdict::Fine,
+            Some(Err(_)) => Verdict::Damaged,
+        })
+    }
+
+    /// The manifest lets go of what cannot be served; only then are bytes moved.
+    async fn rewrite(
+        &mut self,
+        name: &PackageName,
+        manifest: &mut Hosted,
+        findings: &Findings,
+        revision: Revision,
+    ) -> Result<Revision, RegistryError> {
+        let now = self.clock.now();
+        let damaged = findings.damaged.iter().map(|(version, _)| version);
+        for version in findings.missing.iter().chain(damaged) {
+            manifest.remove_version(version, BY, now);
+        }
+        for tag in &findings.tags {
+            manifest.remove_tag(tag, now);
+        }
+        let expected = Expected::Exactly(revision);
+        let json = manifest.to_json();
+        let revision = self.store.metadata().put(name, json, expected).await?;
+        self.report.repaired +=
+            findings.missing.len() + findings.damaged.len() + findings.tags.len();
+        Ok(revision)
+    }
+
+    async fn orphans(
+        &mut self,
+        name: &PackageName,
+        manifest: &Hosted,
+        findings: &Findings,
+        revision: Revision,
+    ) -> Result<(), RegistryError> {
+        let named = manifest.files(name);
+        let folder = self.store.quarantine(name);
+        for blob in self.store.blobs().list(name).await? {
+            if named.contains(&blob.file) {
+                continue;
+            }
+            let is_known = findings.damaged.iter().any(|(_, file)| *file == blob.file);
+            if !is_known {
+                let orphan = Damage::Orphan(name.clone(), blob.file.clone());
+                self.report.damages.push(orphan);
+            }
+            if self.repair {
+                let revision = Some(revision.clone());
+                let moved = self
+                    .store
+                    .blobs()
+                    .set_aside(name, &blob.file, revision, folder.clone())
+                    .await?;
+                self.report.repaired += usize::from(moved && !is_known);
+            }
+        }
+        Ok(())
+    }
+
+    async fn cache(&mut self) -> Result<(), RegistryError> {
+        let damaged = self.store.cache().damaged_tarballs(self.repair).await?;
+        if self.repair {
+            self.report.repaired += damaged.len();
+        }
+        let damages = damaged.into_iter().map(Damage::DamagedCache);
+        self.report.damages.extend(damages);
+        Ok(())
+    }
+}
+
+enum Verdict {
+    Fine,
+    Missing,
+    Damaged,
+}

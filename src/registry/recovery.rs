@@ -1,0 +1,166 @@
+//! Recovering packages whose manifest is lost, from their tarballs. Only at start, by `fsck` and
+//! by reindexing, and only where there is no manifest at all: one that is there is the truth.
+
+use std::{fs::File, sync::Arc};
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{
+    Registry,
+    packument::Hosted,
+    publish::{
+        archive::{ArchiveLimits, TarballFacts, inspect},
+        error::storage_failure,
+        hashing::{DistClaims, TarballDigests, TarballHasher},
+        manifest::{ManifestFacts, prepare_manifest},
+        selection::NewVersion,
+    },
+};
+use crate::{
+    error::RegistryError,
+    models::{Origin, PackageName, Tag, Version},
+    storage::{Expected, StorageError, Store, StoredBlob},
+};
+
+/// A tarball that was read again.
+struct Recovered {
+    version: Version,
+    blob: StoredBlob,
+    digests: TarballDigests,
+    facts: TarballFacts,
+}
+
+impl Registry {
+    /// Recovers all packages that have tarballs and no manifest.
+    pub async fn recover(self: &Arc<Self>) -> Result<(), RegistryError> {
+        recover_all(&self.store).await.map(drop)
+    }
+}
+
+/// Recovers all packages that have tarballs and no manifest. Which they were.
+pub(super) async fn recover_all(store: &Store) -> Result<Vec<PackageName>, RegistryError> {
+    let mut recovered = Vec::new();
+    for name in store.blobs().packages().await? {
+        let is_lost = store.metadata().stamp(&name).await?.is_none();
+        if is_lost && recover(store, &name).await? {
+            recovered.push(name);
+        }
+    }
+    Ok(recovered)
+}
+
+/// Writes a manifest of what the tarballs of `name` say. Whether there was anything to write.
+async fn recover(store: &Store, name: &PackageName) -> Result<bool, RegistryError> {
+    let mut versions = Vec::new();
+    for blob in store.blobs().list(name).await? {
+        match read(store, name, &blob).await {
+            Ok(Some(recovered)) => versions.push(recovered),
+            Ok(None) => {}
+            Err(error) if error.status().is_client_error() => {
+                tracing::warn!(package.name = %name, file = %blob.file, %error, "a tarball without a manifest is left as it is; remove it, or put back its manifest");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    versions.sort_by(|one, other| one.version.cmp(&other.version));
+    let Some(manifest) = manifest_of(name, &versions)? else {
+        return Ok(false);
+    };
+    let metadata = store.metadata();
+    match metadata
+        .put(name, manifest.to_json(), Expected::Absent)
+        .await
+    {
+        Ok(_) => {
+            tracing::warn!(package.name = %name, versions = versions.len(), "the manifest was lost and has been rebuilt from the tarballs");
+            Ok(true)
+        }
+        Err(StorageError::Conflict(_)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn read(
+    store: &Store,
+    name: &PackageName,
+    stored: &StoredBlob,
+) -> Result<Option<Recovered>, RegistryError> {
+    let Some(blob) = store.blobs().open(name, &stored.file).await? else {
+        return Ok(None);
+    };
+    let work = move || read_blocking(&blob.file);
+    let done = tokio::task::spawn_blocking(work).await;
+    let (digests, facts) = done.map_err(RegistryError::internal)??;
+    let version: Version = facts
+        .version
+        .trim()
+        .parse()
+        .map_err(|error| RegistryError::bad_request(format!("{error}")))?;
+    facts.require(name, &version)?;
+    Ok(Some(Recovered {
+        version,
+        blob: stored.clone(),
+        digests,
+        facts,
+    }))
+}
+
+fn read_blocking(mut file: &File) -> Result<(TarballDigests, TarballFacts), RegistryError> {
+    use std::io::{Read as _, Seek as _};
+
+    let facts = inspect(file, ArchiveLimits::default())?;
+    file.rewind().map_err(storage_failure)?;
+    let mut hasher = TarballHasher::default();
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        let count = file.read(&mut buffer).map_err(storage_failure)?;
+        if count == 0 {
+            return Ok((hasher.finish(), facts));
+        }
+        hasher.update(buffer.get(..count).unwrap_or_default());
+    }
+}
+
+/// The manifest of `versions`, which are in ascending order; `None` without any.
+fn manifest_of(
+    name: &PackageName,
+    versions: &[Recovered],
+) -> Result<Option<Hosted>, RegistryError> {
+    let Some(first) = versions.first() else {
+        return Ok(None);
+    };
+    let mut manifest = Hosted::new(name, Origin::Local, first.blob.created);
+    for recovered in versions {
+        let (file, raw) = (&recovered.blob.file, version_json(name, recovered)?);
+        let created = recovered.blob.created;
+        manifest.add_version(&recovered.version, file, raw, &[], created);
+        manifest.mark_recovered(&recovered.version);
+    }
+    let released = versions
+        .iter()
+        .rfind(|recovered| !recovered.version.is_prerelease());
+    if let Some(latest) = released.or(versions.last()) {
+        manifest.set_tag(&Tag::latest(), latest.version.as_str(), latest.blob.created);
+    }
+    Ok(Some(manifest))
+}
+
+fn version_json(name: &PackageName, recovered: &Recovered) -> Result<Bytes, RegistryError> {
+    let json = String::from_utf8_lossy(&recovered.facts.manifest_json).into_owned();
+    let new = NewVersion {
+        version: recovered.version.clone(),
+        file: recovered.blob.file.clone(),
+        manifest: RawValue::from_string(json).map_err(RegistryError::internal)?,
+        tags: Vec::new(),
+        claims: DistClaims::default(),
+        is_stored: false,
+    };
+    let facts = ManifestFacts {
+        digests: &recovered.digests,
+        archive: &recovered.facts,
+        publisher: None,
+    };
+    let prepared = prepare_manifest(name, &new, facts)?;
+    Ok(Bytes::from(prepared.manifest.get().to_owned()))
+}

@@ -1,0 +1,250 @@
+//! Composition: from settings to a running registry.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    app::{AppState, build_router},
+    auth::{Auth, AuthHook, AuthOptions},
+    config::{Config, ListenAddress, Registration, UplinksConfig},
+    error::RegistryError,
+    lifecycle::{Lifecycle, SharedClock, SystemClock},
+    models::Username,
+    policy::{Policy, Rules},
+    registry::{Registry, RegistryOptions},
+    server::{Listener, ServeOptions, bind, serve, stop_on_signals},
+    storage::{Accounts, Store, StoreOptions},
+    uplink::Uplinks,
+    web::{WebSettings, WebState},
+};
+
+/// How long requests may take to finish after the first signal.
+const GRACE: Duration = Duration::from_secs(60);
+const MAX_CONNECTIONS: usize = 10_000;
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Builds a registry from settings, with an embedder's own users and rules if there are any. Its
+/// data folder belongs to it until all of the state is dropped.
+pub async fn build_state(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+) -> Result<AppState, RegistryError> {
+    if !config.problems().is_empty() {
+        return Err(RegistryError::Settings {
+            message: config.describe_problems(),
+        });
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let clock: SharedClock = Arc::new(SystemClock);
+    let lifecycle = Lifecycle::new();
+    let rules = Rules::compile(&config.packages).map_err(unusable)?;
+    let store = Store::open_with_options(StoreOptions {
+        data_dir: config.storage.data_dir.clone(),
+        cache_dir: config.storage.cache.folder.clone(),
+    })
+    .await?;
+    let accounts = Accounts::open(config.storage.data_dir.join("state.json")).await?;
+    if hook.is_none() {
+        warn_of_strangers(config, &rules, &accounts);
+    }
+    let auth = Arc::new(Auth::new(AuthOptions {
+        config: config.auth.clone(),
+        reserved_names: config.admin.groups.clone(),
+        accounts,
+        clock: Arc::clone(&clock),
+        hook: hook.clone(),
+    }));
+    auth.prune().await?;
+    let uplinks = Uplinks::new(&without_ourselves(config), &clock).map_err(unusable)?;
+    let registry = Registry::new(RegistryOptions {
+        store,
+        uplinks,
+        policy: Policy::new(rules, hook),
+        publish: config.publish.clone(),
+        negative_cache_ttl: config.storage.negative_cache_ttl,
+        clock,
+        lifecycle: lifecycle.clone(),
+    });
+    registry.recover().await?;
+    let indexed = Arc::clone(&registry);
+    lifecycle.spawn(async move { indexed.fill_index().await });
+    let pruned = (Arc::clone(&auth), lifecycle.clone());
+    lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
+    let settings = WebSettings {
+        url_prefix: config.url_prefix.trim_end_matches('/').to_owned(),
+        public_url: config.server.public_url.clone(),
+        trust_proxy: config.server.trust_proxy.clone(),
+        max_body_size: config.server.max_body_size,
+        request_timeout: config.server.request_timeout,
+    };
+    Ok(AppState {
+        web: WebState {
+            registry,
+            auth,
+            settings: Arc::new(settings),
+            lifecycle,
+        },
+    })
+}
+
+/// A registry with its sockets open.
+#[derive(Debug)]
+pub struct Bound {
+    state: AppState,
+    listeners: Vec<Listener>,
+    options: ServeOptions,
+}
+
+impl Bound {
+    /// Builds the registry and opens its sockets. From here on connections wait to be accepted.
+    pub async fn open(
+        config: &Config,
+        hook: Option<Arc<dyn AuthHook>>,
+    ) -> Result<Self, RegistryError> {
+        let state = build_state(config, hook).await?;
+        let listeners = bind(&config.server.listen).await.map_err(unusable)?;
+        warn_of_openness(config, &listeners);
+        let options = ServeOptions {
+            keep_alive_timeout: config.server.keep_alive_timeout,
+            stall_timeout: config.server.request_timeout,
+            max_connections: MAX_CONNECTIONS,
+        };
+        Ok(Self {
+            state,
+            listeners,
+            options,
+        })
+    }
+
+    /// Where it listens.
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Serves until a signal asks to stop, then lets requests and background work finish.
+    pub async fn serve(self) -> Result<(), RegistryError> {
+        let Self {
+            state,
+            listeners,
+            options,
+        } = self;
+        let lifecycle = state.lifecycle().clone();
+        stop_on_signals(&lifecycle).map_err(RegistryError::internal)?;
+        serve(listeners, build_router(state), options, &lifecycle).await;
+        if lifecycle.drain(GRACE).await {
+            tracing::info!("stopped");
+        } else {
+            tracing::warn!("stopped before everything was finished");
+        }
+        Ok(())
+    }
+}
+
+/// Serves a registry until a signal asks to stop.
+pub async fn run(config: Config, hook: Option<Arc<dyn AuthHook>>) -> Result<(), RegistryError> {
+    Bound::open(&config, hook).await?.serve().await
+}
+
+/// Serves a registry with its own users and rules until a signal asks to stop.
+pub async fn run_standalone(config: Config) -> Result<(), RegistryError> {
+    run(config, None).await
+}
+
+/// Serves the registry that the environment describes until a signal asks to stop.
+pub async fn run_from_env() -> Result<(), RegistryError> {
+    run_standalone(Config::from_env()).await
+}
+
+fn unusable(error: impl std::error::Error) -> RegistryError {
+    RegistryError::Settings {
+        message: error.to_string(),
+    }
+}
+
+/// The uplinks without those that are this very registry, which would ask itself for ever.
+fn without_ourselves(config: &Config) -> UplinksConfig {
+    let mut uplinks = config.uplinks.clone();
+    uplinks.uplinks.retain(|(name, uplink)| {
+        let is_ours = is_our_address(config, &uplink.url);
+        if is_ours {
+            tracing::warn!(uplink.name = %name, "is this registry itself, and is not asked; set RUSTACCIO_UPSTREAM to the registry behind it");
+        }
+        !is_ours
+    });
+    uplinks
+}
+
+fn is_our_address(config: &Config, url: &url::Url) -> bool {
+    let public = config.server.public_url.as_ref();
+    let is_public = public
+        .and_then(|base| base.as_str().parse::<url::Url>().ok())
+        .is_some_and(|base| base.origin() == url.origin() && url.path().starts_with(base.path()));
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let is_loopback = |host: &str| {
+        host == "localhost"
+            || host
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    };
+    let is_any = |host: &str| {
+        host.parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified())
+    };
+    is_public
+        || config.server.listen.iter().any(|address| match address {
+            ListenAddress::Tcp { host: own, port } => {
+                let is_same_host =
+                    own == host || (is_loopback(host) && (is_loopback(own) || is_any(own)));
+                *port != 0 && url.port_or_known_default() == Some(*port) && is_same_host
+            }
+            ListenAddress::Unix(_) => false,
+        })
+}
+
+/// Names in rules that nobody has: whoever registers one first gets what it may.
+fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
+    let named = rules.named_principals();
+    let strangers: Vec<&str> = named
+        .into_iter()
+        .chain(config.admin.users.iter().map(String::as_str))
+        .filter(|name| {
+            let user = name.parse::<Username>().ok();
+            user.is_none_or(|user| accounts.user(&user).is_none())
+        })
+        .collect();
+    if !strangers.is_empty() && config.auth.registration == Registration::Open {
+        tracing::warn!(
+            names = strangers.join(", "),
+            "rules name users that nobody has registered; whoever registers one has its rights"
+        );
+    }
+}
+
+fn warn_of_openness(config: &Config, listeners: &[Listener]) {
+    let is_open = config.auth.registration == Registration::Open;
+    let is_reachable = listeners
+        .iter()
+        .filter_map(Listener::tcp_address)
+        .any(|address| !address.ip().is_loopback());
+    if is_open && is_reachable {
+        tracing::warn!(
+            "everybody who can reach this registry may make an account; RUSTACCIO_REGISTRATION=closed ends that"
+        );
+    }
+}
+
+async fn prune_regularly(auth: &Auth, lifecycle: &Lifecycle) {
+    loop {
+        tokio::select! {
+            () = lifecycle.shutdown_begun() => return,
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+        }
+        if let Err(error) = auth.prune().await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot remove expired tokens"
+            );
+        }
+    }
+}

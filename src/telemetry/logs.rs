@@ -1,0 +1,73 @@
+//! [`start_logs`]: log lines on standard error.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Libraries that say more at `info` than anybody wants to know.
+const NOISY: [&str; 5] = ["h2", "hyper", "hyper_util", "reqwest", "rustls"];
+
+/// The log cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// `RUST_LOG` cannot be read.
+    #[error("RUST_LOG = `{directives}`: {source}; see the documentation of tracing-subscriber")]
+    Directives {
+        /// Its value.
+        directives: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// The program that embeds the registry has a log already.
+    #[error("another log is running already")]
+    Running(#[from] tracing_subscriber::util::TryInitError),
+}
+
+/// Sends log lines to standard error from now on. Once in a process.
+pub fn start_logs(config: &LogConfig) -> Result<(), LogError> {
+    let directives = directives(config);
+    let filter = EnvFilter::try_new(&directives)
+        .map_err(|source| LogError::Directives { directives, source })?;
+    let has_colours = io::stderr().is_terminal();
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(has_colours);
+    let registry = tracing_subscriber::registry().with(filter);
+    match config.format {
+        LogFormat::Pretty => registry.with(lines.with_target(false)).try_init()?,
+        LogFormat::Compact => registry.with(lines.compact()).try_init()?,
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+    }
+    Ok(())
+}
+
+fn directives(config: &LogConfig) -> String {
+    let base = config
+        .directives
+        .clone()
+        .unwrap_or_else(|| format!("warn,rustaccio={}", config.level));
+    if config.verbose_dependencies {
+        return base;
+    }
+    let mut directives = base.clone();
+    for target in NOISY.iter().filter(|target| !base.contains(*target)) {
+        directives.push_str(&format!(",{target}=warn"));
+    }
+    directives
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_quiet_unless_asked() {
+        let mut config = LogConfig::default();
+        assert!(directives(&config).starts_with("warn,rustaccio=info,h2=warn"));
+        config.directives = Some("debug,hyper=trace".to_owned());
+        assert!(!directives(&config).contains("hyper=warn"));
+        config.verbose_dependencies = true;
+        assert_eq!(directives(&config), "debug,hyper=trace");
+    }
+}

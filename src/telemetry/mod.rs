@@ -1,0 +1,5 @@
+//! Floor 2: what the program tells about itself.
+
+mod logs;
+
+pub use logs::{LogError, start_logs};
