@@ -1,5 +1,19 @@
-//! The one integration-test binary.
-// `allow-unwrap-in-tests` covers `#[test]` functions only, not the helpers beside them.
-#![expect(clippy::unwrap_used, reason = "tests")]
+//! Tests of behaviour, at the level where users meet it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test ends where something is not as it should be, and has no server to harm"
+)]
 
+mod support;
+
+mod accounts;
+mod concurrency;
+mod faults;
+mod hostile;
+mod publishing;
+mod reading;
 mod tidy;
+mod upstream;

@@ -1,0 +1,362 @@
+//! Input that is meant to hurt: 4xx, no panic, nothing opened or written outside.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::support::{Package, Registry, User, packages::tarball, publish_body};
+
+/// Sends a request line as it is: clients would clean it.
+async fn raw(registry: &Registry, method: &str, target: &str, user: &User, body: &str) -> u16 {
+    let address = registry.url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}",
+        user.token
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer);
+    text.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// All files below `folder`, but for what every registry has.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.insert(path);
+        }
+    }
+    found
+}
+
+const CLIMBING: [&str; 14] = [
+    "..",
+    "%2e%2e",
+    "..%2f..%2f..%2fetc%2fpasswd",
+    "%2e%2e%2f%2e%2e%2fstate.json",
+    "..%5c..%5cx",
+    "%2fetc%2fpasswd",
+    "C:%5cx",
+    "a%00b",
+    "a%0d%0ax-evil:%201",
+    "%ff%fe",
+    "%c0%ae%c0%ae",
+    "%zz",
+    "@..%2f..",
+    "@a%2f..%2fb",
+];
+
+#[tokio::test]
+async fn no_parameter_leads_outside() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    registry
+        .publish(&alice, &Package::new("app", "1.0.0"))
+        .await
+        .assert(201);
+    let before = files(registry.folder());
+    let body = publish_body(&Package::new("app", "9.0.0"), "latest").to_string();
+    for bad in CLIMBING {
+        let targets = [
+            ("GET", format!("/{bad}")),
+            ("PUT", format!("/{bad}")),
+            ("GET", format!("/app/{bad}")),
+            ("GET", format!("/app/-/{bad}")),
+            ("GET", format!("/app/-/{bad}.tgz")),
+            ("DELETE", format!("/{bad}/-rev/1")),
+            ("DELETE", format!("/app/-/{bad}/-rev/1")),
+            ("PUT", format!("/-/package/app/dist-tags/{bad}")),
+            ("PUT", format!("/-/package/{bad}/dist-tags/x")),
+            ("PUT", format!("/-/user/org.couchdb.user:{bad}")),
+            ("DELETE", format!("/-/npm/v1/tokens/token/{bad}")),
+        ];
+        for (method, target) in targets {
+            let body = if method == "PUT" { &body } else { "" };
+            let status = raw(&registry, method, &target, &alice, body).await;
+            assert!((200..500).contains(&status), "{method} {target}: {status}");
+            assert!(
+                status >= 400 || method == "DELETE",
+                "{method} {target}: {status}"
+            );
+        }
+    }
+    assert_eq!(files(registry.folder()), before);
+    registry.get("/app").await.assert(200);
+}
+
+#[tokio::test]
+async fn names_of_javascript_are_names() {
+    let registry = Registry::alone().await;
+    for name in ["constructor", "tostring", "hasownproperty"] {
+        let user = registry.user(name).await;
+        let package = Package::new(name, "1.0.0");
+        registry
+            .publish_as(&user, &package, "__proto__")
+            .await
+            .assert(201);
+        let document = registry.get(&format!("/{name}")).await.assert(200).json();
+        assert_eq!(document["dist-tags"]["__proto__"], "1.0.0");
+        registry
+            .get(&format!("/{name}/__proto__"))
+            .await
+            .assert(200);
+        registry
+            .get(&format!("/{name}/constructor"))
+            .await
+            .assert(404);
+        let star = json!({ "_id": name, "users": { name: true, "__proto__": true } });
+        registry
+            .put(&user, &format!("/{name}"), &star)
+            .await
+            .assert(201);
+        let found = registry
+            .get(&format!("/-/v1/search?text={name}"))
+            .await
+            .json();
+        assert_eq!(found["total"], 1);
+    }
+    // Not publishable, and an ordinary name to ask for.
+    registry.get("/__proto__").await.assert(400);
+    registry.user("__proto__").await;
+}
+
+#[tokio::test]
+async fn names_that_are_too_long_or_odd() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    for name in [
+        "a".repeat(215),
+        format!("@{}/b", "a".repeat(214)),
+        "é".to_owned(),
+        "a b".to_owned(),
+        "-".to_owned(),
+        ".hidden".to_owned(),
+        "_under".to_owned(),
+    ] {
+        let package = Package::new(&name, "1.0.0");
+        let path = format!(
+            "/{}",
+            percent_encoding::utf8_percent_encode(&name, percent_encoding::NON_ALPHANUMERIC)
+        );
+        let answer = registry
+            .put(&alice, &path, &publish_body(&package, "latest"))
+            .await;
+        assert!(answer.status.is_client_error(), "{name}");
+    }
+    registry
+        .publish(&alice, &Package::new(&"a".repeat(214), "1.0.0"))
+        .await
+        .assert(201);
+    let long = "x".repeat(20_000);
+    let status = raw(&registry, "GET", &format!("/{long}"), &alice, "").await;
+    assert!((400..500).contains(&status), "{status}");
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_documents() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let deep = format!(
+        "{{\"name\":\"app\",\"x\":{}{}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    let many = (0..200_000).map(|number| format!("\"k{number}\":1,"));
+    let many = many.collect::<Vec<_>>().concat();
+    let wide = format!("{{{many}\"name\":\"app\"}}");
+    let twice = r#"{"_attachments":{"a":{"data":"YQ=="}},"_attachments":{}}"#.to_owned();
+    let invalid = "{\"name\":\"\u{0}\"}".to_owned();
+    let bodies = [
+        deep,
+        wide,
+        twice,
+        invalid,
+        String::new(),
+        "null".to_owned(),
+        "[]".to_owned(),
+        "\"x\"".to_owned(),
+        "{".to_owned(),
+        "{\"versions\":{\"1.0.0\":7}}".to_owned(),
+        "{\"_attachments\":{\"app-1.0.0.tgz\":{\"data\":7}}}".to_owned(),
+    ];
+    for body in bodies {
+        let request = registry
+            .request(Method::PUT, "/app")
+            .bearer_auth(&alice.token)
+            .body(body.clone());
+        let answer = registry.send(request).await;
+        let start: String = body.chars().take(60).collect();
+        assert!(
+            answer.status.is_client_error(),
+            "{start}: {}",
+            answer.status
+        );
+        assert!(answer.json()["error"].is_string());
+    }
+    let broken = [0x7b, 0x22, 0xff, 0xfe, 0x22, 0x3a, 0x31, 0x7d];
+    let request = registry
+        .request(Method::PUT, "/app")
+        .bearer_auth(&alice.token)
+        .body(broken.to_vec());
+    registry.send(request).await.assert(400);
+    for path in ["/-/npm/v1/tokens", "/-/npm/v1/user"] {
+        let request = registry
+            .request(Method::POST, path)
+            .bearer_auth(&alice.token)
+            .body("{{{");
+        registry.send(request).await.assert(400);
+        let huge = format!("\"{}\"", "x".repeat(2_000_000));
+        let request = registry
+            .request(Method::POST, path)
+            .bearer_auth(&alice.token)
+            .body(huge);
+        registry.send(request).await.assert(413);
+    }
+}
+
+fn with_tarball(bytes: &[u8]) -> Value {
+    let package = Package::new("app", "1.0.0");
+    let mut body = publish_body(&package, "latest");
+    body["versions"]["1.0.0"]["dist"] = json!({});
+    let attachment = &mut body["_attachments"]["app-1.0.0.tgz"];
+    attachment["data"] = json!(STANDARD.encode(bytes));
+    attachment["length"] = json!(bytes.len());
+    body
+}
+
+/// A tar with these raw paths, types and bytes.
+fn archive(entries: &[(&[u8], tar::EntryType, &[u8])]) -> Vec<u8> {
+    let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(gzip);
+    for (path, kind, bytes) in entries {
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes()[..path.len()].copy_from_slice(path);
+        header.set_entry_type(*kind);
+        header.set_size(bytes.len().try_into().unwrap());
+        header.set_mode(0o644);
+        if *kind == tar::EntryType::Symlink {
+            header.set_link_name("/etc/passwd").unwrap();
+        }
+        header.set_cksum();
+        builder.append(&header, *bytes).unwrap();
+    }
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+#[tokio::test]
+async fn tarballs_that_would_hurt_whoever_unpacks_them() {
+    use tar::EntryType::{Regular, Symlink};
+
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let manifest: &[u8] = br#"{"name":"app","version":"1.0.0"}"#;
+    let json: &[u8] = b"package/package.json";
+    let bomb = vec![0_u8; 64 << 20];
+    let mut with_tail = tarball(&json!({ "name": "app", "version": "1.0.0" }), &[]);
+    with_tail.extend_from_slice(b"tail");
+    let bad: Vec<(&str, Vec<u8>)> = vec![
+        (
+            "absolute",
+            archive(&[(json, Regular, manifest), (b"/etc/cron.d/x", Regular, b"x")]),
+        ),
+        (
+            "climbing",
+            archive(&[
+                (json, Regular, manifest),
+                (b"package/../../x", Regular, b"x"),
+            ]),
+        ),
+        (
+            "a link",
+            archive(&[(json, Regular, manifest), (b"package/link", Symlink, b"")]),
+        ),
+        (
+            "two manifests",
+            archive(&[(json, Regular, manifest), (json, Regular, manifest)]),
+        ),
+        (
+            "no manifest",
+            archive(&[(b"package/index.js", Regular, b"1")]),
+        ),
+        (
+            "another name",
+            archive(&[(json, Regular, br#"{"name":"lodash","version":"1.0.0"}"#)]),
+        ),
+        (
+            "another version",
+            archive(&[(json, Regular, br#"{"name":"app","version":"2.0.0"}"#)]),
+        ),
+        ("a tail", with_tail),
+        (
+            "cut",
+            tarball(
+                &json!({ "name": "app", "version": "1.0.0" }),
+                &[("a", b"b")],
+            )[..60]
+                .to_vec(),
+        ),
+        ("not gzip", b"\x1f\x8bhello".to_vec()),
+    ];
+    for (what, bytes) in bad {
+        let answer = registry.put(&alice, "/app", &with_tarball(&bytes)).await;
+        assert_eq!(answer.status, 400, "{what}");
+    }
+    // Many times its size when unpacked: allowed up to a limit, in constant memory.
+    let big = archive(&[
+        (json, Regular, manifest),
+        (b"package/zeros", Regular, &bomb),
+    ]);
+    assert!(big.len() < 1 << 20);
+    registry
+        .put(&alice, "/app", &with_tarball(&big))
+        .await
+        .assert(201);
+}
+
+#[tokio::test]
+async fn headers_that_lie() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    registry
+        .publish(&alice, &Package::new("app", "1.0.0"))
+        .await
+        .assert(201);
+    let headers = [
+        ("authorization", "Bearer"),
+        ("authorization", "Basic !!!"),
+        ("authorization", "Digest x"),
+        ("x-forwarded-for", "127.0.0.1, evil"),
+        ("x-forwarded-host", "evil.example"),
+        ("range", "bytes=0-18446744073709551616"),
+        ("if-none-match", "\"\"\"\",,,W/"),
+        ("if-modified-since", "Thu, 99 Foo 99999 99:99:99 GMT"),
+        ("accept", "*/*;q=99999999999999999999"),
+        ("accept-encoding", "gzip;q=-1, ;;;=,br;q=2"),
+        ("content-encoding", "x"),
+        ("npm-session", "\t"),
+    ];
+    for (name, value) in headers {
+        for path in ["/app", "/app/-/app-1.0.0.tgz", "/-/ping"] {
+            let request = registry.request(Method::GET, path).header(name, value);
+            let answer = registry.send(request).await;
+            assert!(answer.status.as_u16() < 500, "{name}: {value}");
+            assert!(!String::from_utf8_lossy(&answer.body).contains("evil"));
+        }
+    }
+}

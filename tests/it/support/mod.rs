@@ -1,0 +1,9 @@
+//! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
+
+pub(crate) mod packages;
+pub(crate) mod registry;
+pub(crate) mod upstream;
+
+pub(crate) use packages::{Package, publish_body};
+pub(crate) use registry::{Answer, Registry, User};
+pub(crate) use upstream::Upstream;
