@@ -1,6 +1,7 @@
 //! Floor 2: starting, tracking and stopping work; the clock and the source of randomness.
 
 mod clock;
+mod crash;
 mod random;
 
 use std::{future::Future, time::Duration};
@@ -9,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use crash::crash_point;
 pub use random::{jittered, random_bytes, random_hex};
 
 /// The life of one server: what it still has to finish, and when it has to stop.

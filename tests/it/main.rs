@@ -11,6 +11,7 @@ mod support;
 
 mod accounts;
 mod concurrency;
+mod crash;
 mod faults;
 mod hostile;
 mod publishing;

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    lifecycle::crash_point,
     models::{Action, Caller, Digest, Integrity, Origin, PackageName},
     registry::{
         Registry,
@@ -114,12 +115,16 @@ impl Registry {
                 // unpublish that may not have finished.
                 manifest.touch(self.clock.now());
                 match self.write(name, &manifest, expected).await {
-                    Ok(_) => may_replace = true,
+                    Ok(_) => {
+                        crash_point("manifest-touched");
+                        may_replace = true;
+                    }
                     Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
                     Err(error) => return Err(error.into()),
                 }
                 continue;
             }
+            crash_point("blob-placed");
             self.add(&candidate, &new, &mut manifest, is_new_package)?;
             match self.write(name, &manifest, expected).await {
                 Ok(_) => {

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::lifecycle::random_hex;
+use crate::lifecycle::{crash_point, random_hex};
 
 /// Permissions of a file that anybody on the machine may read.
 pub(crate) const MODE_PUBLIC: u32 = 0o644;
@@ -20,12 +20,16 @@ pub(crate) const MODE_SECRET: u32 = 0o600;
 /// of the folder. The folder must exist.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = write_synced(&temporary, bytes, mode).and_then(|()| fs::rename(&temporary, path));
+    let written = write_synced(&temporary, bytes, mode).and_then(|()| {
+        crash_point("file-written");
+        fs::rename(&temporary, path)
+    });
     if let Err(error) = written {
         // The first error is the one that matters; a left-over temporary file is swept at start.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
+    crash_point("file-renamed");
     sync_parent(path)
 }
 

@@ -20,7 +20,7 @@ use super::{
     blocking,
 };
 use crate::{
-    lifecycle::random_hex,
+    lifecycle::{crash_point, random_hex},
     models::{Digest, Integrity, PackageName, Revision, TarballName, Timestamp},
     storage::{
         StorageError,
@@ -193,6 +193,7 @@ impl FsBlobs {
                 }
                 let paths = files.iter().map(|file| layout.blob(&package, file));
                 for path in paths {
+                    crash_point("blob-deleting");
                     remove_if_there(&path).map_err(|error| {
                         StorageError::io(format!("deleting {}", path.display()), error)
                     })?;
@@ -261,7 +262,10 @@ impl FsBlobs {
 /// Links `from` to the new name `to`. `false` if there is such a file already.
 fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::hard_link(from, to) {
-        Ok(()) => sync_parent(to).map(|()| true),
+        Ok(()) => {
+            crash_point("blob-linked");
+            sync_parent(to).map(|()| true)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }

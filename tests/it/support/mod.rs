@@ -1,6 +1,7 @@
 //! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
 
 pub(crate) mod packages;
+pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod upstream;
 

@@ -1,0 +1,300 @@
+//! A process that is killed while it is written to: what was acknowledged is there, nothing names
+//! what is not there, and it always starts again.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rand::RngExt as _;
+use reqwest::Client;
+use serde_json::{Value, json};
+use tokio::{sync::Mutex, task::JoinSet};
+
+use crate::support::{Package, process::Process, publish_body, registry::client};
+
+const PUBLISHERS: usize = 8;
+/// Kills at random moments; more come at named points.
+const KILLS: usize = 100;
+
+/// What was acknowledged and must be there, and what was asked for and may be.
+#[derive(Default)]
+struct Ledger {
+    published: Vec<Package>,
+    unpublished: Vec<Package>,
+    tokens: Vec<(String, String)>,
+}
+
+struct Load {
+    client: Client,
+    token: String,
+    ledger: Mutex<Ledger>,
+    number: AtomicUsize,
+}
+
+async fn put(client: &Client, url: &str, token: &str, path: &str, body: &Value) -> Option<u16> {
+    let request = client.put(format!("{url}{path}")).bearer_auth(token);
+    let sent = request.body(body.to_string()).send().await.ok()?;
+    let status = sent.status().as_u16();
+    // An answer counts when it has come completely.
+    sent.bytes().await.ok()?;
+    Some(status)
+}
+
+async fn register(client: &Client, url: &str, name: &str) -> Option<String> {
+    let body = json!({ "name": name, "password": "password" });
+    let path = format!("{url}/-/user/org.couchdb.user:{name}");
+    let sent = client.put(path).body(body.to_string()).send().await.ok()?;
+    let body: Value = serde_json::from_slice(&sent.bytes().await.ok()?).ok()?;
+    Some(body["token"].as_str()?.to_owned())
+}
+
+impl Load {
+    /// Publishes, unpublishes and registers until the server is gone.
+    async fn run(self: Arc<Self>, publisher: usize, url: String) {
+        loop {
+            let number = self.number.fetch_add(1, Ordering::Relaxed);
+            let name = match number % 3 {
+                0 => "shared".to_owned(),
+                1 => format!("own-{publisher}"),
+                _ => format!("@new/p{number}"),
+            };
+            let package = Package::new(&name, &format!("1.{number}.0"));
+            let path = format!("/{}", name.replace('/', "%2f"));
+            let body = publish_body(&package, "latest");
+            match put(&self.client, &url, &self.token, &path, &body).await {
+                Some(201) => self.ledger.lock().await.published.push(package.clone()),
+                Some(status) => panic!("{status}"),
+                None => return,
+            }
+            if number % 7 == 5 {
+                // From here on the package may be there or not; half of it never.
+                let mut ledger = self.ledger.lock().await;
+                ledger
+                    .published
+                    .retain(|known| known.name != package.name || known.version != package.version);
+                ledger.unpublished.push(package.clone());
+                drop(ledger);
+                let file = package.file();
+                let path = format!("{url}{path}/-/{file}/-rev/x");
+                let sent = self
+                    .client
+                    .delete(path)
+                    .bearer_auth(&self.token)
+                    .send()
+                    .await;
+                if sent.is_err() {
+                    return;
+                }
+            }
+            if number % 11 == 3 {
+                let name = format!("user{number}");
+                match register(&self.client, &url, &name).await {
+                    Some(token) => self.ledger.lock().await.tokens.push((name, token)),
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// Everything that was acknowledged since `from` is there; with `all`, all of it.
+    async fn verify(&self, url: &str, from: (usize, usize)) {
+        let ledger = self.ledger.lock().await;
+        for package in &ledger.published[from.0.min(ledger.published.len())..] {
+            let path = format!("{url}/{}/-/{}", package.name, package.file());
+            let answer = self.client.get(path).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{}@{}", package.name, package.version);
+            assert_eq!(answer.bytes().await.unwrap(), package.tarball);
+        }
+        for (name, token) in &ledger.tokens[from.1..] {
+            let request = self
+                .client
+                .get(format!("{url}/-/whoami"))
+                .bearer_auth(token);
+            let answer = request.send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{name}");
+        }
+    }
+
+    /// Every version that a document names has its tarball.
+    async fn verify_documents(&self, url: &str) {
+        let all = self
+            .client
+            .get(format!("{url}/-/all"))
+            .send()
+            .await
+            .unwrap();
+        let all: Value = serde_json::from_slice(&all.bytes().await.unwrap()).unwrap();
+        for name in all.as_object().unwrap().keys() {
+            let document = self
+                .client
+                .get(format!("{url}/{name}"))
+                .send()
+                .await
+                .unwrap();
+            let document: Value = serde_json::from_slice(&document.bytes().await.unwrap()).unwrap();
+            for (version, object) in document["versions"].as_object().unwrap() {
+                let package = Package::new(name, version);
+                assert_eq!(object["dist"]["integrity"], package.integrity());
+                let path = object["dist"]["tarball"].as_str().unwrap();
+                let answer = self.client.get(path).send().await.unwrap();
+                assert_eq!(
+                    answer.bytes().await.unwrap(),
+                    package.tarball,
+                    "{name}@{version}"
+                );
+            }
+            for version in document["dist-tags"].as_object().unwrap().values() {
+                let version = version.as_str().unwrap();
+                assert!(
+                    document["versions"][version].is_object(),
+                    "{name}@{version}"
+                );
+            }
+        }
+    }
+}
+
+async fn load(data: &Path) -> Arc<Load> {
+    let client = client();
+    let process = Process::start(data, &[]);
+    let token = register(&client, &process.url, "publisher").await.unwrap();
+    process.kill();
+    Arc::new(Load {
+        client,
+        token,
+        ledger: Mutex::default(),
+        number: AtomicUsize::new(0),
+    })
+}
+
+fn run(load: &Arc<Load>, url: &str) -> JoinSet<()> {
+    let mut publishers = JoinSet::new();
+    for publisher in 0..PUBLISHERS {
+        publishers.spawn(Arc::clone(load).run(publisher, url.to_owned()));
+    }
+    publishers
+}
+
+async fn join(mut publishers: JoinSet<()>) {
+    while let Some(done) = publishers.join_next().await {
+        done.unwrap();
+    }
+}
+
+async fn counts(load: &Load) -> (usize, usize) {
+    let ledger = load.ledger.lock().await;
+    (ledger.published.len(), ledger.tokens.len())
+}
+
+/// Only tarballs that nobody names may be left, and `fsck` takes them away.
+fn check_with_fsck(data: &Path) {
+    let fsck = |arguments: &[&str]| {
+        let output = Process::command(data, &[])
+            .arg("fsck")
+            .args(arguments)
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (_, report) = fsck(&[]);
+    for line in report.lines() {
+        let is_harmless = line.contains("no version names") || line.contains("packages, ");
+        assert!(is_harmless, "{line}");
+    }
+    let (is_clean, report) = fsck(&["--repair"]);
+    assert!(is_clean, "{report}");
+    assert!(fsck(&[]).1.contains("all fine"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_random_moments() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let load = load(&data).await;
+    for round in 0..KILLS {
+        let process = Process::start(&data, &[]);
+        let before = counts(&load).await;
+        let name = format!("round{round}");
+        let token = register(&load.client, &process.url, &name).await.unwrap();
+        load.ledger.lock().await.tokens.push((name, token));
+        let publishers = run(&load, &process.url);
+        let pause = rand::rng().random_range(1..120);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        process.kill();
+        join(publishers).await;
+        let process = Process::start(&data, &[]);
+        // What is taken away from the ledger may move others before `before`.
+        let from = (before.0.saturating_sub(PUBLISHERS * 2), before.1);
+        load.verify(&process.url, from).await;
+        process.kill();
+    }
+    let process = Process::start(&data, &[]);
+    load.verify(&process.url, (0, 0)).await;
+    load.verify_documents(&process.url).await;
+    let (published, tokens) = counts(&load).await;
+    assert!(published > KILLS && tokens >= KILLS, "{published} {tokens}");
+    assert!(process.terminate().success());
+    check_with_fsck(&data);
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_named_points() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let load = load(&data).await;
+    let points = [
+        "file-written",
+        "file-renamed",
+        "blob-linked",
+        "blob-placed",
+        "blob-deleting",
+        "manifest-touched",
+    ];
+    for round in 0..6 {
+        for point in points {
+            let times = format!("{point}:{}", 1 + round * 3);
+            let process = Process::start(&data, &[("RUSTACCIO_CRASH_AT", &times)]);
+            let before = counts(&load).await;
+            let publishers = run(&load, &process.url);
+            // The rarest point is met only where an earlier kill left a blob behind.
+            let join = tokio::time::timeout(Duration::from_secs(3), join(publishers)).await;
+            match join {
+                Ok(()) => assert!(!process.wait().success()),
+                Err(_) => process.kill(),
+            }
+            let process = Process::start(&data, &[]);
+            let from = (before.0.saturating_sub(PUBLISHERS * 2), before.1);
+            load.verify(&process.url, from).await;
+            process.kill();
+        }
+    }
+    let process = Process::start(&data, &[]);
+    load.verify(&process.url, (0, 0)).await;
+    load.verify_documents(&process.url).await;
+    assert!(process.terminate().success());
+    check_with_fsck(&data);
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let process = Process::start(&data, &[]);
+    let second = Process::command(&data, &[]).output().unwrap();
+    assert!(!second.status.success());
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert!(
+        text.contains("another rustaccio process uses this data folder"),
+        "{text}"
+    );
+    assert!(process.terminate().success());
+}
