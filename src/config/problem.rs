@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::show::displayable;
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -47,7 +49,7 @@ impl Problem {
     ) -> Self {
         Self {
             setting: setting.into(),
-            value: value.into(),
+            value: displayable(&value.into()),
             source: source.clone(),
             message: message.into(),
         }

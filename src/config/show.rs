@@ -65,9 +65,17 @@ impl Config {
             Some(_) if setting.is_secret => {
                 ("(hidden)".to_owned(), &self.given[setting.variable].source)
             }
-            Some(given) => (given.text.clone(), &given.source),
+            Some(given) => (displayable(&given.text), &given.source),
             None => (setting.default.to_owned(), &Source::Default),
         }
+    }
+}
+
+/// `text`; an address without what identifies the user.
+pub(super) fn displayable(text: &str) -> String {
+    match text.parse::<url::Url>() {
+        Ok(url) if url.password().is_some() || !url.username().is_empty() => redacted(&url),
+        _ => text.to_owned(),
     }
 }
 

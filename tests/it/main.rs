@@ -11,8 +11,11 @@ mod support;
 
 mod accounts;
 mod concurrency;
+mod config;
 mod crash;
+mod embedding;
 mod faults;
+mod fsck;
 mod hostile;
 mod publishing;
 mod reading;

@@ -1,0 +1,178 @@
+//! What programs that embed the registry rely on.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::{Router, body::Body};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use rustaccio::{
+    app::build_router,
+    auth::AuthHook,
+    config::{Config, Env, Sources},
+    error::RegistryError,
+    models::AuthIdentity,
+    runtime::build_state,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use crate::support::{Package, publish_body};
+
+/// One user, `robot`, with the token `robot-token`; nobody may see `hidden`.
+struct Hook;
+
+#[async_trait]
+impl AuthHook for Hook {
+    async fn authenticate_request(
+        &self,
+        token: &str,
+        _method: &str,
+        path: &str,
+    ) -> Result<Option<AuthIdentity>, RegistryError> {
+        assert!(path.starts_with('/') && !path.starts_with("/npm"), "{path}");
+        Ok((token == "robot-token").then(|| AuthIdentity {
+            username: Some("robot".to_owned()),
+            groups: vec!["ci".to_owned()],
+        }))
+    }
+
+    async fn allow_access(
+        &self,
+        _identity: Option<AuthIdentity>,
+        package: &str,
+    ) -> Result<Option<bool>, RegistryError> {
+        Ok((package == "hidden").then_some(false))
+    }
+
+    async fn allow_publish(
+        &self,
+        identity: Option<AuthIdentity>,
+        _package: &str,
+    ) -> Result<Option<bool>, RegistryError> {
+        Ok(Some(identity.is_some_and(|who| who.groups == ["ci"])))
+    }
+}
+
+async fn nested(prefix: &str) -> (Router, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let env: Env = [
+        (
+            "RUSTACCIO_DATA_DIR",
+            folder.path().join("data").to_str().unwrap(),
+        ),
+        ("RUSTACCIO_UPSTREAM", "none"),
+    ]
+    .into_iter()
+    .collect();
+    let mut config = Config::load(&Sources { env, file: None });
+    config.url_prefix = prefix.to_owned();
+    let state = build_state(&config, Some(Arc::new(Hook))).await.unwrap();
+    let router = Router::new()
+        .route("/", axum::routing::get(|| async { "the host's own page" }))
+        .nest("/npm", build_router(state));
+    (router, folder)
+}
+
+async fn send(
+    router: &Router,
+    method: &str,
+    path: &str,
+    token: Option<&str>,
+    body: String,
+) -> (StatusCode, Value) {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "host.example");
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let answer = router
+        .clone()
+        .oneshot(request.body(Body::from(body)).unwrap())
+        .await
+        .unwrap();
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+#[tokio::test]
+async fn a_registry_lives_below_a_path_of_another_router() {
+    for prefix in ["", "/npm"] {
+        let (router, _folder) = nested(prefix).await;
+        let body = publish_body(&Package::new("@s/app", "1.0.0"), "latest").to_string();
+        let token = Some("robot-token");
+        let (status, body) = send(&router, "PUT", "/npm/@s%2fapp", token, body).await;
+        assert_eq!(status, 201, "{body}");
+        for path in ["/npm/@s/app", "/npm/@s%2fapp"] {
+            let (status, document) = send(&router, "GET", path, None, String::new()).await;
+            assert_eq!(status, 200, "{document}");
+            let tarball = &document["versions"]["1.0.0"]["dist"]["tarball"];
+            assert_eq!(tarball, "http://host.example/npm/@s/app/-/app-1.0.0.tgz");
+        }
+        let (status, who) = send(&router, "GET", "/npm/-/whoami", token, String::new()).await;
+        assert_eq!((status.as_u16(), &who["username"]), (200, &"robot".into()));
+        let (status, _) = send(
+            &router,
+            "GET",
+            "/npm/-/whoami",
+            Some("other"),
+            String::new(),
+        )
+        .await;
+        assert_eq!(status, 401);
+        let (status, _) = send(&router, "GET", "/", None, String::new()).await;
+        assert_eq!(status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_hook_overrules_the_rules() {
+    let (router, _folder) = nested("").await;
+    for name in ["hidden", "shown"] {
+        let body = publish_body(&Package::new(name, "1.0.0"), "latest").to_string();
+        let path = format!("/npm/{name}");
+        let (status, _) = send(&router, "PUT", &path, None, body.clone()).await;
+        assert_eq!(status, 401);
+        let (status, answer) = send(&router, "PUT", &path, Some("robot-token"), body).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    let (status, _) = send(&router, "GET", "/npm/hidden", None, String::new()).await;
+    assert_eq!(status, 401);
+    let (status, _) = send(
+        &router,
+        "GET",
+        "/npm/hidden",
+        Some("robot-token"),
+        String::new(),
+    )
+    .await;
+    assert_eq!(status, 403);
+    let (_, found) = send(
+        &router,
+        "GET",
+        "/npm/-/v1/search?text=",
+        None,
+        String::new(),
+    )
+    .await;
+    assert_eq!(found["total"], 1);
+    let (_, all) = send(&router, "GET", "/npm/-/all", None, String::new()).await;
+    assert!(all.get("hidden").is_none() && all.get("shown").is_some());
+}
+
+#[tokio::test]
+async fn a_registry_with_wrong_settings_is_not_built() {
+    let env: Env = [("RUSTACCIO_MAX_BODY_SIZE", "huge"), ("PORT", "x")]
+        .into_iter()
+        .collect();
+    let config = Config::load(&Sources { env, file: None });
+    let error = build_state(&config, None).await.unwrap_err().to_string();
+    assert!(
+        error.contains("RUSTACCIO_MAX_BODY_SIZE") && error.contains("PORT"),
+        "{error}"
+    );
+}

@@ -1,0 +1,101 @@
+//! `rustaccio fsck`: every kind of damage is found, and what can be is put right without losing a
+//! byte.
+
+use std::{fs, path::Path};
+
+use serde_json::json;
+
+use crate::support::{Package, Registry, Upstream, process::Process, registry::Start};
+
+fn fsck(data: &Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = Process::command(data, &[]);
+    let output = command.arg("fsck").args(arguments).output().unwrap();
+    (
+        output.status.success(),
+        String::from_utf8(output.stdout).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn damage_is_found_and_repaired() {
+    let upstream = Upstream::start().await;
+    let cached = Package::new("cached", "1.0.0");
+    upstream.has(&[&cached]);
+    let registry = Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await;
+    let alice = registry.user("alice").await;
+    for name in ["whole", "lost", "@s/hurt", "broken"] {
+        for version in ["1.0.0", "2.0.0", "3.0.0"] {
+            registry
+                .publish(&alice, &Package::new(name, version))
+                .await
+                .assert(201);
+        }
+    }
+    registry.tarball(&cached).await.assert(200);
+    let data = registry.data();
+    let folder = registry.stop().await;
+    assert_eq!(
+        fsck(&data, &[]),
+        (true, "4 packages, 12 tarballs: all fine\n".to_owned())
+    );
+
+    let tarballs = data.join("tarballs");
+    fs::write(tarballs.join("@s__hurt/hurt-1.0.0.tgz"), "other bytes").unwrap();
+    fs::remove_file(tarballs.join("@s__hurt/hurt-3.0.0.tgz")).unwrap();
+    fs::write(tarballs.join("whole/whole-9.0.0.tgz"), "orphan").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", tarballs.join("whole/whole-8.0.0.tgz")).unwrap();
+    fs::remove_file(tarballs.join("lost/package.json")).unwrap();
+    fs::write(tarballs.join("broken/package.json"), "{ half").unwrap();
+    let cache = data.join("cache/tarballs/cached");
+    let kept = fs::read_dir(&cache)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    fs::write(&kept, "rot").unwrap();
+
+    let (is_clean, report) = fsck(&data, &[]);
+    assert!(!is_clean);
+    for line in [
+        "@s/hurt@1.0.0: the tarball is damaged",
+        "@s/hurt@3.0.0: the tarball is missing",
+        "whole: no version names whole-9.0.0.tgz",
+        "lost: tarballs, and no manifest",
+        "broken: the manifest cannot be read",
+        "is damaged",
+    ] {
+        assert!(report.contains(line), "`{line}` is not in:\n{report}");
+    }
+    assert!(!report.contains("whole-8"), "a link was followed");
+    let (is_clean, report) = fsck(&data, &["--repair"]);
+    // A manifest that cannot be read is for people.
+    assert!(!is_clean, "{report}");
+    fs::remove_file(tarballs.join("broken/package.json")).unwrap();
+    fsck(&data, &["--repair"]);
+    assert!(fsck(&data, &[]).0, "{}", fsck(&data, &[]).1);
+    let aside: Vec<String> = ["@s__hurt", "whole"]
+        .iter()
+        .flat_map(|name| fs::read_dir(data.join("quarantine").join(name)).unwrap())
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    assert_eq!(aside, ["other bytes", "orphan"]);
+    assert!(!kept.exists());
+
+    let registry = Registry::with(Start {
+        folder: Some(folder),
+        ..Start::default()
+    })
+    .await;
+    let tags = registry.get("/-/package/@s%2fhurt/dist-tags").await.json();
+    assert_eq!(tags, json!({ "latest": "2.0.0" }));
+    for name in ["whole", "lost", "broken"] {
+        for version in ["1.0.0", "2.0.0", "3.0.0"] {
+            let package = Package::new(name, version);
+            assert_eq!(
+                registry.tarball(&package).await.assert(200).body,
+                package.tarball
+            );
+        }
+    }
+}
