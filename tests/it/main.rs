@@ -17,6 +17,8 @@ mod embedding;
 mod faults;
 mod fsck;
 mod hostile;
+#[cfg(feature = "test-npm")]
+mod npm;
 mod publishing;
 mod reading;
 mod tidy;

@@ -1,5 +1,7 @@
 //! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
 
+#[cfg(feature = "test-npm")]
+pub(crate) mod npm;
 pub(crate) mod packages;
 pub(crate) mod process;
 pub(crate) mod registry;
