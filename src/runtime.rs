@@ -9,6 +9,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, SystemClock},
     models::Username,
+    net::probe,
     policy::{Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, bind, serve, stop_on_signals},
@@ -62,11 +63,16 @@ pub async fn build_state(
         uplinks,
         policy: Policy::new(rules, hook),
         publish: config.publish.clone(),
+        hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,
         clock,
         lifecycle: lifecycle.clone(),
     });
     registry.recover().await?;
+    if config.server.startup_connectivity_check {
+        let uplinks = config.uplinks.clone();
+        lifecycle.spawn(async move { check_connectivity(&uplinks).await });
+    }
     let indexed = Arc::clone(&registry);
     lifecycle.spawn(async move { indexed.fill_index().await });
     let pruned = (Arc::clone(&auth), lifecycle.clone());
@@ -231,6 +237,30 @@ fn warn_of_openness(config: &Config, listeners: &[Listener]) {
         tracing::warn!(
             "everybody who can reach this registry may make an account; RUSTACCIO_REGISTRATION=closed ends that"
         );
+    }
+}
+
+/// Logs which addresses of the uplinks answer; a machine may lack one family of them.
+async fn check_connectivity(uplinks: &UplinksConfig) {
+    for (name, uplink) in &uplinks.uplinks {
+        let host = uplink.url.host_str().unwrap_or_default();
+        let host = host.trim_matches(['[', ']']);
+        let port = uplink.url.port_or_known_default().unwrap_or(443);
+        match probe(host, port, uplink.connect_timeout).await {
+            Ok(results) => {
+                for (address, result) in results {
+                    match result {
+                        Ok(()) => tracing::info!(uplink.name = %name, %address, "can be reached"),
+                        Err(error) => {
+                            tracing::warn!(uplink.name = %name, %address, %error, "cannot be reached");
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::warn!(uplink.name = %name, host, %error, "has no address");
+            }
+        }
     }
 }
 

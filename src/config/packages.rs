@@ -17,8 +17,6 @@ pub struct PackageRule {
     pub proxy: Vec<UplinkName>,
     /// Overrules a hosted package's origin: merge upstream's versions, or never.
     pub merge: Option<bool>,
-    /// Verdaccio's per-package storage folder, below the data folder.
-    pub storage: Option<String>,
 }
 
 /// The rules in the order in which they are tried; the first whose pattern matches decides.
@@ -38,7 +36,6 @@ impl Default for PackagesConfig {
             unpublish: vec![Principal::Authenticated],
             proxy: "default".parse().into_iter().collect(),
             merge: None,
-            storage: None,
         };
         Self {
             rules: vec![rule("@*/*"), rule("**")],

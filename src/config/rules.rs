@@ -41,7 +41,6 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
         unpublish: Vec::new(),
         proxy: Vec::new(),
         merge: None,
-        storage: None,
     };
     let path = |key: &str| format!("packages.{pattern}.{key}");
     let members = match node {
@@ -84,7 +83,9 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
                 Some(Ok(merge)) => rule.merge = Some(merge),
                 _ => wrong("must be `true` or `false`"),
             },
-            "storage" => rule.storage = value.to_text(),
+            "storage" => wrong(
+                "is not in this version of rustaccio; remove it, and all packages are kept together",
+            ),
             _ => findings.warnings.push(Problem::new(
                 path(key),
                 "",

@@ -20,8 +20,6 @@ pub struct StorageConfig {
     pub data_dir: PathBuf,
     /// The cache of what came from upstream.
     pub cache: CacheConfig,
-    /// The largest number of packages remembered in memory.
-    pub package_cache_max_entries: u64,
     /// How long a hosted package is served from memory without a look at storage; zero looks at
     /// each read.
     pub package_cache_ttl: Duration,
@@ -34,7 +32,6 @@ impl Default for StorageConfig {
         Self {
             data_dir: PathBuf::from(".rustaccio-data"),
             cache: CacheConfig::default(),
-            package_cache_max_entries: 5000,
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),
         }

@@ -2,6 +2,8 @@
 
 mod client;
 mod egress;
+mod probe;
 
 pub use client::{ClientError, ClientOptions, build_client};
 pub use egress::{Reach, is_public};
+pub use probe::probe;

@@ -93,7 +93,6 @@ mod tests {
             unpublish: principals(publish),
             proxy: Vec::new(),
             merge: None,
-            storage: None,
         }
     }
 

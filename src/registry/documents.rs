@@ -32,6 +32,7 @@ pub(super) struct HostedDocument {
     pub(super) manifest: Arc<Hosted>,
     pub(super) revision: crate::models::Revision,
     stamp: Stamp,
+    looked_at: Timestamp,
     length: usize,
 }
 
@@ -93,6 +94,19 @@ enum Lookup {
     Damaged(Arc<StorageError>),
 }
 
+/// What [`Documents`] is made of.
+pub(super) struct DocumentsOptions {
+    pub(super) store: Store,
+    pub(super) uplinks: Arc<Uplinks>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) clock: SharedClock,
+    pub(super) lifecycle: Lifecycle,
+    /// How long a manifest is believed without a look at storage.
+    pub(super) hosted_ttl: Duration,
+    /// How long an uplink's "no" is believed.
+    pub(super) negative_ttl: Duration,
+}
+
 /// Reads documents from storage and upstream, each no more often than needed.
 #[derive(Debug)]
 pub(super) struct Documents {
@@ -100,6 +114,7 @@ pub(super) struct Documents {
     pub(super) uplinks: Arc<Uplinks>,
     pub(super) policy: Arc<Policy>,
     clock: SharedClock,
+    hosted_ttl: Duration,
     hosted: Cache<PackageName, HostedDocument>,
     upstream: Cache<(PackageName, UplinkName), UpstreamDocument>,
     absent: Cache<(PackageName, UplinkName), ()>,
@@ -109,22 +124,22 @@ pub(super) struct Documents {
 }
 
 impl Documents {
-    pub(super) fn new(
-        store: Store,
-        uplinks: Arc<Uplinks>,
-        policy: Arc<Policy>,
-        clock: SharedClock,
-        lifecycle: Lifecycle,
-        negative_ttl: Duration,
-    ) -> Self {
-        fn weight(length: usize) -> u32 {
-            u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
-        }
+    pub(super) fn new(options: DocumentsOptions) -> Self {
+        let DocumentsOptions {
+            store,
+            uplinks,
+            policy,
+            clock,
+            lifecycle,
+            hosted_ttl,
+            negative_ttl,
+        } = options;
         Self {
             store,
             uplinks,
             policy,
             clock,
+            hosted_ttl,
             hosted: Cache::builder()
                 .max_capacity(MAX_MEMORY / 4)
                 .weigher(|_, document: &HostedDocument| weight(document.length))
@@ -152,11 +167,22 @@ impl Documents {
         &self,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
-        let metadata = self.store.metadata();
+        let (metadata, now) = (self.store.metadata(), self.clock.now());
+        let known = self.hosted.get(name);
+        let is_believed = |known: &HostedDocument| {
+            Duration::from_millis(now.millis_since(known.looked_at)) < self.hosted_ttl
+        };
+        if let Some(known) = known.as_ref().filter(|known| is_believed(known)) {
+            return Ok(Some(known.clone()));
+        }
         let Some(stamp) = metadata.stamp(name).await? else {
             return Ok(None);
         };
-        if let Some(known) = self.hosted.get(name).filter(|known| known.stamp == stamp) {
+        if let Some(mut known) = known.filter(|known| known.stamp == stamp) {
+            if !self.hosted_ttl.is_zero() {
+                known.looked_at = now;
+                self.hosted.insert(name.clone(), known.clone());
+            }
             return Ok(Some(known));
         }
         let Some(document) = metadata.get(name).await? else {
@@ -170,6 +196,7 @@ impl Documents {
             manifest: Arc::new(manifest),
             revision: document.revision,
             stamp: document.stamp,
+            looked_at: now,
             length: document.json.len(),
         };
         self.hosted.insert(name.clone(), hosted.clone());
@@ -259,6 +286,12 @@ impl Documents {
     ) -> Result<Option<Arc<Packument>>, RegistryError> {
         let found = self.upstream(name).await?;
         Ok(found.map(|(document, _)| document.packument))
+    }
+
+    /// The manifest of `name` was written.
+    pub(super) fn changed(&self, name: &PackageName) {
+        self.hosted.invalidate(name);
+        self.forget_absence(name);
     }
 
     /// Forgets that upstream has nothing of this name.
@@ -400,6 +433,11 @@ impl Documents {
             .insert((name.clone(), uplink.clone()), document.clone());
         Ok(Some(document))
     }
+}
+
+/// What a document of `length` bytes weighs in a cache.
+fn weight(length: usize) -> u32 {
+    u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
 }
 
 /// One question to an uplink, and what is kept of the answer.

@@ -64,7 +64,7 @@ impl Registry {
     ) -> Result<Revision, StorageError> {
         let metadata = self.store.metadata();
         let revision = metadata.put(name, manifest.to_json(), expected).await?;
-        self.documents.forget_absence(name);
+        self.documents.changed(name);
         self.index_manifest(name, manifest);
         Ok(revision)
     }

@@ -22,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
-use documents::Documents;
+use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 use locks::NameLocks;
 pub use publish::put::Done;
@@ -57,6 +57,8 @@ pub struct RegistryOptions {
     pub policy: Policy,
     /// What a publish may do.
     pub publish: PublishConfig,
+    /// How long a manifest is believed without a look at storage; zero looks each time.
+    pub hosted_ttl: Duration,
     /// How long the absence of a package upstream is remembered.
     pub negative_cache_ttl: Duration,
     /// The clock.
@@ -93,20 +95,22 @@ impl Registry {
             uplinks,
             policy,
             publish,
+            hosted_ttl,
             negative_cache_ttl,
             clock,
             lifecycle,
         } = options;
         let policy = Arc::new(policy);
         Arc::new(Self {
-            documents: Documents::new(
-                store.clone(),
-                Arc::new(uplinks),
-                Arc::clone(&policy),
-                Arc::clone(&clock),
-                lifecycle.clone(),
-                negative_cache_ttl,
-            ),
+            documents: Documents::new(DocumentsOptions {
+                store: store.clone(),
+                uplinks: Arc::new(uplinks),
+                policy: Arc::clone(&policy),
+                clock: Arc::clone(&clock),
+                lifecycle: lifecycle.clone(),
+                hosted_ttl,
+                negative_ttl: negative_cache_ttl,
+            }),
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),

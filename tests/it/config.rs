@@ -165,7 +165,7 @@ fn all_problems_are_told_at_once_with_their_source() {
         ],
     );
     let file = load_text(
-        "uplinks:\n  bad name: {url: 'x'}\n  two: {}\n  three: {url: 'http://x', maxage: soon, typo: 1}\npackages:\n  a: {proxy: missing}\n  b: 7\n",
+        "uplinks:\n  bad name: {url: 'x'}\n  two: {}\n  three: {url: 'http://x', maxage: soon, typo: 1}\npackages:\n  a: {proxy: missing}\n  b: 7\n  c: {storage: x}\n",
     );
     check_problem(
         &file,

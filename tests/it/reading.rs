@@ -464,6 +464,21 @@ async fn requests_have_names_and_answers_have_guards() {
 }
 
 #[tokio::test]
+async fn with_a_ttl_an_edit_from_outside_waits_and_one_of_ours_does_not() {
+    let (registry, alice) = registry(&[("RUSTACCIO_PACKAGE_CACHE_TTL_SECS", "3600")]).await;
+    registry.get("/@acme/app").await.assert(200);
+    let path = registry.data().join("tarballs/@acme__app/package.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("An app", "An application")).unwrap();
+    let document = registry.get("/@acme/app").await.json();
+    assert_eq!(document["description"], "An app");
+    let package = Package::new("@acme/app", "1.0.1");
+    registry.publish(&alice, &package).await.assert(201);
+    let document = registry.get("/@acme/app").await.json();
+    assert!(document["versions"]["1.0.1"].is_object());
+}
+
+#[tokio::test]
 async fn an_edit_from_outside_shows_at_once() {
     let (registry, _) = registry(&[]).await;
     registry.get("/@acme/app").await.assert(200);

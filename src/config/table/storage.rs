@@ -58,10 +58,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES",
         "5000",
-        Number(100..=u64::MAX, |target, count| {
-            target.config.storage.package_cache_max_entries = count;
-        }),
-        "Packages that are remembered in memory.",
+        Unused,
+        "Accepted from older versions; memory is bounded in bytes.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_TTL_SECS",
