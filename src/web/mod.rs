@@ -8,6 +8,8 @@
 mod dist_tags;
 mod error;
 mod extract;
+#[doc(hidden)]
+pub mod fuzz;
 mod health;
 mod layers;
 mod normalize;

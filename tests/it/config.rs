@@ -176,6 +176,7 @@ fn all_problems_are_told_at_once_with_their_source() {
             "uplinks.three.typo",
             "packages.a.proxy = `missing`",
             "packages.b",
+            "packages.c.storage",
             "config.yml",
         ],
     );

@@ -16,6 +16,7 @@ mod crash;
 mod embedding;
 mod faults;
 mod fsck;
+mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-npm")]
 mod npm;

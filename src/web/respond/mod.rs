@@ -97,6 +97,19 @@ pub(super) fn document(request: &HeaderMap, is_anonymous: bool, document: Docume
     (headers, Body::from(body)).into_response()
 }
 
+/// Reads the conditions of a request as a fuzzer wants it.
+pub(super) fn check_conditions(request: &HeaderMap) {
+    let _ = is_unchanged(request, Some("\"a\""), None);
+    let _ = conditional::allows_part(request, Some("\"a\""));
+}
+
+/// Reads the range of a request as a fuzzer wants it: a part is inside the body.
+pub(super) fn check_range(request: &HeaderMap, length: u64) {
+    if let range::Wanted::Part(part) = range::parse_range(request, length) {
+        assert!(part.start < part.end && part.end <= length);
+    }
+}
+
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);

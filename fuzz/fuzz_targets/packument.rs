@@ -1,0 +1,4 @@
+//! See `packument` in src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rustaccio_fuzz::packument(data));

@@ -1,0 +1,4 @@
+//! See `requests` in src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rustaccio_fuzz::requests(data));

@@ -1,0 +1,4 @@
+//! See `tarball` in src/lib.rs.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rustaccio_fuzz::tarball(data));
