@@ -23,8 +23,11 @@ use rustaccio::{
     web::fuzz,
 };
 
+/// What a target does.
+pub type Target = fn(&[u8]);
+
 /// All targets by name.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("authorization", authorization),
     ("names", names),
     ("packument", packument),

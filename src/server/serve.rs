@@ -22,6 +22,10 @@ use crate::lifecycle::Lifecycle;
 /// files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Bytes of answers (and of a request's head) that may wait in a connection's buffer. Enough to
+/// keep a fast peer busy, and little enough for thousands of slow ones.
+const MAX_BUFFER: usize = 128 * 1024;
+
 /// What connections may cost.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeOptions {
@@ -114,6 +118,7 @@ impl Server {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.keep_alive_timeout)
+            .max_buf_size(MAX_BUFFER)
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

@@ -80,18 +80,41 @@ fn join_names(segments: Vec<String>) -> Vec<String> {
     };
     let mut rest = segments.into_iter().peekable();
     let mut joined: Vec<String> = rest.by_ref().take(name_at).collect();
-    joined.extend(next_name(&mut rest));
-    let has_file = name_at == 0 && rest.peek().is_some_and(|next| next == "-");
-    if has_file {
+    let name = next_name(&mut rest);
+    let scope = name
+        .as_deref()
+        .and_then(|name| name.split_once('/'))
+        .map(|(scope, _)| scope.to_owned());
+    joined.extend(name);
+    if name_at == 0 && rest.peek().is_some_and(|next| next == "-") {
         joined.extend(rest.next());
-        let file = next_name(&mut rest);
-        joined.extend(file.map(|file| match file.rsplit_once('/') {
-            Some((_, file)) => file.to_owned(),
-            None => file,
-        }));
+        joined.extend(file_name(&mut rest, scope.as_deref()));
     }
     joined.extend(rest);
     joined
+}
+
+/// The next segment without the scope that some clients put before a file's name, in the same
+/// segment or in one of its own.
+fn file_name(
+    rest: &mut std::iter::Peekable<impl Iterator<Item = String>>,
+    scope: Option<&str>,
+) -> Option<String> {
+    let first = rest.next()?;
+    let is_file = |text: &str| !text.starts_with('@') && !text.contains('/');
+    let Some(scope) = scope else {
+        return Some(first);
+    };
+    if first == scope && rest.peek().is_some_and(|next| is_file(next)) {
+        return rest.next();
+    }
+    let own = first
+        .strip_prefix(scope)
+        .and_then(|own| own.strip_prefix('/'));
+    match own.filter(|own| is_file(own)) {
+        Some(own) => Some(own.to_owned()),
+        None => Some(first),
+    }
 }
 
 /// The next segment, with the one after it where it is a scope alone.

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 #[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "it is a library for the fuzzer")]
 mod targets;
 
 #[test]

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The largest piece that is read from a file at once, in bytes.
-const PIECE: usize = 256 * 1024;
+const PIECE: usize = 64 * 1024;
 
 /// An open blob.
 #[derive(Debug)]
@@ -62,8 +62,10 @@ impl Blob {
 /// Reads the beginning of `part` on the blocking pool, at most [`PIECE`] bytes.
 pub async fn read_piece(file: Arc<File>, part: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(PIECE);
+    // Made by the thread that will give it up: buffers that wander between threads make
+    // allocators keep far more memory than is used.
+    let mut piece = vec![0; length.min(PIECE)];
     let work = move || {
-        let mut piece = vec![0; length.min(PIECE)];
         file.read_exact_at(&mut piece, part.start)?;
         Ok(Bytes::from(piece))
     };

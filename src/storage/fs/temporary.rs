@@ -150,7 +150,8 @@ impl<O: Observer> TemporaryBlob<O> {
             let lost = io::Error::other("an earlier write failed");
             return Err(StorageError::io("writing a temporary file", lost));
         };
-        let inner = blocking(move || {
+        // The bytes come back to be given up where they were made, as with pieces that are read.
+        let (inner, _pending) = blocking(move || {
             for bytes in &pending {
                 inner.observer.observe(bytes);
             }
@@ -165,7 +166,7 @@ impl<O: Observer> TemporaryBlob<O> {
                 }
             });
             match synced {
-                Ok(()) => Ok(inner),
+                Ok(()) => Ok((inner, pending)),
                 Err(error) => Err(StorageError::io("writing a temporary file", error)),
             }
         })
