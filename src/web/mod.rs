@@ -1,6 +1,6 @@
 //! Floor 8: HTTP. This file is the table of all routes.
 //!
-//! A request meets [`layers::around`] first, which brings its path into one form, so that a
+//! A request meets `layers::around` first, which brings its path into one form, so that a
 //! package is one segment here whatever the client wrote. Who may do what is decided by the use
 //! cases; a handler asks for a `Visitor` (bad credentials make an anonymous caller), an `Actor`
 //! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).

@@ -1,4 +1,4 @@
-//! [`receive`]: takes the document of a `PUT` from the wire; attachments go straight to disk.
+//! Takes the document of a `PUT` from the wire; attachments go straight to disk.
 
 use std::io;
 

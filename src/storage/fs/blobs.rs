@@ -59,7 +59,7 @@ impl Blob {
     }
 }
 
-/// Reads the beginning of `part` on the blocking pool, at most [`PIECE`] bytes.
+/// Reads the beginning of `part` on the blocking pool, at most 64 KiB.
 pub async fn read_piece(file: Arc<File>, part: Range<u64>) -> io::Result<Bytes> {
     let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(PIECE);
     // Made by the thread that will give it up: buffers that wander between threads make
