@@ -278,3 +278,21 @@ async fn prune_regularly(auth: &Auth, lifecycle: &Lifecycle) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_knows_its_own_addresses() {
+        let mut config = Config::default();
+        let is_ours = |config: &Config, url: &str| is_our_address(config, &url.parse().unwrap());
+        assert!(is_ours(&config, "http://localhost:4873/"));
+        assert!(is_ours(&config, "http://127.0.0.1:4873"));
+        assert!(!is_ours(&config, "http://127.0.0.1:4874"));
+        assert!(!is_ours(&config, "https://registry.example/"));
+        config.server.public_url = "https://npm.example/team".parse().ok();
+        assert!(is_ours(&config, "https://npm.example/team"));
+        assert!(!is_ours(&config, "https://npm.example/other"));
+    }
+}

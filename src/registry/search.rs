@@ -73,16 +73,12 @@ impl Registry {
     pub async fn fill_index(&self) {
         let mut names = self.store.metadata().list();
         while let Some(name) = names.next().await {
-            let entry = match name {
-                Ok(name) => self.documents.hosted(&name).await.map(|hosted| {
-                    let hosted = hosted?;
-                    entry_of(&name, &hosted.manifest)
-                }),
+            let filled = match name {
+                Ok(name) => self.fill_entry(&name).await,
                 Err(error) => Err(error.into()),
             };
-            match entry {
-                Ok(Some(entry)) => self.index.fill(entry),
-                Ok(None) => {}
+            match filled {
+                Ok(()) => {}
                 Err(error) => {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
@@ -92,6 +88,15 @@ impl Registry {
             }
         }
         self.is_indexed.send_replace(true);
+    }
+
+    async fn fill_entry(&self, name: &PackageName) -> Result<(), RegistryError> {
+        // A writer between the read and the index would be undone.
+        let _alone = self.locks.lock(name).await;
+        if let Some(hosted) = self.documents.hosted(name).await? {
+            self.index_manifest(name, &hosted.manifest);
+        }
+        Ok(())
     }
 
     /// Lets searches find `manifest` as it is now.

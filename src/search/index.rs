@@ -29,13 +29,6 @@ impl Index {
         self.entries.write().insert(key, Arc::new(entry));
     }
 
-    /// Adds a package that nothing is known of yet. What a writer put there meanwhile is newer.
-    pub fn fill(&self, entry: SearchEntry) {
-        let key = entry.name.as_str().to_owned();
-        let mut entries = self.entries.write();
-        entries.entry(key).or_insert_with(|| Arc::new(entry));
-    }
-
     /// Forgets a package.
     pub fn remove(&self, name: &PackageName) {
         self.entries.write().remove(name.as_str());
@@ -140,8 +133,6 @@ mod tests {
         assert_eq!(names("").len(), 4);
         let index = index();
         index.remove(&"padding".parse().unwrap());
-        index.fill(entry("left-pad", "older", &[]));
-        assert_eq!(index.after("")[1].description, "pads a string");
         assert_eq!(index.after("").len(), 3);
     }
 

@@ -14,7 +14,7 @@ use crate::{error::RegistryError, models::VersionKey};
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     Package(name): Package,
 ) -> Result<Response, Error> {
     let tags = state.registry.dist_tags(&caller, &name).await?;

@@ -15,6 +15,7 @@ use super::{
     state::WebState,
 };
 use crate::{
+    auth::CredentialProblem,
     error::RegistryError,
     models::{BaseUrl, Caller, PackageName},
     registry::packument::Form,
@@ -23,6 +24,8 @@ use crate::{
 /// What a reader sends besides the path.
 pub(super) struct Reader {
     caller: Caller,
+    /// Why the credentials that were sent do not count.
+    problem: Option<CredentialProblem>,
     headers: HeaderMap,
     base: BaseUrl,
 }
@@ -34,10 +37,11 @@ impl axum::extract::FromRequestParts<WebState> for Reader {
         parts: &mut http::request::Parts,
         state: &WebState,
     ) -> Result<Self, Error> {
-        let Visitor(caller) = Visitor::from_request_parts(parts, state).await?;
+        let Visitor { caller, problem } = Visitor::from_request_parts(parts, state).await?;
         let Base(base) = Base::from_request_parts(parts, state).await?;
         Ok(Self {
             caller,
+            problem,
             base,
             headers: parts.headers.clone(),
         })
@@ -51,14 +55,15 @@ pub(super) async fn packument(
     Package(name): Package,
     query: Query,
 ) -> Result<Response, Error> {
+    if query.get("write") == Some("true") {
+        return for_writing(&state, &reader, &name).await;
+    }
     let Reader {
         caller,
         headers,
         base,
+        ..
     } = reader;
-    if query.get("write") == Some("true") {
-        return for_writing(&state, &caller, &headers, &name, &base).await;
-    }
     let form = form_of(&headers);
     let coding = choose_coding(&headers);
     let document = state
@@ -70,20 +75,21 @@ pub(super) async fn packument(
 
 async fn for_writing(
     state: &WebState,
-    caller: &Caller,
-    headers: &HeaderMap,
+    reader: &Reader,
     name: &PackageName,
-    base: &BaseUrl,
 ) -> Result<Response, Error> {
-    if caller.is_anonymous() {
+    if let Some(problem) = reader.problem {
+        return Err(RegistryError::unauthorized(problem.to_string()).into());
+    }
+    if reader.caller.is_anonymous() {
         let message = "sign in to change a package";
         return Err(RegistryError::bad_request(message).into());
     }
     let document = state
         .registry
-        .packument_for_writing(caller, name, base)
+        .packument_for_writing(&reader.caller, name, &reader.base)
         .await?;
-    Ok(respond::document(headers, false, document))
+    Ok(respond::document(&reader.headers, false, document))
 }
 
 /// `GET /:package/:version`, also by dist-tag.
@@ -104,7 +110,7 @@ pub(super) async fn version(
 /// `GET /:package/-/:file`.
 pub(super) async fn tarball(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     Package(name): Package,
     FileName(file): FileName,
     headers: HeaderMap,

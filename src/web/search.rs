@@ -18,7 +18,7 @@ const MAX_PAGE: usize = 250;
 
 pub(super) async fn search(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     query: Query,
 ) -> Result<Response, Error> {
     let number = |key: &str, default| {
@@ -41,7 +41,7 @@ pub(super) async fn search(
 /// `/-/all` and `/-/all/since`: the names after `since` or `startkey`.
 pub(super) async fn all(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     query: Query,
 ) -> Result<Response, Error> {
     let after = query.get("since").or_else(|| query.get("startkey"));

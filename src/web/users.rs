@@ -37,7 +37,7 @@ fn username(text: &str) -> Result<Username, RegistryError> {
 /// `PUT /-/user/org.couchdb.user:NAME`: signs in, or registers whoever is not known.
 pub(super) async fn sign_in(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     PathText(path): PathText,
     Json(body): Json<SignIn>,
 ) -> Result<Response, Error> {
@@ -74,7 +74,7 @@ pub(super) async fn sign_in(
 /// `GET /-/user/org.couchdb.user:NAME`: what `npm owner add` wants to know of a user.
 pub(super) async fn show(
     State(state): State<WebState>,
-    Visitor(caller): Visitor,
+    Visitor { caller, .. }: Visitor,
     PathText(path): PathText,
 ) -> Result<Response, Error> {
     let user = username(&path)?;

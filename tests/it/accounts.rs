@@ -91,6 +91,11 @@ async fn a_stale_token_reads_what_anybody_may_and_is_told_why() {
     assert!(read.header("npm-notice").unwrap().contains("npm login"));
     registry.get_as(&stale, "/-/ping").await.assert(200);
     registry.get_as(&stale, "/-/whoami").await.assert(401);
+    registry
+        .get_as(&stale, "/open?write=true")
+        .await
+        .assert(401);
+    registry.get("/open?write=true").await.assert(400);
     let refused = registry
         .publish(&stale, &Package::new("open", "1.0.1"))
         .await;

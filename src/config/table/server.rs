@@ -124,13 +124,16 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_LOG_FORMAT",
         "pretty",
-        Choice(&["pretty", "compact", "json"], |target, word| {
-            target.config.log.format = match word {
-                "json" => LogFormat::Json,
-                "compact" => LogFormat::Compact,
-                _ => LogFormat::Pretty,
-            };
-        }),
+        Choice(
+            &["pretty", "pretty-timestamped", "compact", "json"],
+            |target, word| {
+                target.config.log.format = match word {
+                    "json" => LogFormat::Json,
+                    "compact" => LogFormat::Compact,
+                    _ => LogFormat::Pretty,
+                };
+            },
+        ),
         "How log lines look: `pretty`, `compact` or `json`.",
     )
     .also(&["logs_format"]),

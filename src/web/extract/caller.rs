@@ -24,7 +24,11 @@ pub(in crate::web) struct Credentials {
 
 /// A caller whose credentials need not be good: one with a bad token may do what anonymous
 /// callers may.
-pub(in crate::web) struct Visitor(pub(in crate::web) Caller);
+pub(in crate::web) struct Visitor {
+    pub(in crate::web) caller: Caller,
+    /// Why the credentials that were sent do not count.
+    pub(in crate::web) problem: Option<CredentialProblem>,
+}
 /// A caller whose credentials are good or who sent none: for everything that changes something.
 pub(in crate::web) struct Actor(pub(in crate::web) Caller);
 /// A caller who is signed in.
@@ -109,7 +113,8 @@ impl FromRequestParts<WebState> for Visitor {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, Error> {
-        Ok(Self(credentials(parts)?.caller))
+        let Credentials { caller, problem } = credentials(parts)?;
+        Ok(Self { caller, problem })
     }
 }
 
