@@ -19,26 +19,16 @@ impl Registry {
         version: VersionKey,
     ) -> Result<(), RegistryError> {
         self.policy.require(caller, Action::Publish, name).await?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                if manifest
-                    .packument()
-                    .dist_tags()
-                    .get(tag.as_str())
-                    .map(String::as_str)
-                    == Some(version.as_str())
-                {
-                    return Ok(Edited::Unchanged(()));
-                }
-                if manifest.set_tag(&tag, version.as_str(), registry.clock.now()) {
-                    return Ok(Edited::Changed(()));
-                }
-                let message = format!("this version doesn't exist: {version}");
-                Err(RegistryError::not_found(message))
-            });
-            changed.await.map(|_| ())
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            let tags = manifest.packument().dist_tags();
+            if tags.get(tag.as_str()).map(String::as_str) == Some(version.as_str()) {
+                return Ok(Edited::Unchanged);
+            }
+            if manifest.set_tag(&tag, version.as_str(), registry.clock.now()) {
+                return Ok(Edited::Changed);
+            }
+            let message = format!("this version doesn't exist: {version}");
+            Err(RegistryError::not_found(message))
         })
         .await
     }
@@ -53,17 +43,12 @@ impl Registry {
         tag: String,
     ) -> Result<(), RegistryError> {
         self.policy.require(caller, Action::Publish, name).await?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                if !manifest.packument().dist_tags().contains_key(&tag) {
-                    return Ok(Edited::Unchanged(()));
-                }
-                manifest.remove_tag(&tag, registry.clock.now());
-                Ok(Edited::Changed(()))
-            });
-            changed.await.map(|_| ())
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            if !manifest.packument().dist_tags().contains_key(&tag) {
+                return Ok(Edited::Unchanged);
+            }
+            manifest.remove_tag(&tag, registry.clock.now());
+            Ok(Edited::Changed)
         })
         .await
     }

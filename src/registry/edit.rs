@@ -8,17 +8,19 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, Revision},
+    models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
     storage::{Conflicts, Expected, StorageError},
 };
 
-/// What an edit makes of a manifest.
-pub(super) enum Edited<T> {
+/// What an edit has made of a manifest.
+pub(super) enum Edited {
     /// It is to be written.
-    Changed(T),
+    Changed,
+    /// It is to be written, and then these tarballs are named by nobody.
+    Removed(Vec<TarballName>),
     /// It already is as it should be.
-    Unchanged(T),
+    Unchanged,
 }
 
 /// A manifest as it is stored, and what to expect when writing it back.
@@ -69,18 +71,45 @@ impl Registry {
         Ok(revision)
     }
 
-    /// Changes the manifest of a package that is there; 404 if it is not. Returns what `edit`
-    /// returned and the revision it is at now, if it was written.
-    ///
-    /// `edit` may run several times and must have no side effects.
-    pub(super) async fn change<T, F>(
+    /// Changes the manifest of a package that is there, if `caller` is an owner where owners are
+    /// checked; 404 if it is not there. See [`Registry::edit`].
+    pub(super) async fn edit_as_owner<F>(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &PackageName,
         mut edit: F,
-    ) -> Result<(T, Option<Revision>), RegistryError>
+    ) -> Result<(), RegistryError>
     where
-        F: FnMut(&mut Hosted) -> Result<Edited<T>, RegistryError> + Send,
-        T: Send,
+        F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
+    {
+        let caller = caller.clone();
+        self.edit(name, move |registry, manifest| {
+            registry.require_owner(&caller, manifest.packument())?;
+            edit(registry, manifest)
+        })
+        .await
+    }
+
+    /// Changes the manifest of a package that is there; 404 if it is not. Done when it returns,
+    /// and to its end even if nobody waits for it.
+    ///
+    /// `edit` may run several times and must have no side effects.
+    pub(super) async fn edit<F>(
+        self: &Arc<Self>,
+        name: &PackageName,
+        edit: F,
+    ) -> Result<(), RegistryError>
+    where
+        F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
+    {
+        let (registry, name) = (Arc::clone(self), name.clone());
+        self.tracked(async move { registry.edit_here(&name, edit).await })
+            .await
+    }
+
+    async fn edit_here<F>(&self, name: &PackageName, mut edit: F) -> Result<(), RegistryError>
+    where
+        F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send,
     {
         let _alone = self.locks.lock(name).await;
         let mut conflicts = Conflicts::default();
@@ -89,15 +118,31 @@ impl Registry {
             let mut manifest = manifest
                 .filter(|manifest| !manifest.is_gone())
                 .ok_or_else(RegistryError::no_such_package)?;
-            let value = match edit(&mut manifest)? {
-                Edited::Changed(value) => value,
-                Edited::Unchanged(value) => return Ok((value, None)),
+            let removed = match edit(self, &mut manifest)? {
+                Edited::Changed => Vec::new(),
+                Edited::Removed(files) => files,
+                Edited::Unchanged => return Ok(()),
             };
             match self.write(name, &manifest, expected).await {
-                Ok(revision) => return Ok((value, Some(revision))),
+                Ok(revision) => {
+                    self.delete_blobs(name, removed, revision).await;
+                    return Ok(());
+                }
                 Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Deletes blobs that the manifest at `revision` does not name. A failure leaves orphans,
+    /// which `fsck` finds; what was asked for has happened.
+    async fn delete_blobs(&self, name: &PackageName, files: Vec<TarballName>, revision: Revision) {
+        if files.is_empty() {
+            return;
+        }
+        let blobs = self.store.blobs();
+        if let Err(error) = blobs.delete_while(name, files, Some(revision)).await {
+            tracing::error!(package.name = %name, error = &error as &dyn std::error::Error, "cannot delete unpublished tarballs, `rustaccio fsck --repair` will");
         }
     }
 

@@ -28,22 +28,17 @@ impl Registry {
         update: MetadataUpdate,
     ) -> Result<(), RegistryError> {
         self.policy.require(caller, Action::Publish, name).await?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                registry.require_revision(manifest, update.revision.as_deref())?;
-                apply(manifest, &update, registry.clock.now())
-            });
-            match changed.await {
-                // A document without attachments cannot make a package.
-                Err(RegistryError::NotFound { .. }) => {
-                    Err(RegistryError::bad_request("unsupported registry call"))
-                }
-                other => other.map(|_| ()),
+        let edited = self.edit_as_owner(caller, name, move |registry, manifest| {
+            registry.require_revision(manifest, update.revision.as_deref())?;
+            apply(manifest, &update, registry.clock.now())
+        });
+        match edited.await {
+            // A document without attachments cannot make a package.
+            Err(RegistryError::NotFound { .. }) => {
+                Err(RegistryError::bad_request("unsupported registry call"))
             }
-        })
-        .await
+            other => other,
+        }
     }
 
     /// Sets or removes the caller's own star, as `users` says; other entries do not count.
@@ -58,16 +53,12 @@ impl Registry {
             .username()
             .ok_or_else(|| RegistryError::unauthorized("sign in to star a package"))?;
         let wants_star = users.get(user.as_str()).copied().unwrap_or(false);
-        let (registry, name) = (Arc::clone(self), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                if manifest.is_starred_by(&user) == wants_star {
-                    return Ok(Edited::Unchanged(()));
-                }
-                manifest.star(&user, wants_star, registry.clock.now());
-                Ok(Edited::Changed(()))
-            });
-            changed.await.map(|_| ())
+        self.edit(name, move |registry, manifest| {
+            if manifest.is_starred_by(&user) == wants_star {
+                return Ok(Edited::Unchanged);
+            }
+            manifest.star(&user, wants_star, registry.clock.now());
+            Ok(Edited::Changed)
         })
         .await
     }
@@ -77,7 +68,7 @@ impl Registry {
         self: &Arc<Self>,
         caller: &Caller,
         name: &PackageName,
-        maintainers: Vec<Maintainer>,
+        maintainers: &[Maintainer],
         revision: Option<String>,
     ) -> Result<(), RegistryError> {
         self.policy
@@ -87,16 +78,11 @@ impl Registry {
             let message = "a package needs at least one owner";
             return Err(RegistryError::bad_request(message));
         }
-        let raw = maintainers_json(&maintainers)?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                registry.require_revision(manifest, revision.as_deref())?;
-                manifest.set_field("maintainers", raw.clone(), registry.clock.now());
-                Ok(Edited::Changed(()))
-            });
-            changed.await.map(|_| ())
+        let raw = maintainers_json(maintainers)?;
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            registry.require_revision(manifest, revision.as_deref())?;
+            manifest.set_field("maintainers", raw.clone(), registry.clock.now());
+            Ok(Edited::Changed)
         })
         .await
     }
@@ -118,7 +104,7 @@ fn apply(
     manifest: &mut Hosted,
     update: &MetadataUpdate,
     now: Timestamp,
-) -> Result<Edited<()>, RegistryError> {
+) -> Result<Edited, RegistryError> {
     let is_current = update.revision.as_deref() == Some(&manifest.rev());
     let mut has_changed = false;
     for (version, deprecated) in &update.versions {
@@ -144,9 +130,9 @@ fn apply(
         has_changed |= replace_tags(manifest, tags, now)?;
     }
     Ok(if has_changed {
-        Edited::Changed(())
+        Edited::Changed
     } else {
-        Edited::Unchanged(())
+        Edited::Unchanged
     })
 }
 

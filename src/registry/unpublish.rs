@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, PackageName, Revision, TarballName},
+    models::{Action, Caller, PackageName, TarballName},
 };
 
 impl Registry {
@@ -23,17 +23,12 @@ impl Registry {
         revision: String,
     ) -> Result<(), RegistryError> {
         self.policy.require(caller, Action::Unpublish, name).await?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                registry.require_revision(manifest, Some(&revision))?;
-                let files = manifest.files(&name);
-                manifest.remove_all(caller.display_name(), registry.clock.now());
-                Ok(Edited::Changed(files))
-            });
-            let (files, revision) = changed.await?;
-            registry.delete_blobs(&name, files, revision).await
+        let (package, by) = (name.clone(), caller.display_name().to_owned());
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            registry.require_revision(manifest, Some(&revision))?;
+            let files = manifest.files(&package);
+            manifest.remove_all(&by, registry.clock.now());
+            Ok(Edited::Removed(files))
         })
         .await
     }
@@ -49,26 +44,21 @@ impl Registry {
         revision: String,
     ) -> Result<(), RegistryError> {
         self.policy.require(caller, Action::Unpublish, name).await?;
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                let versions = manifest.versions_of(&name, &file);
-                if versions.is_empty() {
-                    return if was_removed(manifest, &name, &file) {
-                        Ok(Edited::Unchanged(()))
-                    } else {
-                        Err(RegistryError::not_found("no such file available"))
-                    };
-                }
-                registry.require_revision(manifest, Some(&revision))?;
-                for version in versions {
-                    manifest.remove_version(&version, caller.display_name(), registry.clock.now());
-                }
-                Ok(Edited::Changed(()))
-            });
-            let ((), revision) = changed.await?;
-            registry.delete_blobs(&name, vec![file], revision).await
+        let (package, by) = (name.clone(), caller.display_name().to_owned());
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            let versions = manifest.versions_of(&package, &file);
+            if versions.is_empty() {
+                return if was_removed(manifest, &package, &file) {
+                    Ok(Edited::Unchanged)
+                } else {
+                    Err(RegistryError::not_found("no such file available"))
+                };
+            }
+            registry.require_revision(manifest, Some(&revision))?;
+            for version in versions {
+                manifest.remove_version(&version, &by, registry.clock.now());
+            }
+            Ok(Edited::Removed(vec![file.clone()]))
         })
         .await
     }
@@ -88,46 +78,19 @@ impl Registry {
         if !leaves_out {
             return self.update_metadata(caller, name, update).await;
         }
-        let (registry, caller, name) = (Arc::clone(self), caller.clone(), name.clone());
-        self.tracked(async move {
-            let sent = update.revision.clone().or(route_revision);
-            let changed = registry.change(&name, |manifest| {
-                registry.require_owner(&caller, manifest.packument())?;
-                require_same_revision(manifest, sent.as_deref())?;
-                let mut files = manifest.files(&name);
-                for version in missing(manifest, &update) {
-                    manifest.remove_version(&version, caller.display_name(), registry.clock.now());
-                }
-                let kept = manifest.files(&name);
-                files.retain(|file| !kept.contains(file));
-                Ok(Edited::Changed(files))
-            });
-            let (files, revision) = changed.await?;
-            registry.delete_blobs(&name, files, revision).await
+        let (package, by) = (name.clone(), caller.display_name().to_owned());
+        let sent = update.revision.clone().or(route_revision);
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            require_same_revision(manifest, sent.as_deref())?;
+            let mut files = manifest.files(&package);
+            for version in missing(manifest, &update) {
+                manifest.remove_version(&version, &by, registry.clock.now());
+            }
+            let kept = manifest.files(&package);
+            files.retain(|file| !kept.contains(file));
+            Ok(Edited::Removed(files))
         })
         .await
-    }
-
-    /// Deletes blobs that the manifest at `revision` no longer names. A failure leaves orphans,
-    /// which `fsck` finds; what was asked for has happened.
-    async fn delete_blobs(
-        &self,
-        name: &PackageName,
-        files: Vec<TarballName>,
-        revision: Option<Revision>,
-    ) -> Result<(), RegistryError> {
-        let Some(revision) = revision else {
-            return Ok(());
-        };
-        let deleted = self
-            .store
-            .blobs()
-            .delete_while(name, files, Some(revision))
-            .await;
-        if let Err(error) = deleted {
-            tracing::error!(package.name = %name, error = &error as &dyn std::error::Error, "cannot delete unpublished tarballs, `rustaccio fsck --repair` will");
-        }
-        Ok(())
     }
 }
 

@@ -82,7 +82,8 @@ impl Registry {
                 maintainers,
                 revision,
             } => {
-                self.set_owners(caller, name, maintainers, revision).await?;
+                self.set_owners(caller, name, &maintainers, revision)
+                    .await?;
                 Ok(Done::Changed)
             }
         }
