@@ -33,6 +33,14 @@ pub enum RegistryError {
         /// Text for the client.
         message: String,
     },
+    /// 401: the account has a second factor, and the request lacks it.
+    #[error("{message}")]
+    OneTimePassRequired {
+        /// Text for the client.
+        message: &'static str,
+        /// Whose account it is.
+        user: String,
+    },
     /// 403: the caller is known but may not do this.
     #[error("{message}")]
     Forbidden {
@@ -144,6 +152,8 @@ pub enum RegistryError {
 const SIGN_IN_HINT: &str = "Send a Bearer token: run `npm login`, or put `//<registry host>/:_authToken=<token>` into .npmrc.";
 const FORBIDDEN_HINT: &str =
     "You are signed in, but the registry's rules do not allow this. Ask an administrator.";
+const OTP_HINT: &str =
+    "Enter the code of your authenticator app, or add `--otp=<code>`; a recovery code does too.";
 const POLICY_HINT: &str = "Try again; if it goes on, check the policy service.";
 
 impl RegistryError {
@@ -158,6 +168,20 @@ impl RegistryError {
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::Unauthorized {
             message: message.into(),
+        }
+    }
+
+    /// The challenge for a second factor. Clients look for "one-time pass" in it.
+    pub fn one_time_pass_required(user: &str, was_wrong: bool) -> Self {
+        let message = if was_wrong {
+            "The one-time pass is wrong or was used already. Enter a new one."
+        } else {
+            "You must provide a one-time pass. Upgrade your client to npm@latest in order to use \
+             2FA."
+        };
+        Self::OneTimePassRequired {
+            message,
+            user: user.to_owned(),
         }
     }
 
@@ -214,6 +238,7 @@ impl RegistryError {
         match self {
             Self::Unauthorized { .. } | Self::PolicyDenied { .. } => Some(SIGN_IN_HINT),
             Self::Forbidden { .. } => Some(FORBIDDEN_HINT),
+            Self::OneTimePassRequired { .. } => Some(OTP_HINT),
             Self::PolicyUnavailable(_) => Some(POLICY_HINT),
             _ => None,
         }
@@ -237,6 +262,7 @@ impl RegistryError {
             Self::BadRequest { .. } => (S::BAD_REQUEST, "STORAGE_BAD_REQUEST"),
             Self::Unauthorized { .. } => (S::UNAUTHORIZED, "AUTH_UNAUTHORIZED"),
             Self::PolicyDenied { .. } => (S::UNAUTHORIZED, "POLICY_DENIED"),
+            Self::OneTimePassRequired { .. } => (S::UNAUTHORIZED, "AUTH_OTP_REQUIRED"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "AUTH_FORBIDDEN"),
             Self::NotFound { .. } => (S::NOT_FOUND, "STORAGE_NOT_FOUND"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),

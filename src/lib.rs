@@ -1,5 +1,6 @@
 //! rustaccio: a private npm registry and caching proxy.
 
+pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod cli;

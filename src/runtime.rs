@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    admin::Administration,
     app::{AppState, build_router},
     auth::{Auth, AuthHook, AuthOptions},
     config::{Config, ListenAddress, Registration, UplinksConfig},
@@ -10,10 +11,10 @@ use crate::{
     lifecycle::{Lifecycle, SharedClock, SystemClock},
     models::Username,
     net::probe,
-    policy::{Policy, Rules},
+    policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, bind, serve, stop_on_signals},
-    storage::{Accounts, Store, StoreOptions},
+    storage::{Accounts, Secrets, Store, StoreOptions},
     uplink::Uplinks,
     web::{WebSettings, WebState},
 };
@@ -45,6 +46,8 @@ pub async fn build_state(
         cache_dir: config.storage.cache.folder.clone(),
     })
     .await?;
+    let secret_key = config.storage.secret_key.as_ref();
+    let secrets = Secrets::open(config.storage.data_dir.join("secret.key"), secret_key).await?;
     let accounts = Accounts::open(config.storage.data_dir.join("state.json")).await?;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &accounts);
@@ -53,10 +56,13 @@ pub async fn build_state(
         config: config.auth.clone(),
         reserved_names: config.admin.groups.clone(),
         accounts,
+        secrets,
         clock: Arc::clone(&clock),
         hook: hook.clone(),
     }));
     auth.prune().await?;
+    let admins = Admins::new(config.admin.clone(), config.auth.registration);
+    let administration = Administration::new(admins, Arc::clone(&auth));
     let uplinks = Uplinks::new(&without_ourselves(config), &clock).map_err(unusable)?;
     let registry = Registry::new(RegistryOptions {
         store,
@@ -83,10 +89,14 @@ pub async fn build_state(
         trust_proxy: config.server.trust_proxy.clone(),
         max_body_size: config.server.max_body_size,
         request_timeout: config.server.request_timeout,
+        web_login: config.web.enable && config.web.web_login,
+        title: config.web.title.clone(),
+        audit: config.audit,
     };
     Ok(AppState {
         web: WebState {
             registry,
+            administration: Arc::new(administration),
             auth,
             settings: Arc::new(settings),
             lifecycle,
@@ -199,7 +209,9 @@ fn is_our_address(config: &Config, url: &url::Url) -> bool {
     };
     is_public
         || config.server.listen.iter().any(|address| match address {
-            ListenAddress::Tcp { host: own, port } => {
+            ListenAddress::Tcp {
+                host: own, port, ..
+            } => {
                 let is_same_host =
                     own == host || (is_loopback(host) && (is_loopback(own) || is_any(own)));
                 *port != 0 && url.port_or_known_default() == Some(*port) && is_same_host

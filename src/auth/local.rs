@@ -15,15 +15,18 @@ use crate::{
     config::{AuthConfig, Registration},
     error::RegistryError,
     lifecycle::SharedClock,
-    models::{PackageName, Timestamp, Username},
+    models::{PackageName, Username},
     storage::{
-        Accounts, AccountsError, PackageNameText, Profile, TokenKind, TokenRecord, UserRecord,
+        Accounts, AccountsError, PackageNameText, Profile, Secrets, TokenKind, TokenRecord,
+        UserRecord,
     },
 };
 
 const BAD_PASSWORD: &str = "bad username/password, access denied";
 /// How long a password that was right is not computed again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
+/// Longer than any code is accepted.
+const CODES_REMEMBERED_FOR: Duration = Duration::from_secs(180);
 const MAX_REMEMBERED: u64 = 10_000;
 const MAX_TOKENS_PER_USER: usize = 1000;
 
@@ -35,6 +38,8 @@ pub struct AuthOptions {
     pub reserved_names: Vec<String>,
     /// Where users and tokens are kept.
     pub accounts: Accounts,
+    /// Seals what must be readable again.
+    pub secrets: Secrets,
     /// The clock.
     pub clock: SharedClock,
     /// The embedder's hook.
@@ -57,6 +62,8 @@ pub struct TokenRequest {
     pub name: Option<String>,
     /// Whether it may only read.
     pub readonly: bool,
+    /// Whether it works without the second factor of its user.
+    pub bypass_second_factor: bool,
     /// The networks that it may be used from.
     pub cidr: Vec<String>,
     /// When it ends; `None` for never.
@@ -73,13 +80,17 @@ pub(super) struct Remembered(pub(super) [u8; 32]);
 
 /// Accounts and what may be done with them.
 pub struct Auth {
-    config: AuthConfig,
+    pub(super) config: AuthConfig,
     reserved_names: Vec<String>,
-    accounts: Accounts,
-    clock: SharedClock,
-    hook: Option<Arc<dyn AuthHook>>,
+    pub(super) accounts: Accounts,
+    pub(super) secrets: Secrets,
+    pub(super) clock: SharedClock,
+    pub(super) hook: Option<Arc<dyn AuthHook>>,
     passwords: Passwords,
     throttle: Throttle,
+    pub(super) pass_throttle: Throttle,
+    /// Who showed the code of a user's 30 seconds first.
+    pub(super) used_codes: Cache<(Username, u64), Arc<str>>,
     // The password's hash is part of the value: a changed password ends it at once.
     remembered: Cache<Remembered, String>,
 }
@@ -99,6 +110,7 @@ impl Auth {
             config,
             reserved_names,
             accounts,
+            secrets,
             clock,
             hook,
         } = options;
@@ -106,7 +118,13 @@ impl Auth {
             config,
             reserved_names,
             accounts,
+            secrets,
             throttle: Throttle::new(Arc::clone(&clock)),
+            pass_throttle: Throttle::new(Arc::clone(&clock)),
+            used_codes: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(CODES_REMEMBERED_FOR)
+                .build(),
             clock,
             hook,
             passwords: Passwords::new(),
@@ -124,30 +142,33 @@ impl Auth {
         password: &SecretString,
         profile: Profile,
         address: Option<IpAddr>,
+        pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
         if let Some(hook) = &self.hook {
             return self.login_through(hook.as_ref(), user, password).await;
         }
         if self.accounts.user(user).is_some() {
-            return self.login(user, password, address).await;
+            return self.login(user, password, address, pass).await;
         }
         match self.register(user, password, profile).await {
             Err(RegistryError::Conflict { .. }) if self.accounts.user(user).is_some() => {
                 // Somebody else took the name meanwhile; perhaps it was the same person.
-                self.login(user, password, address).await
+                self.login(user, password, address, pass).await
             }
             result => result,
         }
     }
 
-    /// Logs an existing `user` in.
+    /// Logs an existing `user` in; with `pass` if she has a second factor.
     pub async fn login(
         &self,
         user: &Username,
         password: &SecretString,
         address: Option<IpAddr>,
+        pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
         self.check_password(user, password, address).await?;
+        self.require_second_factor(user, pass).await?;
         let token = self.issue_login_token(user).await?;
         Ok(LoggedIn {
             is_new: false,
@@ -185,6 +206,7 @@ impl Auth {
             password_hash: self.passwords.hash(password).await?,
             created: now,
             updated: Some(now),
+            second_factor: None,
             profile,
         };
         self.accounts
@@ -227,15 +249,20 @@ impl Auth {
             })?;
         let hash = self.passwords.hash(new).await?;
         let is_login = |token: &TokenRecord| token.kind == TokenKind::Login;
-        self.accounts
-            .set_password(user, hash, self.clock.now(), is_login)
-            .await?;
+        let now = self.clock.now();
+        let changed = self.accounts.set_password(user, hash, now, is_login);
+        changed.await?;
         Ok(())
     }
 
     /// Whether every user has an account here; an embedder's hook may know others.
     pub fn knows_all_users(&self) -> bool {
         self.hook.is_none()
+    }
+
+    /// Where users, tokens and organisations are kept.
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// The account of `user`.
@@ -249,9 +276,13 @@ impl Auth {
         user: &Username,
         profile: Profile,
     ) -> Result<(), RegistryError> {
+        let edit = |record: &mut UserRecord| {
+            record.profile = profile;
+            Ok(())
+        };
         Ok(self
             .accounts
-            .set_profile(user, profile, self.clock.now())
+            .edit_user(user, self.clock.now(), edit)
             .await?)
     }
 
@@ -272,6 +303,7 @@ impl Auth {
         let mut record = self.record(user, TokenKind::Npm, request.lifetime);
         record.name = request.name;
         record.readonly = request.readonly;
+        record.bypass_second_factor = request.bypass_second_factor;
         record.cidr = cidr::parse(&request.cidr)?;
         record.packages = request.packages.into_iter().map(PackageNameText).collect();
         record.scopes = request.scopes;
@@ -318,9 +350,8 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(), RegistryError> {
         if let Some(hook) = &self.hook {
-            return hook
-                .authenticate(user.as_str(), password.expose_secret())
-                .await;
+            let (user, password) = (user.as_str(), password.expose_secret());
+            return hook.authenticate(user, password).await;
         }
         if let Some(retry_after) = self.throttle.delay(user, address) {
             return Err(RegistryError::RateLimited {
@@ -355,18 +386,6 @@ impl Auth {
             self.remembered
                 .insert(remembered, record.password_hash.clone());
         }
-    }
-
-    pub(super) fn accounts(&self) -> &Accounts {
-        &self.accounts
-    }
-
-    pub(super) fn clock(&self) -> &SharedClock {
-        &self.clock
-    }
-
-    pub(super) fn hook(&self) -> Option<&Arc<dyn AuthHook>> {
-        self.hook.as_ref()
     }
 
     async fn login_through(
@@ -415,9 +434,6 @@ impl Auth {
 
     fn record(&self, user: &Username, kind: TokenKind, lifetime: Option<Duration>) -> TokenRecord {
         let now = self.clock.now();
-        let ends = |lifetime: Duration| -> Timestamp {
-            now.plus_millis(i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX))
-        };
         TokenRecord {
             key: String::new(),
             user: user.as_str().to_owned(),
@@ -425,11 +441,12 @@ impl Auth {
             prefix: String::new(),
             name: None,
             readonly: false,
+            bypass_second_factor: false,
             cidr: Vec::new(),
             packages: Vec::new(),
             scopes: Vec::new(),
             created: now,
-            expires: lifetime.map(ends),
+            expires: lifetime.map(|lifetime| now.plus(lifetime)),
         }
     }
 

@@ -6,10 +6,14 @@ mod hook;
 mod local;
 mod passwords;
 mod resolver;
+mod second_factor;
 mod throttle;
 mod tokens;
+mod web_login;
 
 pub use credentials::{Credentials, MalformedCredentials};
 pub use hook::AuthHook;
 pub use local::{Auth, AuthOptions, LoggedIn, TokenRequest};
-pub use resolver::{Authentication, CredentialProblem};
+pub use resolver::{Authentication, CredentialProblem, Presented};
+pub use second_factor::{SecondFactorAnswer, SecondFactorChange};
+pub use web_login::Approval;

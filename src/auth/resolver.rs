@@ -8,7 +8,7 @@ use sha2::Digest as _;
 use super::{Auth, Credentials, cidr, local::Remembered, tokens};
 use crate::{
     error::RegistryError,
-    models::{AuthIdentity, TokenLimits, Username},
+    models::{AuthIdentity, Proof, SecondFactor, TokenLimits, Username},
 };
 
 /// Who a request comes from.
@@ -18,6 +18,8 @@ pub struct Authentication {
     pub identity: Option<Arc<AuthIdentity>>,
     /// What the token that was used may do.
     pub limits: Arc<TokenLimits>,
+    /// What the account wants as a second factor, and what the request shows.
+    pub second_factor: SecondFactor,
     /// Why credentials that were sent do not count.
     pub problem: Option<CredentialProblem>,
 }
@@ -38,6 +40,9 @@ pub enum CredentialProblem {
     /// User name or password are wrong.
     #[error("bad username/password, access denied")]
     WrongPassword,
+    /// The account has a second factor, which a password alone does not show.
+    #[error("this account has a second factor; sign in with `npm login` and use a token")]
+    PasswordAlone,
     /// Too many wrong passwords.
     #[error("too many failed logins, try again later")]
     Throttled,
@@ -52,25 +57,37 @@ impl Authentication {
     }
 }
 
+/// What a request shows of its sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The `npm-otp` header.
+    pub pass: Option<&'a SecretString>,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+    /// Its method.
+    pub method: &'a str,
+    /// Its path, without the prefix.
+    pub path: &'a str,
+}
+
 impl Auth {
-    /// Who sent this `Authorization` header from `address`, asking for `method` and `path`.
+    /// Who sent a request.
     ///
     /// Credentials that do not count make an anonymous caller with a
     /// `problem`; an error means that nobody could be asked.
     pub async fn authenticate(
         &self,
-        header: Option<&str>,
-        address: Option<IpAddr>,
-        method: &str,
-        path: &str,
+        presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
-        let Some(header) = header else {
+        let Some(header) = presented.authorization else {
             return Ok(Authentication::default());
         };
         match Credentials::parse(header) {
-            Ok(Credentials::Bearer(token)) => self.bearer(&token, address, method, path).await,
+            Ok(Credentials::Bearer(token)) => self.bearer(&token, presented).await,
             Ok(Credentials::Basic { username, password }) => {
-                self.basic(header, &username, &password, address).await
+                self.basic(header, &username, &password, presented).await
             }
             Err(_) => Ok(Authentication::problem(CredentialProblem::Malformed)),
         }
@@ -79,12 +96,11 @@ impl Auth {
     async fn bearer(
         &self,
         token: &SecretString,
-        address: Option<IpAddr>,
-        method: &str,
-        path: &str,
+        presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
         let token = token.expose_secret();
-        if let Some(hook) = self.hook()
+        let Presented { method, path, .. } = presented;
+        if let Some(hook) = &self.hook
             && let Some(identity) = hook.authenticate_request(token, method, path).await?
         {
             return Ok(Authentication {
@@ -92,34 +108,42 @@ impl Auth {
                 ..Authentication::default()
             });
         }
-        Ok(self.token(&tokens::key_of(token), None, address))
+        self.token(&tokens::key_of(token), None, presented).await
     }
 
     /// The bearer of the token with this hash, who must be `user` if one is given.
-    fn token(&self, key: &str, user: Option<&str>, address: Option<IpAddr>) -> Authentication {
-        let record = self.accounts().token(key).filter(|record| {
-            !record.is_expired(self.clock().now()) && user.is_none_or(|user| record.user == user)
+    async fn token(
+        &self,
+        key: &str,
+        user: Option<&str>,
+        presented: Presented<'_>,
+    ) -> Result<Authentication, RegistryError> {
+        let record = self.accounts.token(key).filter(|record| {
+            !record.is_expired(self.clock.now()) && user.is_none_or(|user| record.user == user)
         });
         let Some(record) = record else {
-            return Authentication::problem(CredentialProblem::UnknownToken);
+            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
         };
-        if !cidr::covers(&record.cidr, address) {
-            return Authentication::problem(CredentialProblem::WrongNetwork);
+        if !cidr::covers(&record.cidr, presented.address) {
+            return Ok(Authentication::problem(CredentialProblem::WrongNetwork));
         }
-        let identity = AuthIdentity {
-            username: Some(record.user.clone()),
-            groups: Vec::new(),
+        let Ok(user) = record.user.parse::<Username>() else {
+            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
         };
+        let mut second_factor = self.second_factor(&user, presented.pass, key).await?;
+        if record.bypass_second_factor && second_factor.proof != Proof::Given {
+            second_factor.proof = Proof::Bypassed;
+        }
         let limits = TokenLimits {
             is_readonly: record.readonly,
             packages: record.packages.iter().map(|name| name.0.clone()).collect(),
             scopes: record.scopes.clone(),
         };
-        Authentication {
-            identity: Some(Arc::new(identity)),
+        Ok(Authentication {
             limits: Arc::new(limits),
-            problem: None,
-        }
+            second_factor,
+            ..self.signed_in(&user)
+        })
     }
 
     /// A user with her password, or with a token of hers in its place.
@@ -128,42 +152,51 @@ impl Auth {
         header: &str,
         username: &str,
         password: &SecretString,
-        address: Option<IpAddr>,
+        presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
         let key = tokens::key_of(password.expose_secret());
-        if self.accounts().token(&key).is_some() {
-            return Ok(self.token(&key, Some(username), address));
+        if self.accounts.token(&key).is_some() {
+            return self.token(&key, Some(username), presented).await;
         }
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));
         };
         let remembered = Remembered(sha2::Sha256::digest(header).into());
-        if self.remembers(&remembered, &user) {
-            return Ok(signed_in(&user));
+        if !self.remembers(&remembered, &user) {
+            match self
+                .check_password(&user, password, presented.address)
+                .await
+            {
+                Ok(()) => self.remember(remembered, &user),
+                Err(RegistryError::RateLimited { .. }) => {
+                    return Ok(Authentication::problem(CredentialProblem::Throttled));
+                }
+                Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
+                    return Ok(Authentication::problem(CredentialProblem::WrongPassword));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        match self.check_password(&user, password, address).await {
-            Ok(()) => {
-                self.remember(remembered, &user);
-                Ok(signed_in(&user))
-            }
-            Err(RegistryError::RateLimited { .. }) => {
-                Ok(Authentication::problem(CredentialProblem::Throttled))
-            }
-            Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
-                Ok(Authentication::problem(CredentialProblem::WrongPassword))
-            }
-            Err(error) => Err(error),
+        let by = hex::encode(remembered.0);
+        let second_factor = self.second_factor(&user, presented.pass, &by).await?;
+        // A password alone would be worth more here than at a login.
+        if !second_factor.covers_account() {
+            return Ok(Authentication::problem(CredentialProblem::PasswordAlone));
         }
+        Ok(Authentication {
+            second_factor,
+            ..self.signed_in(&user)
+        })
     }
-}
 
-fn signed_in(user: &Username) -> Authentication {
-    let identity = AuthIdentity {
-        username: Some(user.as_str().to_owned()),
-        groups: Vec::new(),
-    };
-    Authentication {
-        identity: Some(Arc::new(identity)),
-        ..Authentication::default()
+    fn signed_in(&self, user: &Username) -> Authentication {
+        let identity = AuthIdentity {
+            username: Some(user.as_str().to_owned()),
+            groups: self.accounts.groups_of(user),
+        };
+        Authentication {
+            identity: Some(Arc::new(identity)),
+            ..Authentication::default()
+        }
     }
 }

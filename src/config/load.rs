@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    Config, Env, Given, PackagesConfig, Problem, Source, UplinkDefaults,
+    Config, Env, Given, ListenAddress, PackagesConfig, Problem, Source, UplinkDefaults,
     rules::{self, Findings},
     table::{Read, Setting, Target, settings},
     uplink_file::{UplinkReader, http_address},
@@ -326,6 +326,7 @@ impl Loader<'_> {
         self.proxies_of_file(&mut target);
         self.uplinks_and_rules(&mut target, &given);
         let mut config = target.config;
+        self.check_tls(&config, &given);
         config.given = given;
         config.problems = self.findings.problems;
         config.warnings.append(&mut self.findings.warnings);
@@ -415,6 +416,39 @@ impl Loader<'_> {
             if !rule.proxy.iter().all(|name| names.contains(name)) {
                 rule.proxy.clone_from(&names);
             }
+        }
+    }
+
+    /// A certificate and its key come together, and `https://` needs them.
+    fn check_tls(&mut self, config: &Config, given: &BTreeMap<&'static str, Given>) {
+        let has = |variable: &str| given.contains_key(variable);
+        let (has_cert, has_key) = (has("RUSTACCIO_TLS_CERT"), has("RUSTACCIO_TLS_KEY"));
+        let wants_tls = config.server.listen.iter().any(|address| {
+            matches!(
+                address,
+                ListenAddress::Tcp {
+                    tls: Some(true),
+                    ..
+                }
+            )
+        });
+        let (variable, message) = match (has_cert, has_key) {
+            (true, false) => (
+                "RUSTACCIO_TLS_CERT",
+                "needs RUSTACCIO_TLS_KEY (`https.key`) too",
+            ),
+            (false, true) => (
+                "RUSTACCIO_TLS_KEY",
+                "needs RUSTACCIO_TLS_CERT (`https.cert`) too",
+            ),
+            (false, false) if wants_tls => (
+                "RUSTACCIO_BIND",
+                "`https://` needs RUSTACCIO_TLS_CERT and RUSTACCIO_TLS_KEY (`https.cert`, `https.key`)",
+            ),
+            _ => return,
+        };
+        if let Some(Given { text, source }) = given.get(variable) {
+            self.problem(variable, text, source, message);
         }
     }
 

@@ -30,7 +30,7 @@ pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
 pub use problem::{Problem, Source};
 pub use publish::PublishConfig;
-pub use server::{ListenAddress, ServerConfig, TrustProxy};
+pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
 pub use storage::{CacheConfig, StorageConfig};
 pub use table::{Setting, settings};
 use uplink_file::UplinkDefaults;
@@ -58,6 +58,8 @@ pub struct Config {
     pub publish: PublishConfig,
     /// What browsers see.
     pub web: WebConfig,
+    /// Whether audits are forwarded to the uplinks.
+    pub audit: bool,
     /// What is logged.
     pub log: LogConfig,
     problems: Vec<Problem>,
@@ -86,6 +88,7 @@ impl Default for Config {
             admin: AdminConfig::default(),
             publish: PublishConfig::default(),
             web: WebConfig::default(),
+            audit: true,
             log: LogConfig::default(),
             problems: Vec::new(),
             warnings: Vec::new(),

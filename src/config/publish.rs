@@ -1,7 +1,7 @@
 //! What a publish may do.
 
 /// Settings of publishing and unpublishing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct PublishConfig {
     /// Only a package's maintainers may change it.
     pub check_owners: bool,
@@ -11,4 +11,18 @@ pub struct PublishConfig {
     pub immutable: bool,
     /// Compare `_rev` on every change, and require it on changes of metadata.
     pub strict_revision_check: bool,
+    /// Published versions are signed.
+    pub signing: bool,
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self {
+            check_owners: false,
+            allow_offline: false,
+            immutable: false,
+            strict_revision_check: false,
+            signing: true,
+        }
+    }
 }

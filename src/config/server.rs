@@ -15,6 +15,8 @@ pub enum ListenAddress {
         host: String,
         /// Port.
         port: u16,
+        /// Whether it speaks TLS; `None`: if there is a certificate.
+        tls: Option<bool>,
     },
     /// A unix socket.
     Unix(PathBuf),
@@ -23,8 +25,8 @@ pub enum ListenAddress {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Tcp { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port, .. } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -55,11 +57,22 @@ impl TrustProxy {
     }
 }
 
+/// The files of a certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate and those between it and the root, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key in PEM.
+    pub key: Option<PathBuf>,
+}
+
 /// Settings of the HTTP server and of the runtime below it.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where to listen.
     pub listen: Vec<ListenAddress>,
+    /// The certificate, if there is one.
+    pub tls: TlsConfig,
     /// The address that clients use, if it is not the one that they send.
     pub public_url: Option<BaseUrl>,
     /// Whose forwarded headers count.
@@ -86,7 +99,9 @@ impl Default for ServerConfig {
             listen: vec![ListenAddress::Tcp {
                 host: "127.0.0.1".to_owned(),
                 port: 4873,
+                tls: None,
             }],
+            tls: TlsConfig::default(),
             public_url: None,
             trust_proxy: TrustProxy::No,
             max_body_size: 50 * 1024 * 1024,

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use secrecy::SecretString;
+
 /// Settings of the cache of what came from upstream.
 #[derive(Clone, Debug, Default)]
 pub struct CacheConfig {
@@ -25,6 +27,9 @@ pub struct StorageConfig {
     pub package_cache_ttl: Duration,
     /// How long the absence of a package is remembered.
     pub negative_cache_ttl: Duration,
+    /// What secrets that must be readable again are encrypted with; `None` for a key in the data
+    /// folder.
+    pub secret_key: Option<SecretString>,
 }
 
 impl Default for StorageConfig {
@@ -34,6 +39,7 @@ impl Default for StorageConfig {
             cache: CacheConfig::default(),
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),
+            secret_key: None,
         }
     }
 }

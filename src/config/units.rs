@@ -66,12 +66,11 @@ pub(super) fn span(text: &str) -> Result<Duration, String> {
 pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let wrong = || "must be an address such as `127.0.0.1:4873` or `unix:/run/npm.sock`".to_owned();
     let text = text.trim();
-    if text.starts_with("https:") {
-        return Err(
-            "TLS is not in this version; put a proxy in front, and listen on http".to_owned(),
-        );
-    }
-    let text = text.strip_prefix("http:").unwrap_or(text);
+    let (tls, text) = match text.split_once(':') {
+        Some(("https", rest)) => (Some(true), rest),
+        Some(("http", rest)) => (Some(false), rest),
+        _ => (None, text),
+    };
     if let Some(path) = text.strip_prefix("unix:") {
         if path.is_empty() {
             return Err(wrong());
@@ -81,7 +80,7 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     let text = text.trim_start_matches("//").trim_end_matches('/');
     if let Ok(port) = text.trim_start_matches(':').parse() {
         let host = "localhost".to_owned();
-        return Ok(ListenAddress::Tcp { host, port });
+        return Ok(ListenAddress::Tcp { host, port, tls });
     }
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
@@ -100,7 +99,7 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
         return Err(wrong());
     }
     let host = host.to_owned();
-    Ok(ListenAddress::Tcp { host, port })
+    Ok(ListenAddress::Tcp { host, port, tls })
 }
 
 /// A switch, or a list of networks.
@@ -198,7 +197,6 @@ mod tests {
             "::1:80",
             "a b:80",
             "unix:",
-            "https://a:1",
             "/:80",
         ] {
             assert!(listen_address(text).is_err(), "{text}");

@@ -1,6 +1,6 @@
 //! What browsers see.
 
-/// Settings of the web interface and of audits.
+/// Settings of the web interface.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
     /// Whether there is a web interface.

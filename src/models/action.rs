@@ -8,8 +8,10 @@ use std::fmt;
 pub enum Action {
     /// Read a packument, a version, a tarball, dist-tags; see the name in a listing.
     Access,
-    /// Add a version, move a dist-tag, deprecate.
+    /// Add a version, move `latest`, deprecate.
     Publish,
+    /// Move a dist-tag other than `latest`; needs the permission of [`Action::Publish`].
+    Tag,
     /// Remove a version or the whole package.
     Unpublish,
     /// Add or remove the caller's own star; needs no more than [`Action::Access`].
@@ -26,6 +28,7 @@ impl Action {
         match self {
             Self::Access => "access",
             Self::Publish => "publish",
+            Self::Tag => "tag",
             Self::Unpublish => "unpublish",
             Self::Star => "star",
             Self::ManageOwners => "manage-owners",

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{PackageName, Username};
+use super::{PackageName, SecondFactor, Username};
 
 /// What an authenticator knows about a request's credentials.
 ///
@@ -53,6 +53,8 @@ pub struct Caller {
     pub identity: Option<Arc<AuthIdentity>>,
     /// Limits of the token that was used.
     pub limits: Arc<TokenLimits>,
+    /// What the account wants as a second factor, and what the request shows.
+    pub second_factor: SecondFactor,
     /// The client's address, forwarded by a trusted proxy or the socket's; `None` on a unix socket.
     pub address: Option<IpAddr>,
     /// `x-request-id`.

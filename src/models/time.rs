@@ -32,6 +32,12 @@ impl Timestamp {
         Self::from_unix_millis(self.unix_millis().saturating_add(milliseconds))
     }
 
+    /// This instant and `span`.
+    #[must_use]
+    pub fn plus(self, span: std::time::Duration) -> Self {
+        self.plus_millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
+    }
+
     /// Milliseconds from `earlier` to this instant; 0 if it is not earlier.
     pub fn millis_since(self, earlier: Self) -> u64 {
         u64::try_from(self.unix_millis().saturating_sub(earlier.unix_millis())).unwrap_or(0)

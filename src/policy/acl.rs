@@ -43,7 +43,7 @@ impl Rules {
         };
         let principals = match action {
             Action::Access | Action::Star => &rule.access,
-            Action::Publish | Action::ManageOwners => &rule.publish,
+            Action::Publish | Action::Tag | Action::ManageOwners => &rule.publish,
             Action::Unpublish => &rule.unpublish,
             Action::Admin => return false,
         };

@@ -5,6 +5,7 @@ mod admin;
 mod braces;
 mod owners;
 mod pattern;
+mod restrictions;
 
 use std::sync::Arc;
 
@@ -12,11 +13,12 @@ pub use acl::Rules;
 pub use admin::Admins;
 pub use owners::check_owner;
 pub use pattern::{InvalidPattern, Pattern};
+pub use restrictions::require_unrestricted;
 
 use crate::{
     auth::AuthHook,
     error::RegistryError,
-    models::{Action, Caller, PackageName, UplinkName},
+    models::{Action, Caller, PackageName, Proof, UplinkName},
 };
 
 /// What decides: first the token's own limits, then the embedder's hook, then the rules.
@@ -42,18 +44,24 @@ impl Policy {
     /// Succeeds when `caller` may do `action` with `name`.
     ///
     /// Otherwise 401 for a caller that is not signed in, and 403 for one that is, naming the user,
-    /// the action and the package.
+    /// the action and the package; or the challenge for a second factor.
     pub async fn require(
         &self,
         caller: &Caller,
         action: Action,
         name: &PackageName,
     ) -> Result<(), RegistryError> {
-        if self.allows(caller, action, name).await? {
-            Ok(())
-        } else {
-            Err(denial(caller, action, name))
+        if !self.allows(caller, action, name).await? {
+            return Err(denial(caller, action, name));
         }
+        let is_write = matches!(
+            action,
+            Action::Publish | Action::Unpublish | Action::ManageOwners
+        );
+        if is_write {
+            require_second_factor(caller)?;
+        }
+        Ok(())
     }
 
     /// Whether `caller` may do `action` with `name`.
@@ -94,7 +102,7 @@ impl Policy {
         let identity = caller.identity.as_deref().cloned();
         match action {
             Action::Access | Action::Star => hook.allow_access(identity, name.as_str()).await,
-            Action::Publish | Action::ManageOwners => {
+            Action::Publish | Action::Tag | Action::ManageOwners => {
                 hook.allow_publish(identity, name.as_str()).await
             }
             Action::Unpublish => hook.allow_unpublish(identity, name.as_str()).await,
@@ -103,9 +111,21 @@ impl Policy {
     }
 }
 
+/// Succeeds when `caller` has shown the second factor that her account wants for changes.
+pub fn require_second_factor(caller: &Caller) -> Result<(), RegistryError> {
+    if caller.second_factor.covers_writes() {
+        return Ok(());
+    }
+    let was_wrong = caller.second_factor.proof == Proof::Wrong;
+    Err(RegistryError::one_time_pass_required(
+        caller.display_name(),
+        was_wrong,
+    ))
+}
+
 fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError {
     let verb = match action {
-        Action::ManageOwners => "publish",
+        Action::ManageOwners | Action::Tag => "publish",
         Action::Star => "access",
         _ => action.as_str(),
     };

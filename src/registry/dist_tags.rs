@@ -18,7 +18,8 @@ impl Registry {
         tag: Tag,
         version: VersionKey,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Publish, name).await?;
+        self.authorise(caller, action_for(tag.as_str()), name)
+            .await?;
         self.edit_as_owner(caller, name, move |registry, manifest| {
             let tags = manifest.packument().dist_tags();
             if tags.get(tag.as_str()).map(String::as_str) == Some(version.as_str()) {
@@ -42,7 +43,7 @@ impl Registry {
         name: &PackageName,
         tag: String,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Publish, name).await?;
+        self.authorise(caller, action_for(&tag), name).await?;
         self.edit_as_owner(caller, name, move |registry, manifest| {
             if !manifest.packument().dist_tags().contains_key(&tag) {
                 return Ok(Edited::Unchanged);
@@ -51,5 +52,14 @@ impl Registry {
             Ok(Edited::Changed)
         })
         .await
+    }
+}
+
+/// `latest` is what everybody installs: a second factor protects it as it does a publish.
+fn action_for(tag: &str) -> Action {
+    if tag == "latest" {
+        Action::Publish
+    } else {
+        Action::Tag
     }
 }

@@ -27,7 +27,7 @@ impl Registry {
         name: &PackageName,
         update: MetadataUpdate,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Publish, name).await?;
+        self.authorise(caller, Action::Publish, name).await?;
         let edited = self.edit_as_owner(caller, name, move |registry, manifest| {
             registry.require_revision(manifest, update.revision.as_deref())?;
             apply(manifest, &update, registry.clock.now())
@@ -48,11 +48,22 @@ impl Registry {
         name: &PackageName,
         users: &IndexMap<String, bool>,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Star, name).await?;
+        let user = caller.username();
+        let wants_star = user.is_some_and(|user| users.get(user.as_str()) == Some(&true));
+        self.set_star(caller, name, wants_star).await
+    }
+
+    /// Sets or removes the caller's own star.
+    pub async fn set_star(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        wants_star: bool,
+    ) -> Result<(), RegistryError> {
+        self.authorise(caller, Action::Star, name).await?;
         let user = caller
             .username()
             .ok_or_else(|| RegistryError::unauthorized("sign in to star a package"))?;
-        let wants_star = users.get(user.as_str()).copied().unwrap_or(false);
         self.edit(name, move |registry, manifest| {
             if manifest.is_starred_by(&user) == wants_star {
                 return Ok(Edited::Unchanged);
@@ -71,9 +82,7 @@ impl Registry {
         maintainers: &[Maintainer],
         revision: Option<String>,
     ) -> Result<(), RegistryError> {
-        self.policy
-            .require(caller, Action::ManageOwners, name)
-            .await?;
+        self.authorise(caller, Action::ManageOwners, name).await?;
         if maintainers.is_empty() {
             let message = "a package needs at least one owner";
             return Err(RegistryError::bad_request(message));

@@ -1,5 +1,7 @@
 //! Floor 6: what the registry does, in npm's terms. Knows no HTTP framework.
 
+mod access;
+mod authorise;
 mod compress;
 mod dist_tags;
 mod documents;
@@ -7,6 +9,7 @@ mod edit;
 mod fill;
 mod flight;
 pub mod fsck;
+mod listings;
 mod locks;
 mod metadata;
 pub mod packument;
@@ -22,8 +25,10 @@ use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
+pub use access::{AccessChange, Collaborators};
 use documents::{Documents, DocumentsOptions};
 use fill::Fills;
+pub use listings::Holder;
 use locks::NameLocks;
 pub use publish::put::Done;
 pub use read::Document;

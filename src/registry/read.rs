@@ -54,7 +54,7 @@ impl Registry {
         name: &PackageName,
         base: &BaseUrl,
     ) -> Result<Document, RegistryError> {
-        self.policy.require(caller, Action::Access, name).await?;
+        self.authorise(caller, Action::Access, name).await?;
         let found = match self.documents.hosted_only(name).await? {
             Some(found) => {
                 self.require_owner(caller, &found.document.packument)?;
@@ -111,7 +111,7 @@ impl Registry {
         caller: &Caller,
         name: &PackageName,
     ) -> Result<Found, RegistryError> {
-        self.policy.require(caller, Action::Access, name).await?;
+        self.authorise(caller, Action::Access, name).await?;
         let found = self.documents.find(name).await?;
         let found = found.ok_or_else(RegistryError::no_such_package)?;
         Ok(Found {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, PackageName, http_date},
+    models::{Caller, PackageName, http_date},
     search::{Query, SearchEntry, SearchHit, Window},
 };
 
@@ -40,7 +40,7 @@ impl Registry {
         let mut hits = Vec::new();
         let mut total = 0;
         for hit in self.index.search(query) {
-            if !self.may_read(caller, &hit.entry.name).await? {
+            if !self.may_see(caller, &hit.entry).await? {
                 continue;
             }
             if (window.from..window.from.saturating_add(window.size)).contains(&total) {
@@ -62,7 +62,7 @@ impl Registry {
         self.indexed().await;
         let mut visible = Vec::new();
         for entry in self.index.after(name) {
-            if self.may_read(caller, &entry.name).await? {
+            if self.may_see(caller, &entry).await? {
                 visible.push(entry);
             }
         }
@@ -107,14 +107,10 @@ impl Registry {
         }
     }
 
-    async fn indexed(&self) {
+    pub(super) async fn indexed(&self) {
         let mut is_indexed = self.is_indexed.subscribe();
         // The sender lives as long as we do.
         let _ = is_indexed.wait_for(|is_indexed| *is_indexed).await;
-    }
-
-    async fn may_read(&self, caller: &Caller, name: &PackageName) -> Result<bool, RegistryError> {
-        self.policy.allows(caller, Action::Access, name).await
     }
 }
 
@@ -143,6 +139,9 @@ fn entry_of(name: &PackageName, manifest: &Hosted) -> Option<SearchEntry> {
         license: version["license"].clone(),
         links: links(&version),
         deprecated: text("deprecated").filter(|text| !text.is_empty()),
+        owners: packument.maintainers(),
+        starred_by: manifest.starred_by(),
+        restrictions: manifest.restrictions().clone(),
     })
 }
 

@@ -60,7 +60,7 @@ impl Registry {
         name: &PackageName,
         file: &TarballName,
     ) -> Result<Tarball, RegistryError> {
-        self.policy.require(caller, Action::Access, name).await?;
+        self.authorise(caller, Action::Access, name).await?;
         let listed = self.listed(caller, name, file).await?;
         let etag = listed.integrity.as_ref().map(|integrity| {
             let digest = integrity.strongest();

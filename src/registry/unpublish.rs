@@ -22,7 +22,7 @@ impl Registry {
         name: &PackageName,
         revision: String,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Unpublish, name).await?;
+        self.authorise(caller, Action::Unpublish, name).await?;
         let (package, by) = (name.clone(), caller.display_name().to_owned());
         self.edit_as_owner(caller, name, move |registry, manifest| {
             registry.require_revision(manifest, Some(&revision))?;
@@ -43,7 +43,7 @@ impl Registry {
         file: TarballName,
         revision: String,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Unpublish, name).await?;
+        self.authorise(caller, Action::Unpublish, name).await?;
         let (package, by) = (name.clone(), caller.display_name().to_owned());
         self.edit_as_owner(caller, name, move |registry, manifest| {
             let versions = manifest.versions_of(&package, &file);
@@ -72,7 +72,7 @@ impl Registry {
         update: MetadataUpdate,
         route_revision: Option<String>,
     ) -> Result<(), RegistryError> {
-        self.policy.require(caller, Action::Unpublish, name).await?;
+        self.authorise(caller, Action::Unpublish, name).await?;
         let stored = self.read(name).await?.manifest;
         let leaves_out = stored.is_some_and(|manifest| !missing(&manifest, &update).is_empty());
         if !leaves_out {

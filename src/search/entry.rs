@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::models::{PackageName, Timestamp};
+use crate::models::{PackageName, Restrictions, Timestamp};
 
 /// What the index knows of a package: its newest version as `latest` says.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,12 @@ pub struct SearchEntry {
     pub links: Vec<(&'static str, String)>,
     /// Why it should not be used any more, if so.
     pub deprecated: Option<String>,
+    /// The names of its owners.
+    pub owners: Vec<String>,
+    /// The names of those who have starred it.
+    pub starred_by: Vec<String>,
+    /// What it says about who may use it.
+    pub restrictions: Restrictions,
 }
 
 /// A package that a query found.

@@ -77,6 +77,9 @@ mod tests {
             license: json!("MIT"),
             links: Vec::new(),
             deprecated: None,
+            owners: vec!["bob".to_owned()],
+            starred_by: Vec::new(),
+            restrictions: crate::models::Restrictions::default(),
         }
     }
 

@@ -89,7 +89,7 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, ListenEr
     let mut listeners = Vec::new();
     for address in addresses {
         let opened = match address {
-            ListenAddress::Tcp { host, port } => bind_host(host, *port).await,
+            ListenAddress::Tcp { host, port, .. } => bind_host(host, *port).await,
             ListenAddress::Unix(path) => bind_unix(path).await.map(|socket| vec![socket]),
         };
         let opened = opened.map_err(|source| ListenError {

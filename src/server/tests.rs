@@ -20,6 +20,7 @@ fn local() -> ListenAddress {
     ListenAddress::Tcp {
         host: "127.0.0.1".to_owned(),
         port: 0,
+        tls: None,
     }
 }
 
@@ -125,6 +126,7 @@ async fn a_taken_port_says_what_to_do() {
     let taken = ListenAddress::Tcp {
         host: "127.0.0.1".to_owned(),
         port: first[0].tcp_address().unwrap().port(),
+        tls: None,
     };
     let error = bind(&[taken]).await.unwrap_err().to_string();
     assert!(

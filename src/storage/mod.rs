@@ -8,11 +8,15 @@ mod error;
 pub(crate) mod fs;
 mod layout;
 mod metadata;
+mod secrets;
+mod signing_keys;
 mod store;
 mod sweep;
 
 pub use accounts::{
-    Accounts, AccountsError, PackageNameText, Profile, TokenKind, TokenRecord, UserRecord,
+    Accounts, AccountsError, LoginSession, OrganisationRecord, PackageNameText, Profile, Role,
+    SecondFactorRecord, SessionPurpose, SessionState, TeamRecord, TokenKind, TokenRecord,
+    UserRecord,
 };
 pub use cache::{CachedPackument, Freshness, UpstreamCache};
 pub use error::StorageError;
@@ -21,4 +25,6 @@ pub use fs::{
 };
 pub use layout::Layout;
 pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
+pub use secrets::{Secrets, WrongKey};
+pub use signing_keys::{PublicSigningKey, SigningKeys};
 pub use store::{Store, StoreOptions};

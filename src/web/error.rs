@@ -17,6 +17,17 @@ impl<E: Into<RegistryError>> From<E> for Error {
     }
 }
 
+/// The only challenge that is ever sent: npm hides our text behind any other. pnpm looks for the
+/// word in lower case, older clients in upper case.
+const ONE_TIME_PASS: HeaderValue = HeaderValue::from_static("OTP, otp");
+
+/// Marks an answer that asks for a second factor.
+#[derive(Clone, Debug)]
+pub(super) struct Challenge {
+    /// Whose second factor.
+    pub(super) user: String,
+}
+
 /// The body of every error.
 #[derive(Serialize)]
 struct Body<'a> {
@@ -45,10 +56,16 @@ impl IntoResponse for Error {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
+        if matches!(error, RegistryError::OneTimePassRequired { .. }) {
+            headers.insert(header::WWW_AUTHENTICATE, ONE_TIME_PASS);
+        }
         if let RegistryError::RangeNotSatisfiable { length } = error
             && let Ok(range) = HeaderValue::try_from(format!("bytes */{length}"))
         {
             headers.insert(header::CONTENT_RANGE, range);
+        }
+        if let RegistryError::OneTimePassRequired { user, .. } = error {
+            response.extensions_mut().insert(Challenge { user });
         }
         response
     }

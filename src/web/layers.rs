@@ -8,16 +8,17 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts, uri::PathAndQuery};
 use tracing::Instrument as _;
 
 use super::{
-    error::Error,
-    extract::{Credentials, PublicPrefix, identify},
+    error::{Challenge, Error},
+    extract::{Credentials, PublicPrefix, base_of, identify},
+    login,
     normalize::canonical_path,
     state::WebState,
 };
-use crate::error::RegistryError;
+use crate::{error::RegistryError, models::BaseUrl};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -108,12 +109,42 @@ pub(super) async fn identity(
         Err(error) => return Error(error).into_response(),
     };
     let notice = credentials.problem.map(|problem| problem.to_string());
+    let browser = Browser::of(&parts, &state, &credentials);
     parts.extensions.insert::<Credentials>(credentials);
     let mut response = next.run(Request::from_parts(parts, body)).await;
+    if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
+        let Challenge { user } = challenge;
+        let Browser { base, asked_by } = browser;
+        response = login::offer_browser(&state, response, user, &base, asked_by).await;
+    }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);
     }
     response
+}
+
+/// What a page for a second factor needs to know of the request that was challenged.
+struct Browser {
+    base: BaseUrl,
+    asked_by: String,
+}
+
+impl Browser {
+    /// `None` where no second factor can be asked for, or the client has no browser.
+    fn of(parts: &Parts, state: &WebState, credentials: &Credentials) -> Option<Self> {
+        let is_login = parts.uri.path().starts_with("/-/user/");
+        let has_factor = credentials.caller.second_factor.mode.is_some();
+        let has_browser = parts
+            .headers
+            .get("npm-auth-type")
+            .is_none_or(|value| value != "legacy");
+        let is_possible = state.settings.web_login && has_browser && (is_login || has_factor);
+        is_possible.then(|| {
+            let base = base_of(parts, state).ok()?;
+            let asked_by = login::asked_by(&parts.headers, &credentials.caller);
+            Some(Self { base, asked_by })
+        })?
+    }
 }
 
 /// Kept if it is short and printable: it goes into logs and headers.

@@ -5,6 +5,7 @@
 //! cases; a handler asks for a `Visitor` (bad credentials make an anonymous caller), an `Actor`
 //! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).
 
+mod access;
 mod dist_tags;
 mod error;
 mod extract;
@@ -12,18 +13,21 @@ mod extract;
 pub mod fuzz;
 mod health;
 mod layers;
+mod login;
 mod normalize;
+mod organisations;
 mod packages;
 mod profile;
 mod respond;
 mod search;
+mod stars;
 mod state;
 mod tokens;
 mod users;
 
 use axum::{
     Router, middleware,
-    routing::{delete, get, put},
+    routing::{any, delete, get, post, put},
 };
 use tower::Layer as _;
 
@@ -54,6 +58,30 @@ fn routes(state: WebState) -> Router {
         .route("/-/npm/v1/user", get(profile::show).post(profile::change))
         .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
         .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
+        .route("/-/v1/login", post(login::begin))
+        .route("/-/v1/login_cli/{text}", post(login::answer))
+        .route("/-/v1/done/{text}", any(login::done))
+        .route("/-/web/login", get(login::page))
+        // Organisations and teams
+        .route("/-/org/{organisation}/user", get(organisations::members).put(organisations::set_member).delete(organisations::remove_member))
+        .route("/-/org/{organisation}/team", get(organisations::teams).put(organisations::create_team))
+        .route("/-/org/{organisation}/package", get(access::packages_of_organisation))
+        .route("/-/team/{organisation}/{team}", delete(organisations::destroy_team))
+        .route("/-/team/{organisation}/{team}/user", get(organisations::team_members).put(organisations::add_to_team).delete(organisations::remove_from_team))
+        .route("/-/team/{organisation}/{team}/package", get(access::packages_of_team).put(access::grant).delete(access::revoke))
+        .route("/-/user/{text}/package", get(access::packages_of_user))
+        .route("/-/-/package", get(access::own_packages))
+        // Who may use a package
+        .route("/-/package/{package}/access", get(access::show).post(access::change))
+        .route("/-/package/{package}/visibility", get(access::visibility))
+        .route("/-/package/{package}/collaborators", get(access::collaborators))
+        .route("/-/package/{package}/owners", get(access::owners).put(access::add_owner))
+        .route("/-/package/{package}/owners/{text}", delete(access::remove_owner))
+        // Stars
+        .route("/-/_view/starredByUser", get(stars::view))
+        .route("/-/user/v1/star", get(stars::own).put(stars::add).delete(stars::remove))
+        .route("/-/user/package/{package}/star", put(stars::add_to_package).delete(stars::remove_from_package))
+        .route("/-/user/{text}/stars", get(stars::of_user))
         // Finding packages
         .route("/-/v1/search", get(search::search))
         .route("/-/all", get(search::all))
@@ -61,7 +89,7 @@ fn routes(state: WebState) -> Router {
         // Dist-tags
         .route("/-/package/{package}/dist-tags", get(dist_tags::list))
         .route("/-/package/{package}/dist-tags/{tag}", put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
-        .route("/-/{*rest}", axum::routing::any(not_found))
+        .route("/-/{*rest}", any(not_found))
         // Packages
         .route("/{package}", get(packages::packument).put(packages::put))
         .route("/{package}/-rev/{text}", put(packages::put_revision).delete(packages::unpublish))

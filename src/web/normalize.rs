@@ -71,11 +71,27 @@ fn decode(segment: &str) -> Result<String, InvalidPath> {
     Ok(decoded.into_owned())
 }
 
+/// What stands before a package's name in paths of `/-/`.
+const BEFORE_A_NAME: [&[&str]; 3] = [
+    &["-", "package"],
+    &["-", "npm", "v1", "attestations"],
+    &["-", "user", "package"],
+];
+
+fn starts_with(segments: &[String], before: &[&str]) -> bool {
+    segments.len() > before.len() && segments.iter().zip(before).all(|(one, other)| one == other)
+}
+
 /// Makes one segment of each scoped name, and takes the scope off a file name.
 fn join_names(segments: Vec<String>) -> Vec<String> {
     let name_at = match segments.first().map(String::as_str) {
-        Some("-") if segments.get(1).is_some_and(|second| second == "package") => 2,
-        Some("-") => return segments,
+        Some("-") => match BEFORE_A_NAME
+            .iter()
+            .find(|before| starts_with(&segments, before))
+        {
+            Some(before) => before.len(),
+            None => return segments,
+        },
         _ => 0,
     };
     let mut rest = segments.into_iter().peekable();
@@ -101,7 +117,7 @@ fn file_name(
     scope: Option<&str>,
 ) -> Option<String> {
     let first = rest.next()?;
-    let is_file = |text: &str| !text.starts_with('@') && !text.contains('/');
+    let is_file = |text: &str| !text.is_empty() && !text.starts_with('@') && !text.contains('/');
     let Some(scope) = scope else {
         return Some(first);
     };

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl, registry::Registry,
+    admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
+    registry::Registry,
 };
 
 /// Settings of the HTTP side.
@@ -17,6 +18,12 @@ pub struct WebSettings {
     pub trust_proxy: TrustProxy,
     /// The largest request body in bytes, as sent and as decoded.
     pub max_body_size: u64,
+    /// Whether `npm login` may go through the browser.
+    pub web_login: bool,
+    /// The title of pages.
+    pub title: String,
+    /// Whether audits are forwarded to the uplinks.
+    pub audit: bool,
     /// How long a request body may make no progress.
     pub request_timeout: Duration,
 }
@@ -28,6 +35,8 @@ pub struct WebState {
     pub registry: Arc<Registry>,
     /// The accounts.
     pub auth: Arc<Auth>,
+    /// What administrators do.
+    pub administration: Arc<Administration>,
     /// Settings of the HTTP side.
     pub settings: Arc<WebSettings>,
     /// Tells when the server stops.

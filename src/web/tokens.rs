@@ -36,6 +36,9 @@ pub(super) struct Wish {
     #[serde(default)]
     scopes: Option<Vec<String>>,
     packages_and_scopes_permission: Option<String>,
+    /// Whether it shall work without the second factor of its user.
+    #[serde(default)]
+    bypass_2fa: bool,
 }
 
 pub(super) async fn list(State(state): State<WebState>, user: User) -> Result<Response, Error> {
@@ -97,6 +100,7 @@ impl Wish {
             }
         };
         Ok(TokenRequest {
+            bypass_second_factor: self.bypass_2fa,
             name: self.name.or(self.token_description),
             readonly,
             cidr: self.cidr_whitelist.unwrap_or_default(),

@@ -1,14 +1,14 @@
 //! Registering, signing in and out, and who one is.
 
 use axum::{extract::State, response::Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
     error::Error,
-    extract::{Actor, Json, PathText, Visitor},
+    extract::{Actor, Json, PathText, Visitor, one_time_pass},
     respond,
     state::WebState,
 };
@@ -39,6 +39,7 @@ pub(super) async fn sign_in(
     State(state): State<WebState>,
     Visitor { caller, .. }: Visitor,
     PathText(path): PathText,
+    headers: HeaderMap,
     Json(body): Json<SignIn>,
 ) -> Result<Response, Error> {
     let user = username(&path)?;
@@ -59,7 +60,13 @@ pub(super) async fn sign_in(
     };
     let logged_in = state
         .auth
-        .login_or_register(&user, &password, profile, caller.address)
+        .login_or_register(
+            &user,
+            &password,
+            profile,
+            caller.address,
+            one_time_pass(&headers).as_ref(),
+        )
         .await?;
     let ok = if logged_in.is_new {
         format!("user '{user}' created")

@@ -214,9 +214,7 @@ fn what_is_not_there_yet_does_not_start_in_silence() {
         ("RUSTACCIO_EVENT_SINK", "http"),
         ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis"),
         ("RUSTACCIO_RUNTIME_PROFILE", "managed"),
-        ("RUSTACCIO_TLS_CERT", "/x.pem"),
         ("RUSTACCIO_CACHE_MAX_SIZE", "1gb"),
-        ("RUSTACCIO_WEB_LOGIN", "true"),
     ] {
         check_problem(
             &load(&[(name, value)]),

@@ -113,4 +113,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         Switch(|target, on| target.config.publish.strict_revision_check = on),
         "Whether every change must be based on the current revision of the package.",
     ),
+    Setting::new(
+        "RUSTACCIO_SIGNING",
+        "on",
+        Switch(|target, on| target.config.publish.signing = on),
+        "Whether published versions are signed, so that `npm audit signatures` can check them.",
+    ),
+    Setting::new(
+        "RUSTACCIO_SECRET_KEY",
+        "",
+        Text(|target, text| {
+            if text.len() < 32 {
+                return Err("must be 32 characters or more that nobody can guess".to_owned());
+            }
+            target.config.storage.secret_key = Some(text.to_owned().into());
+            Ok(())
+        }),
+        "What seeds of second factors and the signing key are encrypted with. Without it, the key in \
+         `secret.key` in the data folder.",
+    )
+    .secret(),
 ];

@@ -36,35 +36,6 @@ const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
     later(
-        "RUSTACCIO_WEB_LOGIN",
-        "false",
-        OFF,
-        "users sign in with `npm login --auth-type=legacy`",
-    )
-    .also(&["flags_web_login"]),
-    later(
-        "RUSTACCIO_AUDIT_ENABLED",
-        "true",
-        &["true", "yes", "on", "1", "false", "no", "off", "0"],
-        UNSET,
-    )
-    .also(&["middlewares_audit_enabled"]),
-    later("RUSTACCIO_SIGNING", "off", OFF, UNSET),
-    later(
-        "RUSTACCIO_TLS_CERT",
-        "",
-        &[],
-        "put a proxy that ends TLS in front",
-    )
-    .also(&["https_cert"]),
-    later(
-        "RUSTACCIO_TLS_KEY",
-        "",
-        &[],
-        "put a proxy that ends TLS in front",
-    )
-    .also(&["https_key"]),
-    later(
         "RUSTACCIO_CACHE_MAX_SIZE",
         "",
         &[],
@@ -115,7 +86,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_AZURE_CONTAINER", ""),
     unused("RUSTACCIO_AZURE_PREFIX", ""),
     unused("RUSTACCIO_METADATA_POSTGRES_URL", "").secret(),
-    unused("RUSTACCIO_SECRET_KEY", "").secret(),
     later(
         "RUSTACCIO_RUNTIME_PROFILE",
         "local",

@@ -16,9 +16,30 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         }),
         "Where to listen: `host:port`, `[::1]:port`, `unix:/path`, or several with commas. `PORT` \
-         alone listens on that port of all addresses and overrules this.",
+         alone listens on that port of all addresses and overrules this. With a certificate these \
+         speak TLS, unless `http://` stands before them.",
     )
     .also(&["listen"]),
+    Setting::new(
+        "RUSTACCIO_TLS_CERT",
+        "",
+        Text(|target, text| {
+            target.config.server.tls.certificate = Some(text.into());
+            Ok(())
+        }),
+        "A PEM file with the certificate and those between it and the root. Read again on SIGHUP.",
+    )
+    .also(&["https_cert"]),
+    Setting::new(
+        "RUSTACCIO_TLS_KEY",
+        "",
+        Text(|target, text| {
+            target.config.server.tls.key = Some(text.into());
+            Ok(())
+        }),
+        "A PEM file with the certificate's private key.",
+    )
+    .also(&["https_key"]),
     Setting::new(
         "RUSTACCIO_PUBLIC_URL",
         "",
@@ -158,4 +179,18 @@ pub(super) const SETTINGS: &[Setting] = &[
         }),
         "The title of those pages.",
     ),
+    Setting::new(
+        "RUSTACCIO_WEB_LOGIN",
+        "false",
+        Switch(|target, on| target.config.web.web_login = on),
+        "Whether `npm login` may go through the browser. Without it, npm asks in the terminal.",
+    )
+    .also(&["flags_web_login"]),
+    Setting::new(
+        "RUSTACCIO_AUDIT_ENABLED",
+        "true",
+        Switch(|target, on| target.config.audit = on),
+        "Whether `npm audit` is forwarded to the uplinks. Names that only exist here never are.",
+    )
+    .also(&["middlewares_audit_enabled"]),
 ];

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Dist, Fields, Packument, parse_fields, quoted, text_of, write_object};
 use crate::{
     lifecycle::random_hex,
-    models::{Origin, PackageName, Tag, TarballName, Timestamp, Username, Version},
+    models::{Origin, PackageName, Restrictions, Tag, TarballName, Timestamp, Username, Version},
 };
 
 const OWN_FIELD: &str = "_rustaccio";
@@ -38,6 +38,9 @@ struct Own {
     /// Versions that were rebuilt from their tarballs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recovered: Vec<String>,
+    /// Who may use the package, as far as it says so itself.
+    #[serde(flatten)]
+    restrictions: Restrictions,
 }
 
 /// A hosted package's manifest.
@@ -143,6 +146,17 @@ impl Hosted {
     /// Whether `version` was rebuilt from its tarball, and may lack what its publisher sent.
     pub fn is_recovered(&self, version: &str) -> bool {
         self.own.recovered.iter().any(|known| known == version)
+    }
+
+    /// Who may use the package, as far as it says so itself.
+    pub fn restrictions(&self) -> &Restrictions {
+        &self.own.restrictions
+    }
+
+    /// Changes who may use the package.
+    pub fn restrict(&mut self, restrictions: Restrictions, now: Timestamp) {
+        self.own.restrictions = restrictions;
+        self.touch(now);
     }
 
     /// The revision that clients send back.
@@ -317,11 +331,17 @@ impl Hosted {
 
     /// Whether `user` has starred the package.
     pub fn is_starred_by(&self, user: &Username) -> bool {
-        let users = self
-            .packument
-            .field("users")
-            .and_then(|raw| parse_fields(raw).ok());
-        users.is_some_and(|users| users.get(user.as_str()).is_some_and(|raw| *raw == "true"))
+        self.starred_by().iter().any(|fan| fan == user.as_str())
+    }
+
+    /// Who has starred the package.
+    pub fn starred_by(&self) -> Vec<String> {
+        let users = self.packument.field("users");
+        let users = users.and_then(|raw| parse_fields(raw).ok());
+        let fans = users.unwrap_or_default().into_iter();
+        fans.filter(|(_, raw)| raw == "true")
+            .map(|(user, _)| user)
+            .collect()
     }
 
     /// Replaces a top-level field such as `maintainers` or `readme`.

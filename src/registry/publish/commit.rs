@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::RegistryError,
     lifecycle::crash_point,
-    models::{Action, Caller, Digest, Integrity, Origin, PackageName},
+    models::{Action, Caller, Digest, Integrity, Origin, PackageName, Restrictions, Visibility},
     registry::{
         Registry,
         edit::Stored,
@@ -58,7 +58,7 @@ impl Registry {
         tarball: TemporaryBlob<TarballHasher>,
     ) -> Result<Done, RegistryError> {
         let name = publish.name.clone();
-        self.policy.require(caller, Action::Publish, &name).await?;
+        self.authorise(caller, Action::Publish, &name).await?;
         check_access(&publish)?;
         let stored = self.read(&name).await?.manifest;
         let is_stored = |version: &str| is_version_of(stored.as_ref(), version);
@@ -237,6 +237,14 @@ impl Registry {
         if is_new_package {
             let owners = candidate.first_owners(publisher.as_ref());
             manifest.set_field("maintainers", maintainers_json(&owners)?, now);
+            // As on the public registry, later publishes leave it as it is then.
+            if publish.access == Some(Access::Restricted) {
+                let restrictions = Restrictions {
+                    visibility: Visibility::Restricted,
+                    ..Restrictions::default()
+                };
+                manifest.restrict(restrictions, now);
+            }
         }
         let latest = manifest.packument().resolve("latest").map(str::to_owned);
         let is_shown = latest.is_none_or(|latest| latest == new.version.as_str());

@@ -97,10 +97,10 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let can_star = !caller.is_anonymous();
         for (action, counts) in [(Action::Unpublish, true), (Action::Star, can_star)] {
-            if counts && self.policy.allows(caller, action, name).await? {
+            if counts && self.may(caller, action, name).await? {
                 return Ok(());
             }
         }
-        self.policy.require(caller, Action::Publish, name).await
+        self.authorise(caller, Action::Publish, name).await
     }
 }

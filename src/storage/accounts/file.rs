@@ -1,4 +1,4 @@
-//! [`Accounts`]: users and tokens of a single node, in `state.json`.
+//! [`Accounts`]: accounts of a single node, in `state.json`.
 
 use std::{
     fs, io,
@@ -9,9 +9,12 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 
-use super::state::{AccountsError, Profile, State, TokenRecord, UserRecord};
+use super::{
+    LoginSession, OrganisationRecord,
+    state::{AccountsError, State, TokenRecord, UserRecord},
+};
 use crate::{
-    models::{Timestamp, Username},
+    models::{Organisation, Timestamp, Username},
     storage::{
         StorageError,
         fs::{
@@ -21,7 +24,7 @@ use crate::{
     },
 };
 
-/// Users and tokens, kept in one file that is replaced atomically. Cheap to clone.
+/// Users, tokens, logins and organisations, kept in one file that is replaced atomically. Cheap to clone.
 ///
 /// A change returns when it is durable. Changes that come while the file is being written go into
 /// the next write together, so that many at once cost few writes. Reads see durable states only.
@@ -148,18 +151,105 @@ impl Accounts {
         .await
     }
 
-    /// Replaces what a user tells about herself.
-    pub async fn set_profile(
+    /// Changes what is kept about a user.
+    pub async fn edit_user<T>(
         &self,
         name: &Username,
-        profile: Profile,
         now: Timestamp,
-    ) -> Result<(), AccountsError> {
+        edit: impl FnOnce(&mut UserRecord) -> Result<T, AccountsError>,
+    ) -> Result<T, AccountsError> {
         self.change(|state| {
             let user = user_mut(state, name)?;
-            user.profile = profile;
+            let value = edit(user)?;
             user.updated = Some(now);
+            Ok(value)
+        })
+        .await
+    }
+
+    /// The login session with this id.
+    pub fn session(&self, id: &str) -> Option<Arc<LoginSession>> {
+        self.state().sessions.get(id).cloned()
+    }
+
+    /// Whether a session that has not ended at `now` meets `condition`.
+    pub fn has_session(&self, now: Timestamp, condition: impl Fn(&LoginSession) -> bool) -> bool {
+        let state = self.state();
+        let mut sessions = state.sessions.values();
+        sessions.any(|session| !session.is_expired(now) && condition(session))
+    }
+
+    /// Adds a login session, unless there are `max` already.
+    pub async fn add_session(
+        &self,
+        id: String,
+        session: LoginSession,
+        max: usize,
+    ) -> Result<(), AccountsError> {
+        self.change(|state| {
+            let now = session.created;
+            state.sessions.retain(|_, known| !known.is_expired(now));
+            if state.sessions.len() >= max {
+                return Err(AccountsError::TooManySessions);
+            }
+            state.sessions.insert(id, Arc::new(session));
             Ok(())
+        })
+        .await
+    }
+
+    /// Changes the login session with this id; it goes where `edit` returns no session. `None`
+    /// if there is no such session.
+    pub async fn edit_session<T>(
+        &self,
+        id: &str,
+        edit: impl FnOnce(&LoginSession) -> Result<(Option<LoginSession>, T), AccountsError>,
+    ) -> Result<Option<T>, AccountsError> {
+        self.change(|state| {
+            let Some(session) = state.sessions.get(id) else {
+                return Ok(None);
+            };
+            let (next, value) = edit(session)?;
+            match next {
+                Some(next) => state.sessions.insert(id.to_owned(), Arc::new(next)),
+                None => state.sessions.remove(id),
+            };
+            Ok(Some(value))
+        })
+        .await
+    }
+
+    /// The organisation of this name.
+    pub fn organisation(&self, name: &Organisation) -> Option<Arc<OrganisationRecord>> {
+        self.state().organisations.get(name.as_str()).cloned()
+    }
+
+    /// The groups that `user` holds as a member of organisations and teams.
+    pub fn groups_of(&self, user: &Username) -> Vec<String> {
+        let state = self.state();
+        let organisations = state.organisations.iter();
+        organisations
+            .flat_map(|(name, organisation)| organisation.groups_of(name, user))
+            .collect()
+    }
+
+    /// Changes an organisation; it begins empty, and an empty one is gone.
+    pub async fn edit_organisation<T>(
+        &self,
+        name: &Organisation,
+        edit: impl FnOnce(&mut OrganisationRecord) -> Result<T, AccountsError>,
+    ) -> Result<T, AccountsError> {
+        self.change(|state| {
+            let known = state.organisations.get(name.as_str());
+            let mut organisation = known.map(|known| (**known).clone()).unwrap_or_default();
+            let value = edit(&mut organisation)?;
+            if organisation.is_empty() {
+                state.organisations.remove(name.as_str());
+            } else {
+                let name = name.as_str().to_owned();
+                state.organisations.insert(name, Arc::new(organisation));
+            }
+            Ok(value)
         })
         .await
     }
@@ -182,18 +272,19 @@ impl Accounts {
             .await
     }
 
-    /// Removes tokens that have ended at `now`. How many.
+    /// Removes tokens and login sessions that have ended at `now`. How many tokens.
     pub async fn prune(&self, now: Timestamp) -> Result<usize, AccountsError> {
-        if !self
-            .state()
-            .tokens
-            .values()
-            .any(|token| token.is_expired(now))
-        {
+        let state = self.state();
+        let is_needed = state.tokens.values().any(|token| token.is_expired(now))
+            || state.sessions.values().any(|known| known.is_expired(now));
+        if !is_needed {
             return Ok(0);
         }
-        self.change(|state| Ok(remove_tokens(state, |token| token.is_expired(now)).len()))
-            .await
+        self.change(|state| {
+            state.sessions.retain(|_, known| !known.is_expired(now));
+            Ok(remove_tokens(state, |token| token.is_expired(now)).len())
+        })
+        .await
     }
 
     fn state(&self) -> Arc<State> {
@@ -277,12 +368,14 @@ fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::Profile;
 
     fn user() -> UserRecord {
         UserRecord {
             password_hash: "$argon2id$".to_owned(),
             created: Timestamp::from_unix_millis(1),
             updated: None,
+            second_factor: None,
             profile: Profile::default(),
         }
     }

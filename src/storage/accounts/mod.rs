@@ -1,7 +1,13 @@
-//! [`Accounts`]: users and their tokens.
+//! [`Accounts`]: users, their tokens and logins, and the organisations that they belong to.
 
 mod file;
+mod organisation;
+mod session;
 mod state;
 
 pub use file::Accounts;
-pub use state::{AccountsError, PackageNameText, Profile, TokenKind, TokenRecord, UserRecord};
+pub use organisation::{OrganisationRecord, Role, TeamRecord};
+pub use session::{LoginSession, SessionPurpose, SessionState};
+pub use state::{
+    AccountsError, PackageNameText, Profile, SecondFactorRecord, TokenKind, TokenRecord, UserRecord,
+};

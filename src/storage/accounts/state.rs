@@ -6,9 +6,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
+use super::{LoginSession, OrganisationRecord};
 use crate::{
     error::RegistryError,
-    models::{PackageName, Timestamp, Username},
+    models::{PackageName, SecondFactorMode, Timestamp, Username},
     storage::StorageError,
 };
 
@@ -28,6 +29,15 @@ pub enum AccountsError {
     /// As many users as allowed are registered.
     #[error("maximum amount of users reached")]
     TooManyUsers,
+    /// As many logins are under way as there may be.
+    #[error("too many logins are under way, try again in a minute")]
+    TooManySessions,
+    /// The change makes no sense.
+    #[error("{0}")]
+    Refused(String),
+    /// What was named is not there.
+    #[error("{0}")]
+    Missing(String),
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -37,8 +47,15 @@ impl From<AccountsError> for RegistryError {
     fn from(error: AccountsError) -> Self {
         match error {
             AccountsError::UserExists => Self::conflict(error.to_string()),
-            AccountsError::NoSuchUser(_) => Self::not_found(error.to_string()),
+            AccountsError::NoSuchUser(_) | AccountsError::Missing(_) => {
+                Self::not_found(error.to_string())
+            }
+            AccountsError::Refused(_) => Self::bad_request(error.to_string()),
             AccountsError::TooManyUsers => Self::forbidden(error.to_string()),
+            AccountsError::TooManySessions => Self::RateLimited {
+                message: error.to_string(),
+                retry_after: std::time::Duration::from_secs(60),
+            },
             AccountsError::Storage(error) => error.into(),
         }
     }
@@ -79,9 +96,27 @@ pub struct UserRecord {
     /// When she last changed something, in milliseconds since the Unix epoch.
     #[serde(default, rename = "updated_at", with = "optional_unix_millis")]
     pub updated: Option<Timestamp>,
+    /// Her second factor, if she has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second_factor: Option<SecondFactorRecord>,
     /// What she tells about herself.
     #[serde(flatten)]
     pub profile: Profile,
+}
+
+/// The second factor of a user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondFactorRecord {
+    /// What it protects.
+    pub mode: SecondFactorMode,
+    /// Whether it protects nothing yet, because no code of it was shown.
+    #[serde(default)]
+    pub pending: bool,
+    /// The seed of the codes, sealed.
+    pub seed: String,
+    /// SHA-256 of the recovery codes that are left, in hexadecimal.
+    #[serde(default)]
+    pub recovery: Vec<String>,
 }
 
 /// What a token was made for.
@@ -115,6 +150,9 @@ pub struct TokenRecord {
     /// Whether it may only read.
     #[serde(default)]
     pub readonly: bool,
+    /// Whether it works without the second factor of its user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypass_second_factor: bool,
     /// The networks that it may be used from; empty for all.
     #[serde(default)]
     pub cidr: Vec<IpNet>,
@@ -163,6 +201,8 @@ impl From<PackageNameText> for String {
 pub(super) struct State {
     pub(super) users: BTreeMap<String, Arc<UserRecord>>,
     pub(super) tokens: BTreeMap<String, Arc<TokenRecord>>,
+    pub(super) sessions: BTreeMap<String, Arc<LoginSession>>,
+    pub(super) organisations: BTreeMap<String, Arc<OrganisationRecord>>,
     other: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -173,7 +213,10 @@ struct Form {
     users: BTreeMap<String, Arc<UserRecord>>,
     auth_tokens: BTreeMap<String, Arc<TokenRecord>>,
     npm_tokens: Vec<Arc<TokenRecord>>,
+    /// Those of earlier versions look different and have long ended.
     login_sessions: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    organisations: BTreeMap<String, Arc<OrganisationRecord>>,
     packages: serde_json::Map<String, serde_json::Value>,
     #[serde(flatten)]
     other: serde_json::Map<String, serde_json::Value>,
@@ -189,6 +232,12 @@ impl State {
         let mut state = Self {
             users: form.users,
             tokens: BTreeMap::new(),
+            sessions: form
+                .login_sessions
+                .into_iter()
+                .filter_map(|(id, session)| Some((id, serde_json::from_value(session).ok()?)))
+                .collect(),
+            organisations: form.organisations,
             other: form.other,
         };
         let mut had_raw = false;
@@ -216,10 +265,16 @@ impl State {
                 TokenKind::Npm => npm_tokens.push(Arc::clone(record)),
             }
         }
+        let sessions = self.sessions.iter();
+        let sessions: Result<_, _> = sessions
+            .map(|(id, session)| Ok((id.clone(), serde_json::to_value(session)?)))
+            .collect();
         serde_json::to_vec_pretty(&Form {
             users: self.users.clone(),
             auth_tokens,
             npm_tokens,
+            login_sessions: sessions?,
+            organisations: self.organisations.clone(),
             other: self.other.clone(),
             ..Form::default()
         })

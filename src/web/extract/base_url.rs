@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, header, request::Parts, uri::Scheme};
 
 use crate::{
     models::BaseUrl,
@@ -28,11 +28,26 @@ impl FromRequestParts<WebState> for Base {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
-        let prefix = parts.extensions.get::<PublicPrefix>();
-        let prefix = prefix.map_or("", |prefix| prefix.0.as_str());
-        let base = base_url(&state.settings, &parts.headers, peer(parts), prefix)?;
-        Ok(Self(base))
+        Ok(Self(base_of(parts, state)?))
     }
+}
+
+/// The public address of the registry, for the request with these `parts`.
+pub(in crate::web) fn base_of(parts: &Parts, state: &WebState) -> Result<BaseUrl, Error> {
+    let prefix = parts.extensions.get::<PublicPrefix>();
+    let connection = Connection {
+        peer: peer(parts),
+        prefix: prefix.map_or("", |prefix| prefix.0.as_str()),
+        is_tls: parts.extensions.get::<Scheme>() == Some(&Scheme::HTTPS),
+    };
+    base_url(&state.settings, &parts.headers, &connection)
+}
+
+/// What is known of a request besides its headers.
+struct Connection<'a> {
+    peer: Option<IpAddr>,
+    prefix: &'a str,
+    is_tls: bool,
 }
 
 /// Where the connection comes from; `None` for a unix socket.
@@ -44,18 +59,19 @@ pub(super) fn peer(parts: &Parts) -> Option<IpAddr> {
 fn base_url(
     settings: &WebSettings,
     headers: &HeaderMap,
-    peer: Option<IpAddr>,
-    prefix: &str,
+    connection: &Connection<'_>,
 ) -> Result<BaseUrl, Error> {
     if let Some(url) = &settings.public_url {
         return Ok(url.clone());
     }
-    let is_proxied = settings.trust_proxy.covers(peer);
+    let is_proxied = settings.trust_proxy.covers(connection.peer);
     let forwarded = |name| is_proxied.then(|| first(headers, name)).flatten();
     let scheme = match forwarded("x-forwarded-proto") {
         Some("https") => "https",
+        None if connection.is_tls => "https",
         _ => "http",
     };
+    let prefix = connection.prefix;
     let forwarded_prefix = forwarded("x-forwarded-prefix")
         .map(|prefix| prefix.trim_matches('/'))
         .filter(|prefix| !prefix.is_empty())
@@ -119,6 +135,9 @@ mod tests {
             trust_proxy,
             max_body_size: 1,
             request_timeout: Duration::from_secs(1),
+            web_login: false,
+            title: String::new(),
+            audit: false,
         };
         let mut headers = HeaderMap::new();
         for (name, value) in sent {
@@ -127,8 +146,12 @@ mod tests {
                 HeaderValue::from_str(value).unwrap(),
             );
         }
-        let peer = "10.0.0.1".parse().ok();
-        let base = base_url(&settings, &headers, peer, "/npm").unwrap();
+        let connection = Connection {
+            peer: "10.0.0.1".parse().ok(),
+            prefix: "/npm",
+            is_tls: false,
+        };
+        let base = base_url(&settings, &headers, &connection).unwrap();
         assert_eq!(base.as_str(), expected, "{sent:?}");
     }
 

@@ -49,12 +49,7 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Json<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, state: &WebState) -> Result<Self, Error> {
-        let limit = state.settings.max_body_size.min(MAX_JSON);
-        let mut pieces = pieces(request, limit, state.settings.request_timeout)?;
-        let mut body = Vec::new();
-        while let Some(piece) = pieces.next().await {
-            body.extend_from_slice(&piece?);
-        }
+        let body = small_body(request, state).await?;
         let parsed = serde_json::from_slice(&body);
         parsed.map(Self).map_err(|error| {
             let message = match error.classify() {
@@ -66,6 +61,20 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Json<T> {
             Error(RegistryError::bad_request(message))
         })
     }
+}
+
+/// The whole of a small body, decoded.
+pub(in crate::web) async fn small_body(
+    request: Request,
+    state: &WebState,
+) -> Result<Vec<u8>, RegistryError> {
+    let limit = state.settings.max_body_size.min(MAX_JSON);
+    let mut pieces = pieces(request, limit, state.settings.request_timeout)?;
+    let mut body = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        body.extend_from_slice(&piece?);
+    }
+    Ok(body)
 }
 
 fn pieces(request: Request, limit: u64, timeout: Duration) -> Result<Pieces, RegistryError> {

@@ -4,12 +4,13 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, header, request::Parts};
+use secrecy::SecretString;
 
 use super::base_url::peer;
 use crate::{
-    auth::CredentialProblem,
+    auth::{CredentialProblem, Presented},
     error::RegistryError,
-    models::{Caller, Username},
+    models::{Caller, Proof, Username},
     web::{error::Error, layers::RequestId, state::WebState},
 };
 
@@ -36,7 +37,8 @@ pub(in crate::web) struct User {
     pub(in crate::web) caller: Caller,
     pub(in crate::web) name: Username,
 }
-/// A signed-in caller whose credentials have no limits, for changes of the account itself.
+/// A signed-in caller whose credentials have no limits, with her second factor if she has one: for
+/// changes of the account itself.
 pub(in crate::web) struct FullActor {
     pub(in crate::web) caller: Caller,
     pub(in crate::web) name: Username,
@@ -54,15 +56,20 @@ pub(in crate::web) async fn identify(
         None => None,
     };
     let address = client_address(parts, state);
-    let method = parts.method.as_str();
-    let found = state
-        .auth
-        .authenticate(header, address, method, path)
-        .await?;
+    let pass = one_time_pass(&parts.headers);
+    let found = state.auth.authenticate(Presented {
+        authorization: header,
+        pass: pass.as_ref(),
+        address,
+        method: parts.method.as_str(),
+        path,
+    });
+    let found = found.await?;
     let request_id = parts.extensions.get::<RequestId>();
     let caller = Caller {
         identity: found.identity,
         limits: found.limits,
+        second_factor: found.second_factor,
         address,
         request_id: request_id.map_or_else(|| "".into(), |id| Arc::clone(&id.0)),
         session: session(&parts.headers),
@@ -71,6 +78,12 @@ pub(in crate::web) async fn identify(
         caller,
         problem: found.problem,
     })
+}
+
+/// `npm-otp`: a code, a recovery code, or what a browser fetched.
+pub(in crate::web) fn one_time_pass(headers: &HeaderMap) -> Option<SecretString> {
+    let text = headers.get("npm-otp")?.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= 256).then(|| text.to_owned().into())
 }
 
 /// The address of the client: of the connection, or as the trusted proxies before us say.
@@ -150,6 +163,10 @@ impl FromRequestParts<WebState> for FullActor {
         if is_limited {
             let message = "this token is limited and cannot change the account; run `npm login`";
             return Err(RegistryError::forbidden(message).into());
+        }
+        if !caller.second_factor.covers_account() {
+            let was_wrong = caller.second_factor.proof == Proof::Wrong;
+            return Err(RegistryError::one_time_pass_required(name.as_str(), was_wrong).into());
         }
         Ok(Self { caller, name })
     }

@@ -6,8 +6,10 @@ mod caller;
 mod path;
 mod query;
 
-pub(super) use base_url::{Base, PublicPrefix};
-pub(super) use body::{BodyReader, Json};
-pub(super) use caller::{Actor, Credentials, FullActor, User, Visitor, identify};
-pub(super) use path::{FileName, Package, PathText, TagName, VersionText};
+pub(super) use base_url::{Base, PublicPrefix, base_of};
+pub(super) use body::{BodyReader, Json, small_body};
+pub(super) use caller::{Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass};
+pub(super) use path::{
+    Agent, FileName, OrganisationName, Package, PathText, TagName, TeamName, VersionText,
+};
 pub(super) use query::Query;

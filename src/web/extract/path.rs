@@ -3,11 +3,11 @@
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
-use http::request::Parts;
+use http::{header, request::Parts};
 
 use crate::{
     error::RegistryError,
-    models::{PackageName, Tag, TarballName, VersionKey},
+    models::{Organisation, PackageName, Tag, TarballName, Team, VersionKey},
     web::{error::Error, state::WebState},
 };
 
@@ -19,6 +19,10 @@ pub(in crate::web) struct FileName(pub(in crate::web) TarballName);
 pub(in crate::web) struct VersionText(pub(in crate::web) VersionKey);
 /// The last parameter, as a dist-tag that may be set.
 pub(in crate::web) struct TagName(pub(in crate::web) Tag);
+/// `{organisation}`, with or without its `@`.
+pub(in crate::web) struct OrganisationName(pub(in crate::web) Organisation);
+/// `{organisation}` and `{team}`.
+pub(in crate::web) struct TeamName(pub(in crate::web) Team);
 /// The last parameter, as it is.
 pub(in crate::web) struct PathText(pub(in crate::web) String);
 
@@ -78,6 +82,46 @@ impl FromRequestParts<WebState> for TagName {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
         parsed(parts, state, None).await.map(Self)
+    }
+}
+
+impl FromRequestParts<WebState> for OrganisationName {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        parsed(parts, state, Some("organisation")).await.map(Self)
+    }
+}
+
+impl FromRequestParts<WebState> for TeamName {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
+        let OrganisationName(organisation) =
+            OrganisationName::from_request_parts(parts, state).await?;
+        let name = text(parts, state, Some("team")).await?;
+        let team = Team::new(organisation, &name);
+        team.map(Self)
+            .map_err(|error| Error(RegistryError::bad_request(error.to_string())))
+    }
+}
+
+/// Which family of clients asks, where they want answers of different shapes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::web) enum Agent {
+    /// pnpm, from the version on that does not call npm.
+    Pnpm,
+    /// npm and all others.
+    Other,
+}
+
+impl FromRequestParts<WebState> for Agent {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, Error> {
+        let agent = parts.headers.get(header::USER_AGENT);
+        let is_pnpm = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"pnpm"));
+        Ok(if is_pnpm { Self::Pnpm } else { Self::Other })
     }
 }
 

@@ -111,6 +111,7 @@ impl Registry {
         let address = ListenAddress::Tcp {
             host: "127.0.0.1".to_owned(),
             port: 0,
+            tls: None,
         };
         let listeners = bind(&[address]).await.unwrap();
         let url = format!(

@@ -1,0 +1,50 @@
+//! May they: the rules first, then what the package itself says. Every use case that reads or
+//! names a package asks here.
+
+use super::Registry;
+use crate::{
+    error::RegistryError,
+    models::{Action, Caller, PackageName},
+    policy::require_unrestricted,
+};
+
+impl Registry {
+    /// Succeeds when `caller` may do `action` with `name`; see
+    /// [`Policy::require`](crate::policy::Policy::require) and
+    /// [`require_unrestricted`].
+    pub(super) async fn authorise(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<(), RegistryError> {
+        self.policy.require(caller, action, name).await?;
+        let Some(hosted) = self.documents.hosted(name).await? else {
+            return Ok(());
+        };
+        let restrictions = hosted.manifest.restrictions();
+        if restrictions.is_empty() {
+            return Ok(());
+        }
+        let owners = hosted.manifest.packument().maintainers();
+        require_unrestricted(restrictions, caller, action, name, &owners)
+    }
+
+    /// Whether [`Registry::authorise`] would succeed, leaving a second factor aside.
+    pub(super) async fn may(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<bool, RegistryError> {
+        if !self.policy.allows(caller, action, name).await? {
+            return Ok(false);
+        }
+        let Some(hosted) = self.documents.hosted(name).await? else {
+            return Ok(true);
+        };
+        let restrictions = hosted.manifest.restrictions();
+        let owners = || hosted.manifest.packument().maintainers();
+        Ok(restrictions.is_empty() || restrictions.allow(caller, action, &owners()))
+    }
+}

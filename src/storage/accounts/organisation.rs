@@ -1,0 +1,65 @@
+//! [`OrganisationRecord`]: a group of users with teams, as it is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::models::{Organisation, Username};
+
+/// A member's role, in npm's words. Only the list of members shows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Runs the organisation.
+    Owner,
+    /// Looks after it.
+    Admin,
+    /// Works in it.
+    #[default]
+    Developer,
+}
+
+/// A team.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TeamRecord {
+    /// What it is for.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Its members.
+    pub users: BTreeSet<String>,
+}
+
+/// An organisation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OrganisationRecord {
+    /// Its members and their roles.
+    pub members: BTreeMap<String, Role>,
+    /// Its teams.
+    pub teams: BTreeMap<String, TeamRecord>,
+}
+
+impl OrganisationRecord {
+    /// Whether nothing is left of it.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.teams.is_empty()
+    }
+
+    /// The groups that `user` holds through this organisation, whose name is `name`.
+    pub(super) fn groups_of(&self, name: &str, user: &Username) -> Vec<String> {
+        let Ok(organisation) = name.parse::<Organisation>() else {
+            return Vec::new();
+        };
+        let group = organisation.group();
+        let teams = self.teams.iter();
+        let held = teams
+            .filter(|(_, team)| team.users.contains(user.as_str()))
+            .map(|(team, _)| format!("{group}:{team}"));
+        let mut groups: Vec<String> = held.collect();
+        if self.members.contains_key(user.as_str()) || !groups.is_empty() {
+            groups.insert(0, group);
+        }
+        groups
+    }
+}

@@ -1,0 +1,266 @@
+//! [`SigningKeys`]: the keys that published versions are signed with, in a file of mode 0600.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, STANDARD_NO_PAD},
+};
+use p256::{
+    ecdsa::{Signature, SigningKey, VerifyingKey, signature::Signer as _},
+    pkcs8::EncodePublicKey as _,
+};
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::{
+    Secrets, StorageError,
+    fs::{
+        atomic::{MODE_SECRET, write_atomic},
+        blocking,
+    },
+};
+use crate::{lifecycle::random_bytes, models::Timestamp};
+
+/// What private keys are sealed for.
+const SEAL: &str = "signing-key";
+const CURVE: &[u8] = b"nistp256";
+const ALGORITHM: &[u8] = b"ecdsa-sha2-nistp256";
+
+/// A key that signatures can be checked with, in the shape of `/-/npm/v1/keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicSigningKey {
+    /// When it was replaced; what was signed before stays valid.
+    pub expires: Option<Timestamp>,
+    /// `SHA256:` and the digest of the key in the form of OpenSSH, as `ssh-keygen -l` shows it.
+    pub keyid: String,
+    /// `ecdsa-sha2-nistp256`.
+    pub keytype: String,
+    /// `ecdsa-sha2-nistp256`.
+    pub scheme: String,
+    /// The key as SubjectPublicKeyInfo in DER and base64.
+    pub key: String,
+}
+
+/// A key as it is kept.
+#[derive(Clone, Serialize, Deserialize)]
+struct Record {
+    #[serde(flatten)]
+    public: PublicSigningKey,
+    /// The private scalar, sealed; gone once the key was replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    private: Option<String>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Form {
+    keys: Vec<Record>,
+}
+
+/// All keys, the newest of which signs.
+#[derive(Clone)]
+pub struct SigningKeys {
+    public: Vec<PublicSigningKey>,
+    active: SigningKey,
+    keyid: String,
+}
+
+impl fmt::Debug for SigningKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SigningKeys")
+            .field("keyid", &self.keyid)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SigningKeys {
+    /// The keys in the file at `path`; a first one is made if there is none.
+    pub async fn open(path: PathBuf, secrets: &Secrets) -> Result<Self, StorageError> {
+        let read = path.clone();
+        let mut form = blocking(move || Form::read(&read)).await?;
+        if form.active().is_none() {
+            form.add(secrets);
+            form.write(path.clone()).await?;
+        }
+        Self::of(&form, secrets, &path)
+    }
+
+    /// Replaces the key at `now`. What was signed with the old one stays valid.
+    pub async fn rotate(
+        path: PathBuf,
+        secrets: &Secrets,
+        now: Timestamp,
+    ) -> Result<Self, StorageError> {
+        let read = path.clone();
+        let mut form = blocking(move || Form::read(&read)).await?;
+        for record in &mut form.keys {
+            record.public.expires.get_or_insert(now);
+            record.private = None;
+        }
+        form.add(secrets);
+        form.write(path.clone()).await?;
+        Self::of(&form, secrets, &path)
+    }
+
+    /// All keys that signatures can be checked with, oldest first.
+    pub fn public(&self) -> &[PublicSigningKey] {
+        &self.public
+    }
+
+    /// The id of the key that signs.
+    pub fn keyid(&self) -> &str {
+        &self.keyid
+    }
+
+    /// The signature of `message` in DER and base64. The same for the same message (RFC 6979).
+    pub fn sign(&self, message: &str) -> String {
+        let signature: Signature = self.active.sign(message.as_bytes());
+        STANDARD.encode(signature.to_der().as_bytes())
+    }
+
+    fn of(form: &Form, secrets: &Secrets, path: &Path) -> Result<Self, StorageError> {
+        let damaged = |source| StorageError::Damaged {
+            what: path.display().to_string(),
+            source,
+        };
+        let record = form
+            .active()
+            .ok_or_else(|| damaged("no key in it signs".into()))?;
+        let sealed = record.private.as_deref().unwrap_or_default();
+        let scalar = secrets.unseal(SEAL, sealed);
+        let scalar = scalar.map_err(|error| damaged(error.into()))?;
+        let active = SigningKey::from_slice(&scalar);
+        Ok(Self {
+            public: form.keys.iter().map(|key| key.public.clone()).collect(),
+            active: active.map_err(|_| damaged("the private key is none".into()))?,
+            keyid: record.public.keyid.clone(),
+        })
+    }
+}
+
+impl Form {
+    fn read(path: &Path) -> Result<Self, StorageError> {
+        match fs::read_to_string(path) {
+            Ok(json) => serde_json::from_str(&json).map_err(|error| StorageError::Damaged {
+                what: path.display().to_string(),
+                source: error.into(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(StorageError::io(
+                format!("reading {}", path.display()),
+                error,
+            )),
+        }
+    }
+
+    async fn write(&self, path: PathBuf) -> Result<(), StorageError> {
+        let failed = |error: io::Error, path: &Path| {
+            StorageError::io(format!("writing {}", path.display()), error)
+        };
+        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into(), &path))?;
+        blocking(move || {
+            write_atomic(&path, &json, MODE_SECRET).map_err(|error| failed(error, &path))
+        })
+        .await
+    }
+
+    fn active(&self) -> Option<&Record> {
+        let mut newest_first = self.keys.iter().rev();
+        newest_first.find(|key| key.private.is_some() && key.public.expires.is_none())
+    }
+
+    fn add(&mut self, secrets: &Secrets) {
+        // All but one in 2^32 numbers are keys.
+        let key = loop {
+            if let Ok(key) = SigningKey::from_slice(&random_bytes::<32>()) {
+                break key;
+            }
+        };
+        self.keys.push(Record {
+            public: public_key_of(key.verifying_key()),
+            private: Some(secrets.seal(SEAL, &key.to_bytes())),
+        });
+    }
+}
+
+fn public_key_of(key: &VerifyingKey) -> PublicSigningKey {
+    let point = key.to_sec1_point(false);
+    let mut blob = Vec::new();
+    for part in [ALGORITHM, CURVE, point.as_bytes()] {
+        let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+        blob.extend_from_slice(&length.to_be_bytes());
+        blob.extend_from_slice(part);
+    }
+    let digest = STANDARD_NO_PAD.encode(sha2::Sha256::digest(&blob));
+    // A key that was made from a point can be written.
+    let der = key.to_public_key_der().map(|der| STANDARD.encode(&der));
+    let algorithm = String::from_utf8_lossy(ALGORITHM).into_owned();
+    PublicSigningKey {
+        expires: None,
+        keyid: format!("SHA256:{digest}"),
+        keytype: algorithm.clone(),
+        scheme: algorithm,
+        key: der.unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use p256::{ecdsa::signature::Verifier as _, pkcs8::DecodePublicKey as _};
+
+    use super::*;
+
+    fn verifies(key: &PublicSigningKey, message: &str, signature: &str) -> bool {
+        let der = STANDARD.decode(&key.key).unwrap();
+        let key = VerifyingKey::from_public_key_der(&der).unwrap();
+        let signature = Signature::from_der(&STANDARD.decode(signature).unwrap()).unwrap();
+        key.verify(message.as_bytes(), &signature).is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_was_signed_stays_valid_after_the_key_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("signing-keys.json");
+        let secrets = Secrets::open(folder.path().join("secret.key"), None)
+            .await
+            .unwrap();
+        let first = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        let signature = first.sign("a@1.0.0:sha512-x");
+        assert!(verifies(&first.public()[0], "a@1.0.0:sha512-x", &signature));
+        let again = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        assert_eq!(again.keyid(), first.keyid());
+        assert_eq!(again.sign("a@1.0.0:sha512-x"), signature);
+
+        let now = Timestamp::from_unix_millis(1);
+        SigningKeys::rotate(path.clone(), &secrets, now)
+            .await
+            .unwrap();
+        let rotated = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        assert_ne!(rotated.keyid(), first.keyid());
+        let keys = rotated.public();
+        assert_eq!(
+            (keys.len(), keys[0].expires, keys[1].expires),
+            (2, Some(now), None)
+        );
+        assert!(verifies(&keys[0], "a@1.0.0:sha512-x", &signature));
+        let json = fs::read_to_string(&path).unwrap();
+        assert_eq!(json.matches("\"private\"").count(), 1);
+    }
+
+    #[test]
+    fn the_id_of_a_key_is_the_one_that_openssh_shows() {
+        // The public registry's key of 2025 and its published id.
+        let spki = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEY6Ya7W++7aUPzvMTrezH6Ycx3c+HOKYCcNGybJZSCJq/fd7Qa8uuAKtdIkUQtQiEKERhAmE5lMMJhP8OkDOa2g==";
+        let der = STANDARD.decode(spki).unwrap();
+        let key = VerifyingKey::from_public_key_der(&der).unwrap();
+        let shown = public_key_of(&key);
+        assert_eq!(shown.key, spki);
+        assert_eq!(
+            shown.keyid,
+            "SHA256:DhQ8wR5APBvFHLF/+Tc+AYvPOdTpcIDqOhxsBHRwC7U"
+        );
+    }
+}

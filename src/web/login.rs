@@ -1,0 +1,361 @@
+//! `npm login` and second factors that go through a browser: the client gets two addresses, its
+//! user opens one, the client asks the other until there is an answer.
+
+use std::sync::LazyLock;
+
+use askama::Template;
+use axum::{
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::Digest as _;
+
+use super::{
+    error::Error,
+    extract::{Base, PathText, Query, Visitor, small_body},
+    respond,
+    state::WebState,
+};
+use crate::{
+    auth::Approval,
+    error::RegistryError,
+    models::{BaseUrl, Caller},
+    storage::{LoginSession, SessionPurpose, SessionState},
+};
+
+const STYLE: &str = include_str!("../../templates/login.css");
+/// Seconds between two questions of a client that waits.
+const POLL: HeaderValue = HeaderValue::from_static("5");
+const MAX_ASKED_BY: usize = 200;
+
+/// What the page may load: its own style, and nothing else.
+static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let hash = STANDARD.encode(sha2::Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
+});
+
+/// `POST /-/v1/login`: where to sign in, and where to wait.
+pub(super) async fn begin(
+    State(state): State<WebState>,
+    Visitor { caller, .. }: Visitor,
+    Base(base): Base,
+    request: Request,
+) -> Result<Response, Error> {
+    require_enabled(&state)?;
+    let (parts, body) = request.into_parts();
+    let agent = asked_by(&parts.headers, &caller);
+    let body = small_body(Request::from_parts(parts, body), &state).await?;
+    // Older clients say the name of their machine; nothing else in the body counts.
+    let machine = serde_json::from_slice::<Machine>(&body).ok();
+    let asked_by = match machine.and_then(|machine| machine.hostname) {
+        Some(hostname) => shown(&format!("{hostname}: {agent}")),
+        None => agent,
+    };
+    let id = state.auth.begin_session(SessionPurpose::Login, asked_by);
+    let Addresses { page, done } = Addresses::of(&base, &id.await?);
+    let body = json!({ "loginUrl": page, "doneUrl": done });
+    Ok(respond::secret_json(StatusCode::OK, &body))
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    hostname: Option<String>,
+}
+
+/// `/-/v1/done/:session`, by any method: npm asks with the method of the call that was challenged.
+pub(super) async fn done(
+    State(state): State<WebState>,
+    PathText(id): PathText,
+) -> Result<Response, Error> {
+    require_enabled(&state)?;
+    if let Some(token) = state.auth.fetch(&id).await? {
+        let body = json!({ "token": token.expose_secret() });
+        return Ok(respond::secret_json(StatusCode::OK, &body));
+    }
+    let mut response = respond::secret_json(StatusCode::ACCEPTED, &json!({}));
+    response.headers_mut().insert(header::RETRY_AFTER, POLL);
+    Ok(response)
+}
+
+/// `POST /-/v1/login_cli/:session`: the answer of the page, as JSON from a script or as its form.
+pub(super) async fn answer(
+    State(state): State<WebState>,
+    Visitor { caller, .. }: Visitor,
+    Base(base): Base,
+    PathText(id): PathText,
+    request: Request,
+) -> Result<Response, Error> {
+    require_enabled(&state)?;
+    let is_form = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| {
+            value
+                .as_bytes()
+                .starts_with(b"application/x-www-form-urlencoded")
+        });
+    let body = small_body(request, &state).await?;
+    let answer = Answer::read(&body, is_form)?;
+    let answered = approve(&state, &caller, &id, answer).await;
+    if is_form {
+        return Ok(after_form(&state, &base, &id, answered));
+    }
+    let token = answered?;
+    let token = token.as_ref().map(ExposeSecret::expose_secret);
+    let body = json!({ "ok": "you are authenticated", "token": token });
+    Ok(respond::secret_json(StatusCode::CREATED, &body))
+}
+
+/// `GET /-/web/login?next=…/-/v1/login_cli/:session`: the page.
+pub(super) async fn page(
+    State(state): State<WebState>,
+    Base(base): Base,
+    query: Query,
+) -> Result<Response, Error> {
+    require_enabled(&state)?;
+    let id = query.get("next").and_then(|next| next.rsplit('/').next());
+    Ok(page_of(&state, &base, id.unwrap_or_default(), None))
+}
+
+#[derive(Default, Deserialize)]
+struct Answer {
+    username: Option<String>,
+    password: Option<SecretString>,
+    otp: Option<SecretString>,
+}
+
+impl Answer {
+    fn read(body: &[u8], is_form: bool) -> Result<Self, RegistryError> {
+        if !is_form {
+            return serde_json::from_slice(body)
+                .map_err(|_| RegistryError::bad_request("the body is not valid JSON"));
+        }
+        let mut answer = Self::default();
+        for (key, value) in url::form_urlencoded::parse(body) {
+            match &*key {
+                "username" => answer.username = Some(value.into_owned()),
+                "password" => answer.password = Some(value.into_owned().into()),
+                "otp" => answer.otp = Some(value.into_owned().into()),
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+}
+
+async fn approve(
+    state: &WebState,
+    caller: &Caller,
+    id: &str,
+    answer: Answer,
+) -> Result<Option<SecretString>, RegistryError> {
+    let user = answer.username.map(|name| name.parse()).transpose();
+    let user = user.map_err(|error| RegistryError::bad_request(format!("{error}")))?;
+    let pass = answer
+        .otp
+        .filter(|pass| !pass.expose_secret().trim().is_empty());
+    let approval = Approval {
+        user,
+        password: answer.password,
+        pass,
+        address: caller.address,
+    };
+    state.auth.approve(id, approval).await
+}
+
+fn after_form(
+    state: &WebState,
+    base: &BaseUrl,
+    id: &str,
+    answered: Result<Option<SecretString>, RegistryError>,
+) -> Response {
+    match answered {
+        Ok(_) => render(state, StatusCode::OK, PageState::Done),
+        Err(error) if error.status().is_server_error() => Error(error).into_response(),
+        Err(error) => {
+            let mut response = page_of(state, base, id, Some(error.to_string()));
+            *response.status_mut() = error.status();
+            response
+        }
+    }
+}
+
+fn require_enabled(state: &WebState) -> Result<(), RegistryError> {
+    if state.settings.web_login {
+        Ok(())
+    } else {
+        // Any other status would keep pnpm from asking in the terminal.
+        Err(RegistryError::not_found(
+            "login through the browser is off; use `npm login --auth-type=legacy`",
+        ))
+    }
+}
+
+struct Addresses {
+    page: String,
+    done: String,
+}
+
+impl Addresses {
+    fn of(base: &BaseUrl, id: &str) -> Self {
+        let prefix = path_of(base);
+        Self {
+            page: format!("{base}/-/web/login?next={prefix}/-/v1/login_cli/{id}"),
+            done: format!("{base}/-/v1/done/{id}"),
+        }
+    }
+}
+
+/// The path of the registry's address, without a slash at its end.
+fn path_of(base: &BaseUrl) -> String {
+    let url: Option<url::Url> = base.as_str().parse().ok();
+    url.map(|url| url.path().trim_end_matches('/').to_owned())
+        .unwrap_or_default()
+}
+
+/// Who asks, as the page shows it.
+pub(super) fn asked_by(headers: &HeaderMap, caller: &Caller) -> String {
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|value| value.to_str().ok());
+    let agent = agent.unwrap_or("a client that does not say its name");
+    match caller.address {
+        Some(address) => shown(&format!("{agent} from {address}")),
+        None => shown(agent),
+    }
+}
+
+fn shown(text: &str) -> String {
+    let printable = text.chars().filter(|character| !character.is_control());
+    printable.take(MAX_ASKED_BY).collect()
+}
+
+/// Adds to a challenge for a second factor where a browser can answer it.
+pub(super) async fn offer_browser(
+    state: &WebState,
+    challenge: Response,
+    user: String,
+    base: &BaseUrl,
+    asked_by: String,
+) -> Response {
+    let purpose = SessionPurpose::SecondFactor { user };
+    let id = match state.auth.begin_session(purpose, asked_by).await {
+        Ok(id) => id,
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a second factor is asked for without a browser"
+            );
+            return challenge;
+        }
+    };
+    let Addresses { page, done } = Addresses::of(base, &id);
+    let error = RegistryError::one_time_pass_required("", false);
+    let body = json!({
+        "error": error.to_string(),
+        "code": error.code(),
+        "hint": error.hint(),
+        "authUrl": page,
+        "doneUrl": done,
+    });
+    let mut response = respond::secret_json(challenge.status(), &body);
+    let headers = response.headers_mut();
+    let challenged = challenge.headers().get(header::WWW_AUTHENTICATE);
+    if let Some(value) = challenged {
+        headers.insert(header::WWW_AUTHENTICATE, value.clone());
+    }
+    // Yarn looks for these words.
+    let notice = format!(
+        "Open {page} to use your security key for authentication or enter OTP from your \
+         authenticator app"
+    );
+    if let Ok(notice) = HeaderValue::try_from(notice) {
+        headers.insert("npm-notice", notice);
+    }
+    response
+}
+
+#[derive(Template)]
+#[template(path = "login.html")]
+struct Page<'a> {
+    title: &'a str,
+    style: &'static str,
+    state: PageState,
+}
+
+enum PageState {
+    /// The client can go on.
+    Done,
+    /// There is nothing to answer.
+    Closed(String),
+    /// The form.
+    Open(Form),
+}
+
+struct Form {
+    is_second_factor: bool,
+    asked_by: String,
+    action: String,
+    problem: Option<String>,
+}
+
+fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) -> Response {
+    let (status, page) = match state.auth.session(id) {
+        Ok(LoginSession {
+            purpose,
+            state: SessionState::Pending,
+            asked_by,
+            ..
+        }) => {
+            let form = Form {
+                is_second_factor: matches!(purpose, SessionPurpose::SecondFactor { .. }),
+                asked_by,
+                action: format!("{}/-/v1/login_cli/{id}", path_of(base)),
+                problem,
+            };
+            (StatusCode::OK, PageState::Open(form))
+        }
+        Ok(_) => {
+            let reason = "This login was answered already.".to_owned();
+            (StatusCode::CONFLICT, PageState::Closed(reason))
+        }
+        Err(error) => {
+            let reason = "There is no such login, or it took too long.".to_owned();
+            (error.status(), PageState::Closed(reason))
+        }
+    };
+    render(state, status, page)
+}
+
+fn render(state: &WebState, status: StatusCode, page: PageState) -> Response {
+    let page = Page {
+        title: &state.settings.title,
+        style: STYLE,
+        state: page,
+    };
+    match page.render() {
+        Ok(html) => {
+            let headers = [
+                (
+                    header::CONTENT_TYPE,
+                    HeaderValue::from_static("text/html; charset=utf-8"),
+                ),
+                (
+                    header::CACHE_CONTROL,
+                    HeaderValue::from_static("no-cache, no-store"),
+                ),
+                (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
+            ];
+            (status, headers, html).into_response()
+        }
+        Err(error) => Error(RegistryError::internal(error)).into_response(),
+    }
+}
