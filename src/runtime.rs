@@ -1,6 +1,6 @@
 //! Composition: from settings to a running registry.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     admin::Administration,
@@ -13,8 +13,8 @@ use crate::{
     net::probe,
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
-    server::{Listener, ServeOptions, bind, serve, stop_on_signals},
-    storage::{Accounts, Secrets, Store, StoreOptions},
+    server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
+    storage::{Accounts, Secrets, SigningKeys, Store, StoreOptions},
     uplink::Uplinks,
     web::{WebSettings, WebState},
 };
@@ -46,8 +46,7 @@ pub async fn build_state(
         cache_dir: config.storage.cache.folder.clone(),
     })
     .await?;
-    let secret_key = config.storage.secret_key.as_ref();
-    let secrets = Secrets::open(config.storage.data_dir.join("secret.key"), secret_key).await?;
+    let secrets = open_secrets(config).await?;
     let accounts = Accounts::open(config.storage.data_dir.join("state.json")).await?;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &accounts);
@@ -56,7 +55,7 @@ pub async fn build_state(
         config: config.auth.clone(),
         reserved_names: config.admin.groups.clone(),
         accounts,
-        secrets,
+        secrets: secrets.clone(),
         clock: Arc::clone(&clock),
         hook: hook.clone(),
     }));
@@ -64,6 +63,11 @@ pub async fn build_state(
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(admins, Arc::clone(&auth));
     let uplinks = Uplinks::new(&without_ourselves(config), &clock).map_err(unusable)?;
+    let signing_keys = if config.publish.signing {
+        Some(SigningKeys::open(signing_keys_path(config), &secrets).await?)
+    } else {
+        None
+    };
     let registry = Registry::new(RegistryOptions {
         store,
         uplinks,
@@ -71,6 +75,7 @@ pub async fn build_state(
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,
+        signing_keys,
         clock,
         lifecycle: lifecycle.clone(),
     });
@@ -109,6 +114,7 @@ pub async fn build_state(
 pub struct Bound {
     state: AppState,
     listeners: Vec<Listener>,
+    tls: Option<Tls>,
     options: ServeOptions,
 }
 
@@ -119,7 +125,9 @@ impl Bound {
         hook: Option<Arc<dyn AuthHook>>,
     ) -> Result<Self, RegistryError> {
         let state = build_state(config, hook).await?;
-        let listeners = bind(&config.server.listen).await.map_err(unusable)?;
+        let tls = Tls::open(&config.server.tls).await.map_err(unusable)?;
+        let listeners = bind(&config.server.listen, tls.as_ref()).await;
+        let listeners = listeners.map_err(unusable)?;
         warn_of_openness(config, &listeners);
         let options = ServeOptions {
             keep_alive_timeout: config.server.keep_alive_timeout,
@@ -129,6 +137,7 @@ impl Bound {
         Ok(Self {
             state,
             listeners,
+            tls,
             options,
         })
     }
@@ -143,10 +152,15 @@ impl Bound {
         let Self {
             state,
             listeners,
+            tls,
             options,
         } = self;
         let lifecycle = state.lifecycle().clone();
         stop_on_signals(&lifecycle).map_err(RegistryError::internal)?;
+        if let Some(tls) = tls {
+            let reloads = tls.reload_on_hangup(&lifecycle);
+            reloads.map_err(RegistryError::internal)?;
+        }
         serve(listeners, build_router(state), options, &lifecycle).await;
         if lifecycle.drain(GRACE).await {
             tracing::info!("stopped");
@@ -170,6 +184,17 @@ pub async fn run_standalone(config: Config) -> Result<(), RegistryError> {
 /// Serves the registry that the environment describes until a signal asks to stop.
 pub async fn run_from_env() -> Result<(), RegistryError> {
     run_standalone(Config::from_env()).await
+}
+
+/// Where the signing keys are kept.
+pub(crate) fn signing_keys_path(config: &Config) -> PathBuf {
+    config.storage.data_dir.join("signing-keys.json")
+}
+
+/// The key that readable secrets are sealed with.
+pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryError> {
+    let path = config.storage.data_dir.join("secret.key");
+    Ok(Secrets::open(path, config.storage.secret_key.as_ref()).await?)
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {

@@ -12,7 +12,7 @@ use rustaccio::{
     },
     policy::Pattern,
     registry::{
-        packument::{Form, Hosted, Packument, render},
+        packument::{Form, Hosted, Ours, Packument, View, render},
         publish::{
             archive::{ArchiveLimits, inspect},
             body::PublishBody,
@@ -75,7 +75,13 @@ pub fn packument(data: &[u8]) {
     };
     if let Ok(packument) = Packument::parse(&json) {
         for form in [Form::Full, Form::Abbreviated] {
-            let rendered = render(&packument, &name, form, &base);
+            let view = View {
+                name: &name,
+                base: &base,
+                signing: None,
+                ours: &Ours::None,
+            };
+            let rendered = render(&packument, form, view);
             assert!(Packument::parse(&rendered.into()).is_ok());
         }
     }

@@ -3,6 +3,7 @@
 mod config;
 mod fsck;
 mod serve;
+mod signing_key;
 
 use std::{
     ffi::OsString,
@@ -43,6 +44,9 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Look after the key that published versions are signed with
+    #[command(subcommand)]
+    SigningKey(signing_key::SigningKeyCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -74,6 +78,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
+        Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),
     }
 }

@@ -7,14 +7,14 @@ use parking_lot::Mutex;
 
 use super::{
     flight::{Flights, Lost},
-    packument::{Dist, Hosted, Packument, merge},
+    packument::{Dist, Hosted, Ours, Packument, merge},
 };
 use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock},
     models::{Integrity, Origin, PackageName, TarballName, Timestamp, UplinkName},
     policy::Policy,
-    storage::{CachedPackument, Freshness, Stamp, StorageError, Store},
+    storage::{CachedDocument, Freshness, Stamp, StorageError, Store},
     uplink::{PackumentAnswer, Uplink, UplinkError, Uplinks, Validators},
 };
 
@@ -69,6 +69,12 @@ pub(super) struct Document {
     /// Names this state of the document.
     pub(super) generation: Arc<str>,
     pub(super) is_hosted: bool,
+    /// Which versions were published here.
+    pub(super) ours: Ours,
+    /// Whether one of those is not signed.
+    pub(super) has_unsigned_of_ours: bool,
+    /// The uplink, if it has not signed all of its versions.
+    pub(super) unsigned_from: Option<UplinkName>,
     tarballs: HashMap<TarballName, ListedTarball>,
     length: usize,
 }
@@ -233,6 +239,12 @@ impl Documents {
     ) -> Result<Option<Found>, RegistryError> {
         let hosted = self.hosted(name).await?;
         self.found(name, hosted, None).await
+    }
+
+    /// Whether upstream is asked for `name` at all: whether it may know of it.
+    pub(super) async fn has_upstream(&self, name: &PackageName) -> Result<bool, RegistryError> {
+        let hosted = self.hosted(name).await?;
+        Ok(!self.policy.proxies_of(name).is_empty() && self.merges(name, hosted.as_ref()))
     }
 
     fn merges(&self, name: &PackageName, hosted: Option<&HostedDocument>) -> bool {
@@ -482,7 +494,7 @@ async fn ask(
                 etag: validators.etag,
                 last_modified: validators.last_modified,
             };
-            let cached = CachedPackument::new(body, freshness);
+            let cached = CachedDocument::new(body, freshness);
             let Some(document) = parse(name.clone(), uplink.name().clone(), cached.clone()).await
             else {
                 return Lookup::Failed(UplinkError::BadBody("it is not a packument of this name"));
@@ -498,7 +510,7 @@ async fn ask(
 async fn parse(
     name: PackageName,
     uplink: UplinkName,
-    cached: CachedPackument,
+    cached: CachedDocument,
 ) -> Option<UpstreamDocument> {
     let work = move || {
         let packument = Packument::parse(&cached.body).ok()?;
@@ -520,7 +532,9 @@ fn combine(
     generation: Arc<str>,
 ) -> Document {
     let mut tarballs = HashMap::new();
+    // Whether a version of `packument` is not signed.
     let mut list = |packument: &Packument, source: &dyn Fn(&Dist) -> TarballSource| {
+        let mut has_unsigned = false;
         for (version, raw) in packument.versions() {
             let dist = Dist::of(raw);
             let Some((dist, file)) = dist.and_then(|dist| {
@@ -530,25 +544,38 @@ fn combine(
                 continue;
             };
             let source = source(&dist);
+            has_unsigned |= !dist.is_signed;
             tarballs.entry(file).or_insert(ListedTarball {
                 integrity: dist.integrity,
                 source,
             });
         }
+        has_unsigned
     };
     let mut length = 0;
+    let mut has_unsigned_of_ours = false;
+    let mut unsigned_from = None;
     if let Some(hosted) = &hosted {
         length += hosted.length;
-        list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
+        has_unsigned_of_ours = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
     }
     if let Some(upstream) = &upstream {
         length += upstream.length;
-        list(&upstream.packument, &|dist| TarballSource::Upstream {
+        let has_unsigned = list(&upstream.packument, &|dist| TarballSource::Upstream {
             uplink: upstream.uplink.clone(),
             address: dist.tarball.clone(),
         });
+        unsigned_from = has_unsigned.then(|| upstream.uplink.clone());
     }
     let is_hosted = hosted.is_some();
+    let ours = match (&hosted, &upstream) {
+        (Some(_), None) => Ours::All,
+        (Some(hosted), Some(_)) => {
+            let versions = hosted.manifest.packument().versions();
+            Ours::These(versions.map(|(version, _)| version.to_owned()).collect())
+        }
+        (None, _) => Ours::None,
+    };
     let packument = match (hosted, upstream) {
         (Some(hosted), Some(upstream)) => {
             Arc::new(merge(hosted.manifest.packument(), &upstream.packument))
@@ -561,6 +588,9 @@ fn combine(
         packument,
         generation,
         is_hosted,
+        ours,
+        has_unsigned_of_ours,
+        unsigned_from,
         tarballs,
         length,
     }

@@ -1,6 +1,8 @@
 //! Floor 6: what the registry does, in npm's terms. Knows no HTTP framework.
 
 mod access;
+mod attestations;
+mod audit;
 mod authorise;
 mod compress;
 mod dist_tags;
@@ -18,6 +20,8 @@ mod read;
 mod recovery;
 mod rendered;
 mod search;
+mod side_documents;
+mod signatures;
 mod tarball;
 mod unpublish;
 
@@ -26,6 +30,7 @@ use std::{sync::Arc, time::Duration};
 use moka::sync::Cache;
 
 pub use access::{AccessChange, Collaborators};
+pub use audit::TreeAudit;
 use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 pub use listings::Holder;
@@ -35,6 +40,7 @@ pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
 pub use search::SearchPage;
+use side_documents::SideDocuments;
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
@@ -44,7 +50,7 @@ use crate::{
     models::{Digest, PackageName, Version},
     policy::Policy,
     search::Index,
-    storage::Store,
+    storage::{SigningKeys, Store},
     uplink::Uplinks,
 };
 
@@ -66,6 +72,8 @@ pub struct RegistryOptions {
     pub hosted_ttl: Duration,
     /// How long the absence of a package upstream is remembered.
     pub negative_cache_ttl: Duration,
+    /// What published versions are signed with, if they are.
+    pub signing_keys: Option<SigningKeys>,
     /// The clock.
     pub clock: SharedClock,
     /// What background work belongs to.
@@ -83,6 +91,8 @@ pub struct Registry {
     clock: SharedClock,
     lifecycle: Lifecycle,
     documents: Documents,
+    side_documents: SideDocuments,
+    signing_keys: Option<Arc<SigningKeys>>,
     renderings: Renderings,
     fills: Fills,
     locks: NameLocks,
@@ -102,6 +112,7 @@ impl Registry {
             publish,
             hosted_ttl,
             negative_cache_ttl,
+            signing_keys,
             clock,
             lifecycle,
         } = options;
@@ -116,6 +127,12 @@ impl Registry {
                 hosted_ttl,
                 negative_ttl: negative_cache_ttl,
             }),
+            side_documents: SideDocuments::new(
+                store.clone(),
+                Arc::clone(&clock),
+                lifecycle.clone(),
+            ),
+            signing_keys: signing_keys.map(Arc::new),
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),

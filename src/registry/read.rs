@@ -8,7 +8,8 @@ use indexmap::IndexMap;
 use super::{
     Registry, Rendering,
     documents::{self, Found},
-    packument::{Form, render, render_version},
+    packument::{Form, View, render, render_version},
+    rendered::Wanted,
 };
 use crate::{
     error::RegistryError,
@@ -38,10 +39,13 @@ impl Registry {
         coding: ContentCoding,
     ) -> Result<Document, RegistryError> {
         let found = self.visible(caller, name).await?;
-        let rendering = self
-            .renderings
-            .get(name, &found.document, form, base, coding)
-            .await?;
+        let wanted = Wanted {
+            form,
+            base,
+            coding,
+            signing: self.signing(&found.document).await?,
+        };
+        let rendering = self.renderings.get(name, &found.document, wanted).await?;
         Ok(document(&found, rendering))
     }
 
@@ -63,7 +67,14 @@ impl Registry {
             None => self.visible(caller, name).await?,
         };
         let packument = &found.document.packument;
-        let body = render(packument, name, Form::Full, base);
+        let signing = self.signing(&found.document).await?;
+        let view = View {
+            name,
+            base,
+            signing: signing.as_ref(),
+            ours: &found.document.ours,
+        };
+        let body = render(packument, Form::Full, view);
         let content_type = Form::Full.content_type();
         let rendering = Rendering::new(body.into(), content_type, packument.modified());
         Ok(document(&found, rendering))
@@ -87,7 +98,14 @@ impl Registry {
             let message = format!("this version doesn't exist: {key}");
             return Err(RegistryError::not_found(message));
         };
-        let body: Bytes = render_version(raw, name, version, base).into();
+        let signing = self.signing(&found.document).await?;
+        let view = View {
+            name,
+            base,
+            signing: signing.as_ref(),
+            ours: &found.document.ours,
+        };
+        let body: Bytes = render_version(raw, version, view).into();
         let published = packument.published(version);
         let rendering = Rendering::new(body, Form::Full.content_type(), published);
         Ok(document(&found, rendering))

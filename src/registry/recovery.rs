@@ -160,6 +160,9 @@ fn version_json(name: &PackageName, recovered: &Recovered) -> Result<Bytes, Regi
         digests: &recovered.digests,
         archive: &recovered.facts,
         publisher: None,
+        // Signed when it is rendered.
+        signing_keys: None,
+        provenance: None,
     };
     let prepared = prepare_manifest(name, &new, facts)?;
     Ok(Bytes::from(prepared.manifest.get().to_owned()))

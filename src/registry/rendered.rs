@@ -12,7 +12,7 @@ use super::{
     compress::compress,
     documents::Document,
     flight::Flights,
-    packument::{Form, render},
+    packument::{Form, Signing, View, render},
 };
 use crate::{
     error::RegistryError,
@@ -80,7 +80,19 @@ struct Key {
     form: Form,
     coding: ContentCoding,
     base: BaseUrl,
+    signed_by: Option<SignedBy>,
 }
+
+/// What a client wants to get.
+pub(super) struct Wanted<'a> {
+    pub(super) form: Form,
+    pub(super) base: &'a BaseUrl,
+    pub(super) coding: ContentCoding,
+    pub(super) signing: Option<Signing>,
+}
+
+/// What a rendering depends on of how it was signed: the key, and whether upstream's versions are.
+type SignedBy = (Arc<str>, bool);
 
 /// A body, and the state of the document that it shows.
 #[derive(Clone, Debug)]
@@ -122,15 +134,21 @@ impl Renderings {
         &self,
         name: &PackageName,
         document: &Arc<Document>,
-        form: Form,
-        base: &BaseUrl,
-        coding: ContentCoding,
+        wanted: Wanted<'_>,
     ) -> Result<Rendering, RegistryError> {
+        let Wanted {
+            form,
+            base,
+            coding,
+            signing,
+        } = wanted;
+        let signed_by = |signing: &Signing| (signing.keys.keyid().into(), signing.signs_upstream);
         let key = Key {
             name: name.clone(),
             form,
             coding,
             base: base.clone(),
+            signed_by: signing.as_ref().map(signed_by),
         };
         if let Some(rendering) = self.known(&key, document) {
             return Ok(rendering);
@@ -151,6 +169,7 @@ impl Renderings {
         let job = Job {
             key: key.clone(),
             document: Arc::clone(document),
+            signing,
             identity,
             kept: self.is_admitted(name, base).then(|| self.kept.clone()),
         };
@@ -182,6 +201,7 @@ impl Renderings {
 struct Job {
     key: Key,
     document: Arc<Document>,
+    signing: Option<Signing>,
     identity: Option<Rendering>,
     kept: Option<Cache<Key, Kept>>,
 }
@@ -200,7 +220,13 @@ impl Job {
         } = &self.key;
         let identity = self.identity.clone().unwrap_or_else(|| {
             let packument = &self.document.packument;
-            let body = render(packument, name, *form, base);
+            let view = View {
+                name,
+                base,
+                signing: self.signing.as_ref(),
+                ours: &self.document.ours,
+            };
+            let body = render(packument, *form, view);
             let rendering = Rendering::new(body.into(), form.content_type(), packument.modified());
             self.keep(ContentCoding::Identity, &rendering);
             rendering

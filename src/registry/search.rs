@@ -1,9 +1,10 @@
 //! Searching what is hosted; the index follows every write.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -12,15 +13,19 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, http_date},
-    search::{Query, SearchEntry, SearchHit, Window},
+    models::{Action, Caller, PackageName, http_date},
+    search::{Query, SearchEntry, Window},
+    uplink::{Uplink, UplinkError},
 };
 
-/// One page of what a query found.
-#[derive(Clone, Debug)]
+/// How long a search waits for an uplink.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One page of what a query found, in the shape of `/-/v1/search`.
+#[derive(Clone, Debug, Serialize)]
 pub struct SearchPage {
-    /// The hits on this page.
-    pub hits: Vec<SearchHit>,
+    /// The hits on this page: what is hosted first, then what the uplinks found.
+    pub objects: Vec<Value>,
     /// All hits that the caller may see.
     pub total: usize,
     /// When it was searched, as an HTTP date.
@@ -28,28 +33,85 @@ pub struct SearchPage {
 }
 
 impl Registry {
-    /// What `query` finds among the packages that `caller` may read.
+    /// What `text` finds among the packages that `caller` may read, here and upstream.
     #[tracing::instrument(name = "registry.search", skip_all)]
     pub async fn search(
         &self,
         caller: &Caller,
-        query: &Query,
+        text: &str,
         window: Window,
     ) -> Result<SearchPage, RegistryError> {
         self.indexed().await;
-        let mut hits = Vec::new();
+        let mut objects = Vec::new();
         let mut total = 0;
-        for hit in self.index.search(query) {
+        for hit in self.index.search(&Query::parse(text)) {
             if !self.may_see(caller, &hit.entry).await? {
                 continue;
             }
             if (window.from..window.from.saturating_add(window.size)).contains(&total) {
-                hits.push(hit);
+                objects.push(hit.to_json());
             }
             total += 1;
         }
+        for uplink in self.documents.uplinks.iter() {
+            if text.is_empty() {
+                break;
+            }
+            let rest = Window {
+                from: window.from.saturating_sub(total),
+                size: window.size.saturating_sub(objects.len()),
+            };
+            let asking = ask(uplink, text, rest);
+            match tokio::time::timeout(PATIENCE, asking).await {
+                Ok(Ok(Some(found))) => {
+                    total = total.saturating_add(found.total);
+                    for object in found.objects {
+                        if objects.len() < window.size
+                            && self.may_show(caller, uplink, &object).await?
+                        {
+                            objects.push(object);
+                        }
+                    }
+                }
+                Ok(Ok(None)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "searched without this uplink");
+                }
+                Err(_) => {
+                    tracing::debug!(uplink.name = %uplink.name(), "searched without this uplink, which takes too long");
+                }
+            }
+        }
         let time = http_date(self.clock.now());
-        Ok(SearchPage { hits, total, time })
+        Ok(SearchPage {
+            objects,
+            total,
+            time,
+        })
+    }
+
+    /// Whether a hit of `uplink` is what `caller` would get under its name.
+    async fn may_show(
+        &self,
+        caller: &Caller,
+        uplink: &Uplink,
+        object: &Value,
+    ) -> Result<bool, RegistryError> {
+        let name = object["package"]["name"].as_str();
+        let Some(name) = name.and_then(|name| name.parse::<PackageName>().ok()) else {
+            return Ok(false);
+        };
+        let is_proxied = self
+            .policy
+            .proxies_of(&name)
+            .iter()
+            .filter_map(|name| self.documents.uplinks.get(name))
+            .any(|proxied| proxied.name() == uplink.name());
+        // What is hosted was found here, or does not fit.
+        Ok(is_proxied
+            && !self.index.contains(&name)
+            && self.documents.has_upstream(&name).await?
+            && self.may(caller, Action::Access, &name).await?)
     }
 
     /// The packages that `caller` may read and whose names come after `name`.
@@ -112,6 +174,31 @@ impl Registry {
         // The sender lives as long as we do.
         let _ = is_indexed.wait_for(|is_indexed| *is_indexed).await;
     }
+}
+
+/// What an uplink found.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Found {
+    objects: Vec<Value>,
+    total: usize,
+}
+
+async fn ask(uplink: &Uplink, text: &str, window: Window) -> Result<Option<Found>, UplinkError> {
+    let Window { from, size } = window;
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("text", text)
+        // The total is wanted even where the page is full.
+        .append_pair("size", &size.max(1).to_string())
+        .append_pair("from", &from.to_string())
+        .finish();
+    let answer = uplink.document(&format!("-/v1/search?{query}")).await?;
+    let Some(answer) = answer else {
+        return Ok(None);
+    };
+    serde_json::from_slice(&answer)
+        .map(Some)
+        .map_err(|_| UplinkError::BadBody("it is no list of hits"))
 }
 
 /// What the index keeps of a manifest; `None` for one without versions.

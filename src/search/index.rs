@@ -34,6 +34,11 @@ impl Index {
         self.entries.write().remove(name.as_str());
     }
 
+    /// Whether a package is in it.
+    pub fn contains(&self, name: &PackageName) -> bool {
+        self.entries.read().contains_key(name.as_str())
+    }
+
     /// All packages that `query` finds, best first, by name where they fit equally well.
     pub fn search(&self, query: &Query) -> Vec<SearchHit> {
         let entries = self.entries.read();

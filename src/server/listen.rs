@@ -8,6 +8,7 @@ use std::{
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 
+use super::tls::Tls;
 use crate::config::ListenAddress;
 
 /// Connections that may wait to be accepted.
@@ -27,6 +28,8 @@ pub struct ListenError {
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
+    /// The certificate, if it speaks TLS.
+    pub(super) tls: Option<Tls>,
 }
 
 #[derive(Debug)]
@@ -78,14 +81,19 @@ impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.socket, self.tcp_address()) {
             (Socket::Unix(_, file), _) => write!(f, "unix:{}", file.0.display()),
+            (Socket::Tcp(_), Some(address)) if self.tls.is_some() => write!(f, "https://{address}"),
             (Socket::Tcp(_), Some(address)) => write!(f, "http://{address}"),
             (Socket::Tcp(_), None) => f.write_str("a closed socket"),
         }
     }
 }
 
-/// Opens all addresses, or none.
-pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, ListenError> {
+/// Opens all addresses, or none. With a certificate, TCP speaks TLS where the address does not say
+/// otherwise.
+pub async fn bind(
+    addresses: &[ListenAddress],
+    tls: Option<&Tls>,
+) -> Result<Vec<Listener>, ListenError> {
     let mut listeners = Vec::new();
     for address in addresses {
         let opened = match address {
@@ -97,7 +105,16 @@ pub async fn bind(addresses: &[ListenAddress]) -> Result<Vec<Listener>, ListenEr
             reason: reason(&source),
             source,
         })?;
-        listeners.extend(opened.into_iter().map(|socket| Listener { socket }));
+        let wants_tls = match address {
+            ListenAddress::Tcp { tls, .. } => tls.unwrap_or(true),
+            // Who can open the file is on this machine.
+            ListenAddress::Unix(_) => false,
+        };
+        let tls = tls.filter(|_| wants_tls);
+        listeners.extend(opened.into_iter().map(|socket| Listener {
+            socket,
+            tls: tls.cloned(),
+        }));
     }
     Ok(listeners)
 }

@@ -6,7 +6,9 @@ mod signals;
 mod stall;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use listen::{ListenError, Listener, bind};
 pub use serve::{ServeOptions, serve};
 pub use signals::stop_on_signals;
+pub use tls::{Tls, TlsError};

@@ -1,11 +1,26 @@
 //! [`serve`]: the accept loop.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, extract::ConnectInfo};
 use futures_util::future::join_all;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderValue, header, uri::Scheme};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
@@ -15,6 +30,7 @@ use tower::ServiceExt as _;
 use super::{
     listen::{Accepted, Listener},
     stall::StallGuard,
+    tls::Tls,
 };
 use crate::lifecycle::Lifecycle;
 
@@ -25,6 +41,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of answers (and of a request's head) that may wait in a connection's buffer. Enough to
 /// keep a fast peer busy, and little enough for thousands of slow ones.
 const MAX_BUFFER: usize = 128 * 1024;
+
+/// Requests of one HTTP/2 connection at the same time.
+const MAX_STREAMS: u32 = 200;
+/// How often the peer of an HTTP/2 connection is asked whether it is still there.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What connections may cost.
 #[derive(Clone, Copy, Debug)]
@@ -83,8 +104,9 @@ impl Server {
             match accepted {
                 Ok(accepted) => {
                     let server = Arc::clone(&self);
+                    let tls = listener.tls.clone();
                     self.lifecycle.spawn(async move {
-                        server.connection(accepted).await;
+                        server.connection(accepted, tls).await;
                         drop(room);
                     });
                 }
@@ -97,24 +119,42 @@ impl Server {
         }
     }
 
-    async fn connection(&self, accepted: Accepted) {
-        match accepted {
-            Accepted::Tcp(stream, peer) => self.requests(stream, Some(peer)).await,
-            Accepted::Unix(stream) => self.requests(stream, None).await,
+    async fn connection(self: Arc<Self>, accepted: Accepted, tls: Option<Tls>) {
+        let (stream, peer) = match accepted {
+            Accepted::Tcp(stream, peer) => (stream, peer),
+            Accepted::Unix(stream) => {
+                let stream = StallGuard::new(stream, self.options.stall_timeout);
+                return self.http1(stream, Origin::default()).await;
+            }
+        };
+        let stream = StallGuard::new(stream, self.options.stall_timeout);
+        let origin = Origin {
+            peer: Some(peer),
+            is_tls: tls.is_some(),
+        };
+        let Some(tls) = tls else {
+            return self.http1(stream, origin).await;
+        };
+        let greeting = tokio::time::timeout(self.options.keep_alive_timeout, tls.accept(stream));
+        let greeting = tokio::select! {
+            greeting = greeting => greeting,
+            () = self.lifecycle.shutdown_begun() => return,
+        };
+        match greeting {
+            Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                self.http2(stream, origin).await;
+            }
+            Ok(Ok(stream)) => self.http1(stream, origin).await,
+            Ok(Err(error)) => tracing::debug!(%error, "no TLS connection came about"),
+            Err(_) => tracing::debug!("no TLS connection came about in time"),
         }
     }
 
-    async fn requests<T>(&self, stream: T, peer: Option<SocketAddr>)
+    async fn http1<T>(self: Arc<Self>, stream: T, origin: Origin)
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|mut request: Request<Incoming>| {
-            if let Some(peer) = peer {
-                request.extensions_mut().insert(ConnectInfo(peer));
-            }
-            self.router.clone().oneshot(request)
-        });
-        let stream = StallGuard::new(stream, self.options.stall_timeout);
+        let service = service_fn(|request| Self::answer(self.router.clone(), request, origin));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.keep_alive_timeout)
@@ -131,9 +171,125 @@ impl Server {
                 }
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
+        report(ended);
+    }
+
+    async fn http2<T>(self: Arc<Self>, stream: T, origin: Origin)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let activity = Activity::new();
+        let (router, active) = (self.router.clone(), Arc::clone(&activity));
+        let service = service_fn(move |request| {
+            let working = active.begin();
+            let answer = Self::answer(router.clone(), request, origin);
+            async move {
+                let answer = answer.await;
+                drop(working);
+                answer
+            }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .max_concurrent_streams(MAX_STREAMS)
+            .max_send_buf_size(MAX_BUFFER)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async {
+                tokio::select! {
+                    () = self.lifecycle.shutdown_begun() => {}
+                    () = activity.idle_for(self.options.keep_alive_timeout) => {}
+                }
+            } => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => ended,
+                    () = self.lifecycle.must_stop() => return,
+                }
+            }
+        };
+        report(ended);
+    }
+
+    async fn answer(
+        router: Router,
+        mut request: Request<Incoming>,
+        origin: Origin,
+    ) -> Result<Response<axum::body::Body>, Infallible> {
+        if let Some(peer) = origin.peer {
+            request.extensions_mut().insert(ConnectInfo(peer));
         }
+        if origin.is_tls {
+            request.extensions_mut().insert(Scheme::HTTPS);
+        }
+        // HTTP/2 says in the address what HTTP/1.1 says in this header.
+        let host = request
+            .uri()
+            .authority()
+            .map(|host| host.as_str().to_owned());
+        if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
+            request.headers_mut().entry(header::HOST).or_insert(host);
+        }
+        router.oneshot(request).await
+    }
+}
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, Default)]
+struct Origin {
+    peer: Option<SocketAddr>,
+    is_tls: bool,
+}
+
+/// Requests of a connection that are under way, and when the last one ended.
+struct Activity {
+    count: AtomicUsize,
+    changed: tokio::sync::Notify,
+}
+
+/// One request that is under way.
+struct Working(Arc<Activity>);
+
+impl Activity {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            changed: tokio::sync::Notify::new(),
+        })
+    }
+
+    fn begin(self: &Arc<Self>) -> Working {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.changed.notify_one();
+        Working(Arc::clone(self))
+    }
+
+    /// Completes when nothing was under way for `span`.
+    async fn idle_for(&self, span: Duration) {
+        loop {
+            let changed = self.changed.notified();
+            if self.count.load(Ordering::SeqCst) > 0 {
+                changed.await;
+            } else if tokio::time::timeout(span, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_one();
+    }
+}
+
+fn report(ended: hyper::Result<()>) {
+    if let Err(error) = ended {
+        tracing::debug!(error = &error as &dyn std::error::Error, "connection ended");
     }
 }
 

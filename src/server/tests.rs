@@ -32,7 +32,7 @@ struct Running {
 
 async fn start(router: Router, keep_alive: Duration, stall: Duration) -> Running {
     let lifecycle = Lifecycle::new();
-    let listeners = bind(&[local()]).await.unwrap();
+    let listeners = bind(&[local()], None).await.unwrap();
     let address = listeners[0].tcp_address().unwrap();
     let options = ServeOptions {
         keep_alive_timeout: keep_alive,
@@ -89,8 +89,8 @@ async fn unix_sockets_replace_dead_ones_and_respect_live_ones() {
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     let addresses = [ListenAddress::Unix(path.clone()), local()];
-    let listeners = bind(&addresses).await.unwrap();
-    let refused = bind(&addresses).await.unwrap_err().to_string();
+    let listeners = bind(&addresses, None).await.unwrap();
+    let refused = bind(&addresses, None).await.unwrap_err().to_string();
     assert!(refused.contains("another program"), "{refused}");
     let lifecycle = Lifecycle::new();
     let token = lifecycle.clone();
@@ -113,7 +113,7 @@ async fn a_file_is_not_mistaken_for_a_socket() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("precious");
     std::fs::File::create(&path).unwrap();
-    let error = bind(&[ListenAddress::Unix(path.clone())])
+    let error = bind(&[ListenAddress::Unix(path.clone())], None)
         .await
         .unwrap_err();
     assert!(error.to_string().contains("not a socket"), "{error}");
@@ -122,13 +122,13 @@ async fn a_file_is_not_mistaken_for_a_socket() {
 
 #[tokio::test]
 async fn a_taken_port_says_what_to_do() {
-    let first = bind(&[local()]).await.unwrap();
+    let first = bind(&[local()], None).await.unwrap();
     let taken = ListenAddress::Tcp {
         host: "127.0.0.1".to_owned(),
         port: first[0].tcp_address().unwrap().port(),
         tls: None,
     };
-    let error = bind(&[taken]).await.unwrap_err().to_string();
+    let error = bind(&[taken], None).await.unwrap_err().to_string();
     assert!(
         error.contains("RUSTACCIO_BIND") && error.contains("another program"),
         "{error}"

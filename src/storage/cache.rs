@@ -34,9 +34,9 @@ pub struct Freshness {
     pub last_modified: Option<String>,
 }
 
-/// A packument as upstream sent it.
+/// A document as upstream sent it.
 #[derive(Clone, Debug)]
-pub struct CachedPackument {
+pub struct CachedDocument {
     /// The document, byte for byte.
     pub body: Bytes,
     /// The SHA-256 of the document in hexadecimal; names this state of it.
@@ -45,7 +45,7 @@ pub struct CachedPackument {
     pub freshness: Freshness,
 }
 
-impl CachedPackument {
+impl CachedDocument {
     /// A document that has just come.
     pub fn new(body: Bytes, freshness: Freshness) -> Self {
         let digest = hex::encode(sha2::Sha256::digest(&body));
@@ -84,7 +84,7 @@ impl UpstreamCache {
         &self,
         name: &PackageName,
         uplink: &UplinkName,
-    ) -> Result<Option<CachedPackument>, StorageError> {
+    ) -> Result<Option<CachedDocument>, StorageError> {
         let paths = self.packument_paths(name, uplink);
         blocking(move || paths.read()).await
     }
@@ -94,19 +94,10 @@ impl UpstreamCache {
         &self,
         name: &PackageName,
         uplink: &UplinkName,
-        packument: CachedPackument,
+        packument: CachedDocument,
     ) -> Result<(), StorageError> {
         let paths = self.packument_paths(name, uplink);
-        blocking(move || {
-            let failed =
-                |error| StorageError::io(format!("writing {}", paths.body.display()), error);
-            create_folder_synced(&paths.folder).map_err(failed)?;
-            write_atomic(&paths.body, &packument.body, MODE_PUBLIC).map_err(failed)?;
-            paths
-                .write_sidecar(packument.digest, packument.freshness)
-                .map_err(failed)
-        })
-        .await
+        blocking(move || paths.write(packument)).await
     }
 
     /// Notes that upstream said again that the document with `digest` is current.
@@ -146,6 +137,28 @@ impl UpstreamCache {
             Ok(())
         })
         .await
+    }
+
+    /// What `uplink` last answered at `path`, other than packuments and tarballs. Damaged entries
+    /// are as good as none.
+    pub async fn document(
+        &self,
+        uplink: &UplinkName,
+        path: &str,
+    ) -> Result<Option<CachedDocument>, StorageError> {
+        let paths = self.document_paths(uplink, path);
+        blocking(move || paths.read()).await
+    }
+
+    /// Keeps such an answer.
+    pub async fn put_document(
+        &self,
+        uplink: &UplinkName,
+        path: &str,
+        document: CachedDocument,
+    ) -> Result<(), StorageError> {
+        let paths = self.document_paths(uplink, path);
+        blocking(move || paths.write(document)).await
     }
 
     /// Opens the cached tarball with `digest`; it was verified before it was kept.
@@ -206,11 +219,22 @@ impl UpstreamCache {
         .await
     }
 
-    fn packument_paths(&self, name: &PackageName, uplink: &UplinkName) -> PackumentPaths {
+    fn packument_paths(&self, name: &PackageName, uplink: &UplinkName) -> DocumentPaths {
         let folder = self.root.join("packuments").join(folder_name(name));
-        PackumentPaths {
+        DocumentPaths {
             body: folder.join(format!("{uplink}.json")),
             sidecar: folder.join(format!("{uplink}.meta")),
+            folder,
+        }
+    }
+
+    fn document_paths(&self, uplink: &UplinkName, path: &str) -> DocumentPaths {
+        let folder = self.root.join("documents").join(uplink.as_str());
+        // Paths are of any length and alphabet.
+        let stem = hex::encode(sha2::Sha256::digest(path));
+        DocumentPaths {
+            body: folder.join(format!("{stem}.json")),
+            sidecar: folder.join(format!("{stem}.meta")),
             folder,
         }
     }
@@ -279,14 +303,14 @@ fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-struct PackumentPaths {
+struct DocumentPaths {
     folder: PathBuf,
     body: PathBuf,
     sidecar: PathBuf,
 }
 
-impl PackumentPaths {
-    fn read(&self) -> Result<Option<CachedPackument>, StorageError> {
+impl DocumentPaths {
+    fn read(&self) -> Result<Option<CachedDocument>, StorageError> {
         let Some(sidecar) = read_if_there(&self.sidecar)? else {
             return Ok(None);
         };
@@ -296,9 +320,17 @@ impl PackumentPaths {
         let Ok(sidecar) = serde_json::from_slice::<Sidecar>(&sidecar) else {
             return Ok(None);
         };
-        let packument = CachedPackument::new(body.into(), sidecar.freshness);
+        let packument = CachedDocument::new(body.into(), sidecar.freshness);
         // Body and sidecar are two files: a crash between them, or a bad disk, shows here.
         Ok((packument.digest == sidecar.sha256).then_some(packument))
+    }
+
+    fn write(&self, document: CachedDocument) -> Result<(), StorageError> {
+        let failed = |error| StorageError::io(format!("writing {}", self.body.display()), error);
+        create_folder_synced(&self.folder).map_err(failed)?;
+        write_atomic(&self.body, &document.body, MODE_PUBLIC).map_err(failed)?;
+        self.write_sidecar(document.digest, document.freshness)
+            .map_err(failed)
     }
 
     fn write_sidecar(&self, sha256: String, freshness: Freshness) -> io::Result<()> {
@@ -336,7 +368,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let cache = UpstreamCache::open(folder.path().join("cache")).unwrap();
         let (name, uplink) = ("@s/n".parse().unwrap(), "default".parse().unwrap());
-        let packument = CachedPackument::new("{}".into(), freshness("1"));
+        let packument = CachedDocument::new("{}".into(), freshness("1"));
         cache
             .put_packument(&name, &uplink, packument.clone())
             .await

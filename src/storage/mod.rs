@@ -18,7 +18,7 @@ pub use accounts::{
     SecondFactorRecord, SessionPurpose, SessionState, TeamRecord, TokenKind, TokenRecord,
     UserRecord,
 };
-pub use cache::{CachedPackument, Freshness, UpstreamCache};
+pub use cache::{CachedDocument, Freshness, UpstreamCache};
 pub use error::StorageError;
 pub use fs::{
     Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder, read_piece,

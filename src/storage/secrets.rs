@@ -29,6 +29,7 @@ const NONCE: usize = 24;
 pub struct WrongKey;
 
 /// Seals and opens small secrets with one key (XChaCha20-Poly1305).
+#[derive(Clone)]
 pub struct Secrets {
     cipher: XChaCha20Poly1305,
 }

@@ -41,7 +41,7 @@ pub struct PublicSigningKey {
     pub keytype: String,
     /// `ecdsa-sha2-nistp256`.
     pub scheme: String,
-    /// The key as SubjectPublicKeyInfo in DER and base64.
+    /// The key as `SubjectPublicKeyInfo` in DER and base64.
     pub key: String,
 }
 

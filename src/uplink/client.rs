@@ -20,6 +20,8 @@ use crate::{
 
 /// The largest packument in decoded bytes; the largest real one has about 50 MB.
 const MAX_PACKUMENT: u64 = 128 * 1024 * 1024;
+/// The largest of all other documents in decoded bytes.
+const MAX_DOCUMENT: u64 = 16 * 1024 * 1024;
 const MAX_REDIRECTS: usize = 5;
 const MAX_ATTEMPTS: u32 = 3;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -133,8 +135,7 @@ impl Uplink {
         validators: &Validators,
     ) -> Result<PackumentAnswer, UplinkError> {
         let url = self.url_of(&name.to_path_segment())?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let mut headers = json_headers();
         let conditions = [
             (header::IF_NONE_MATCH, &validators.etag),
             (header::IF_MODIFIED_SINCE, &validators.last_modified),
@@ -154,7 +155,7 @@ impl Uplink {
                         etag: text_of(&response, &header::ETAG),
                         last_modified: text_of(&response, &header::LAST_MODIFIED),
                     };
-                    let body = read_document(response).await?;
+                    let body = read_document(response, MAX_PACKUMENT).await?;
                     Ok(PackumentAnswer::Found { body, validators })
                 }
             }
@@ -182,6 +183,42 @@ impl Uplink {
         let length = response.content_length();
         let body = counted(response, length, Arc::clone(&self.breaker)).boxed();
         Ok(Some(TarballResponse { length, body }))
+    }
+
+    /// Asks for the JSON object at `path`; `None` where there is none.
+    #[tracing::instrument(name = "uplink.document", skip_all, fields(uplink.name = %self.name, path))]
+    pub async fn document(&self, path: &str) -> Result<Option<Bytes>, UplinkError> {
+        let url = self.url_of(path)?;
+        let headers = json_headers();
+        self.retrying(|| async {
+            let response = self.get(url.clone(), &headers).await?;
+            if is_missing(response.status()) {
+                return Ok(None);
+            }
+            read_document(response, MAX_DOCUMENT).await.map(Some)
+        })
+        .await
+    }
+
+    /// Sends the JSON `body` to `path`, which must change nothing there: it may be sent again. The
+    /// answer; `None` where there is no such address.
+    #[tracing::instrument(name = "uplink.ask", skip_all, fields(uplink.name = %self.name, path))]
+    pub async fn ask(&self, path: &str, body: &Bytes) -> Result<Option<Bytes>, UplinkError> {
+        let url = self.url_of(path)?;
+        let mut headers = json_headers();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        self.retrying(|| async {
+            let request = Some(body.clone());
+            let response = self.send(url.clone(), &headers, request).await?;
+            if is_missing(response.status()) {
+                return Ok(None);
+            }
+            read_document(response, MAX_DOCUMENT).await.map(Some)
+        })
+        .await
     }
 
     /// The address of `path` below this uplink.
@@ -233,8 +270,18 @@ impl Uplink {
         }
     }
 
-    /// Follows redirects by hand; credentials and the configured headers go to our own origin.
-    async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<Response, UplinkError> {
+    async fn get(&self, url: Url, headers: &HeaderMap) -> Result<Response, UplinkError> {
+        self.send(url, headers, None).await
+    }
+
+    /// Sends a `GET`, or a `POST` of `body`. Follows redirects by hand; credentials and the
+    /// configured headers go to our own origin, and so does a body.
+    async fn send(
+        &self,
+        mut url: Url,
+        headers: &HeaderMap,
+        body: Option<Bytes>,
+    ) -> Result<Response, UplinkError> {
         for _ in 0..=MAX_REDIRECTS {
             let client = self.client_for(&url)?;
             let mut headers = headers.clone();
@@ -243,7 +290,14 @@ impl Uplink {
                     headers.insert(name, value.clone());
                 }
             }
-            let request = client.get(url.clone()).headers(headers);
+            let request = match &body {
+                None => client.get(url.clone()),
+                Some(_) if url.origin() != self.base.origin() => {
+                    return Err(UplinkError::BadRedirect);
+                }
+                Some(body) => client.post(url.clone()).body(body.clone()),
+            };
+            let request = request.headers(headers);
             let response = request.send().await.map_err(UplinkError::from_reqwest)?;
             let status = response.status();
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
@@ -257,6 +311,9 @@ impl Uplink {
                 | StatusCode::NOT_MODIFIED
                 | StatusCode::NOT_FOUND
                 | StatusCode::GONE => Ok(response),
+                StatusCode::CREATED | StatusCode::METHOD_NOT_ALLOWED if body.is_some() => {
+                    Ok(response)
+                }
                 StatusCode::TOO_MANY_REQUESTS => Err(UplinkError::RateLimited {
                     retry_after: retry_after(&response),
                 }),
@@ -325,13 +382,24 @@ fn retry_after(response: &Response) -> Option<Duration> {
     ))
 }
 
-async fn read_document(mut response: Response) -> Result<Bytes, UplinkError> {
-    let too_large = UplinkError::TooLarge {
-        limit: MAX_PACKUMENT,
-    };
+fn json_headers() -> HeaderMap {
+    let accept = (header::ACCEPT, HeaderValue::from_static("application/json"));
+    HeaderMap::from_iter([accept])
+}
+
+fn is_missing(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED
+    )
+}
+
+/// An object of at most `limit` decoded bytes.
+async fn read_document(mut response: Response, limit: u64) -> Result<Bytes, UplinkError> {
+    let too_large = UplinkError::TooLarge { limit };
     if response
         .content_length()
-        .is_some_and(|length| length > MAX_PACKUMENT)
+        .is_some_and(|length| length > limit)
     {
         return Err(too_large);
     }
@@ -341,7 +409,7 @@ async fn read_document(mut response: Response) -> Result<Bytes, UplinkError> {
             return Err(UplinkError::BadBody("it is not a JSON object"));
         }
         body.extend_from_slice(&chunk);
-        if u64::try_from(body.len()).unwrap_or(u64::MAX) > MAX_PACKUMENT {
+        if u64::try_from(body.len()).unwrap_or(u64::MAX) > limit {
             return Err(too_large);
         }
     }

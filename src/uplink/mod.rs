@@ -6,7 +6,9 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
 
 pub use client::{PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators};
 pub use error::UplinkError;
@@ -16,7 +18,7 @@ use crate::{config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, n
 /// All uplinks by name.
 #[derive(Debug)]
 pub struct Uplinks {
-    by_name: HashMap<UplinkName, Arc<Uplink>>,
+    by_name: IndexMap<UplinkName, Arc<Uplink>>,
 }
 
 impl Uplinks {
@@ -42,6 +44,11 @@ impl Uplinks {
             })
             .collect::<Result<_, ClientError>>()?;
         Ok(Self { by_name })
+    }
+
+    /// All of them, in the order of the settings.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Uplink>> {
+        self.by_name.values()
     }
 
     /// The uplink of this name; `npmjs` is another name of the built-in `default`.

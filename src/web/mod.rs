@@ -6,6 +6,8 @@
 //! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).
 
 mod access;
+mod audit;
+mod bootstrap;
 mod dist_tags;
 mod error;
 mod extract;
@@ -20,6 +22,7 @@ mod packages;
 mod profile;
 mod respond;
 mod search;
+mod signatures;
 mod stars;
 mod state;
 mod tokens;
@@ -82,6 +85,14 @@ fn routes(state: WebState) -> Router {
         .route("/-/user/v1/star", get(stars::own).put(stars::add).delete(stars::remove))
         .route("/-/user/package/{package}/star", put(stars::add_to_package).delete(stars::remove_from_package))
         .route("/-/user/{text}/stars", get(stars::of_user))
+        // Audits and signatures
+        .route("/-/npm/v1/security/advisories/bulk", post(audit::bulk))
+        .route("/-/npm/v1/security/audits/quick", post(audit::quick))
+        .route("/-/npm/v1/security/audits", post(audit::full))
+        .route("/-/npm/v1/keys", get(signatures::keys))
+        .route("/-/npm/v1/attestations/{text}", get(signatures::attestations))
+        // Setting clients up
+        .route("/-/npm/v1/bootstrap", get(bootstrap::bootstrap))
         // Finding packages
         .route("/-/v1/search", get(search::search))
         .route("/-/all", get(search::all))

@@ -10,7 +10,7 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::search::{self, SearchHit, Window};
+use crate::search::Window;
 
 /// Hits on a page, as npm asks for by default, and at most.
 const PAGE: usize = 20;
@@ -31,11 +31,9 @@ pub(super) async fn search(
         from: number("from", 0),
         size: number("size", PAGE).min(MAX_PAGE),
     };
-    let text = search::Query::parse(query.get("text").unwrap_or_default());
-    let page = state.registry.search(&caller, &text, window).await?;
-    let objects: Vec<Value> = page.hits.iter().map(SearchHit::to_json).collect();
-    let body = json!({ "objects": objects, "total": page.total, "time": page.time });
-    Ok(respond::json(StatusCode::OK, &body))
+    let text = query.get("text").unwrap_or_default();
+    let page = state.registry.search(&caller, text, window).await?;
+    Ok(respond::json(StatusCode::OK, &page))
 }
 
 /// `/-/all` and `/-/all/since`: the names after `since` or `startkey`.

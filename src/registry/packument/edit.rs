@@ -39,8 +39,11 @@ struct Own {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recovered: Vec<String>,
     /// Who may use the package, as far as it says so itself.
-    #[serde(flatten)]
+    #[serde(skip_serializing_if = "Restrictions::is_empty")]
     restrictions: Restrictions,
+    /// Provenance bundles by version, as they were sent.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    provenance: IndexMap<String, String>,
 }
 
 /// A hosted package's manifest.
@@ -148,6 +151,17 @@ impl Hosted {
         self.own.recovered.iter().any(|known| known == version)
     }
 
+    /// The provenance bundle that was published with `version`.
+    pub fn provenance(&self, version: &str) -> Option<&str> {
+        self.own.provenance.get(version).map(String::as_str)
+    }
+
+    /// Keeps a provenance bundle, which may go with the next version that is added.
+    pub fn set_provenance(&mut self, version: &Version, bundle: String) {
+        let version = version.as_str().to_owned();
+        self.own.provenance.insert(version, bundle);
+    }
+
     /// Who may use the package, as far as it says so itself.
     pub fn restrictions(&self) -> &Restrictions {
         &self.own.restrictions
@@ -235,6 +249,7 @@ impl Hosted {
         };
         self.own.tombstones.insert(version.to_owned(), tombstone);
         self.own.recovered.retain(|known| known != version);
+        self.own.provenance.shift_remove(version);
         self.packument.time.shift_remove(version);
         self.packument
             .dist_tags

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 pub use edit::{Hosted, Tombstone};
 pub use merge::merge;
-pub use render::{Form, render, render_version};
+pub use render::{ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_version, signature};
 pub use version::Dist;
 
 use crate::models::Timestamp;

@@ -1,11 +1,20 @@
 //! What clients get: the full and the abbreviated form, with tarball addresses of this registry.
 
+use std::{collections::HashSet, sync::Arc};
+
 use bytes::Bytes;
 
 use super::{
-    Dist, Fields, Packument, parse_fields, quoted, version::lacks_install_script_mark, write_object,
+    Dist, Fields, Packument, parse_fields, quoted, text_of, version::lacks_install_script_mark,
+    write_object,
 };
-use crate::models::{BaseUrl, PackageName};
+use crate::{
+    models::{BaseUrl, PackageName},
+    storage::SigningKeys,
+};
+
+/// Where registries serve attestations.
+pub const ATTESTATIONS_PATH: &str = "/-/npm/v1/attestations/";
 
 /// One of the two forms of a packument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,8 +63,51 @@ const KEPT_IN_VERSION: [&str; 21] = [
     "hasInstallScript",
 ];
 
-/// Renders `packument` for clients that see the registry at `base`.
-pub fn render(packument: &Packument, name: &PackageName, form: Form, base: &BaseUrl) -> Vec<u8> {
+/// Which versions of a document were published here.
+#[derive(Clone, Debug)]
+pub enum Ours {
+    /// All of them.
+    All,
+    /// None.
+    None,
+    /// These.
+    These(HashSet<String>),
+}
+
+impl Ours {
+    fn contains(&self, version: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::None => false,
+            Self::These(versions) => versions.contains(version),
+        }
+    }
+}
+
+/// How versions are signed that nobody has signed.
+#[derive(Clone, Debug)]
+pub struct Signing {
+    /// What they are signed with.
+    pub keys: Arc<SigningKeys>,
+    /// Whether versions that come from upstream are signed too.
+    pub signs_upstream: bool,
+}
+
+/// What a packument is rendered for.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The package.
+    pub name: &'a PackageName,
+    /// The address that the client sees.
+    pub base: &'a BaseUrl,
+    /// How versions are signed that nobody has signed, if they are.
+    pub signing: Option<&'a Signing>,
+    /// Which versions were published here.
+    pub ours: &'a Ours,
+}
+
+/// Renders `packument` for clients.
+pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     out.push(b'{');
     for (key, raw) in &packument.fields {
@@ -80,7 +132,7 @@ pub fn render(packument: &Packument, name: &PackageName, form: Form, base: &Base
         }
         out.extend_from_slice(&quoted(version));
         out.push(b':');
-        write_version(&mut out, raw, name, version, form, base);
+        write_version(&mut out, raw, version, form, view);
     }
     out.push(b'}');
     write_key(&mut out, "time");
@@ -96,20 +148,13 @@ pub fn render(packument: &Packument, name: &PackageName, form: Form, base: &Base
 }
 
 /// Renders one version, as `/:package/:version` shows it.
-pub fn render_version(raw: &Bytes, name: &PackageName, version: &str, base: &BaseUrl) -> Vec<u8> {
+pub fn render_version(raw: &Bytes, version: &str, view: View<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len() + 128);
-    write_version(&mut out, raw, name, version, Form::Full, base);
+    write_version(&mut out, raw, version, Form::Full, view);
     out
 }
 
-fn write_version(
-    out: &mut Vec<u8>,
-    raw: &Bytes,
-    name: &PackageName,
-    version: &str,
-    form: Form,
-    base: &BaseUrl,
-) {
+fn write_version(out: &mut Vec<u8>, raw: &Bytes, version: &str, form: Form, view: View<'_>) {
     let Ok(mut fields) = parse_fields(raw) else {
         // It was parsed once already as part of the document.
         out.extend_from_slice(raw);
@@ -118,7 +163,7 @@ fn write_version(
     if lacks_install_script_mark(&fields) {
         fields.insert("hasInstallScript".to_owned(), Bytes::from_static(b"true"));
     }
-    if let Some(dist) = rewritten_dist(&fields, raw, name, version, base) {
+    if let Some(dist) = rewritten_dist(&fields, raw, version, view) {
         fields.insert("dist".to_owned(), dist);
     }
     let kept = fields.iter().filter(|(key, _)| match form {
@@ -128,26 +173,68 @@ fn write_version(
     write_object(out, kept.map(|(key, raw)| (key.as_str(), &raw[..])));
 }
 
-/// The version's `dist` with the address of its tarball here; the rest stays as it was.
-fn rewritten_dist(
-    fields: &Fields,
-    raw: &Bytes,
-    name: &PackageName,
-    version: &str,
-    base: &BaseUrl,
-) -> Option<Bytes> {
-    let file = Dist::of(raw)?.file(name, version)?;
+/// The version's `dist` with the addresses of its tarball and its attestations here, and signed
+/// if nobody has; the rest stays as it was.
+fn rewritten_dist(fields: &Fields, raw: &Bytes, version: &str, view: View<'_>) -> Option<Bytes> {
+    let View {
+        name,
+        base,
+        signing,
+        ours,
+    } = view;
+    let known = Dist::of(raw)?;
+    let file = known.file(name, version)?;
     let mut dist = parse_fields(fields.get("dist")?).ok()?;
     dist.insert(
         "tarball".to_owned(),
         quoted(&format!("{base}/{name}/-/{file}")),
     );
+    if let Some(attestations) = dist.get("attestations") {
+        let attestations = rewritten_attestations(attestations, base);
+        dist.extend(attestations.map(|raw| ("attestations".to_owned(), raw)));
+    }
+    let signing = signing.filter(|signing| signing.signs_upstream || ours.contains(version));
+    if let (Some(signing), Some(integrity), false) =
+        (signing, &known.integrity_text, known.is_signed)
+    {
+        let signature = signature(&signing.keys, name, version, integrity);
+        dist.insert("signatures".to_owned(), format!("[{signature}]").into());
+    }
     let mut out = Vec::new();
     write_object(
         &mut out,
         dist.iter().map(|(key, raw)| (key.as_str(), &raw[..])),
     );
     Some(out.into())
+}
+
+/// `dist.attestations` with an address here: clients ask the registry that they are configured
+/// with, at the path of this address.
+fn rewritten_attestations(raw: &Bytes, base: &BaseUrl) -> Option<Bytes> {
+    let mut attestations = parse_fields(raw).ok()?;
+    let url = text_of(attestations.get("url")?)?;
+    let (_, own) = url.split_once(ATTESTATIONS_PATH)?;
+    let url = quoted(&format!("{base}{ATTESTATIONS_PATH}{own}"));
+    attestations.insert("url".to_owned(), url);
+    let mut out = Vec::new();
+    write_object(
+        &mut out,
+        attestations
+            .iter()
+            .map(|(key, raw)| (key.as_str(), &raw[..])),
+    );
+    Some(out.into())
+}
+
+/// What clients check: the signature of `name@version:integrity`.
+pub fn signature(
+    keys: &SigningKeys,
+    name: &PackageName,
+    version: &str,
+    integrity: &str,
+) -> serde_json::Value {
+    let message = format!("{name}@{version}:{integrity}");
+    serde_json::json!({ "keyid": keys.keyid(), "sig": keys.sign(&message) })
 }
 
 fn write_key(out: &mut Vec<u8>, key: &str) {
@@ -174,8 +261,13 @@ mod tests {
 
     fn rendered(form: Form) -> String {
         let packument = Packument::parse(&Bytes::from(DOCUMENT)).unwrap();
-        let base = "https://npm.example/pre".parse().unwrap();
-        String::from_utf8(render(&packument, &"@s/n".parse().unwrap(), form, &base)).unwrap()
+        let view = View {
+            name: &"@s/n".parse().unwrap(),
+            base: &"https://npm.example/pre".parse().unwrap(),
+            signing: None,
+            ours: &Ours::None,
+        };
+        String::from_utf8(render(&packument, form, view)).unwrap()
     }
 
     #[test]

@@ -12,6 +12,10 @@ pub struct Dist {
     pub tarball: String,
     /// The expected integrity; `None` where the document has none that can be checked.
     pub integrity: Option<Integrity>,
+    /// The integrity as text, which signatures are made of.
+    pub integrity_text: Option<String>,
+    /// Whether a registry has signed it.
+    pub is_signed: bool,
 }
 
 impl Dist {
@@ -19,11 +23,16 @@ impl Dist {
     pub fn of(version: &Bytes) -> Option<Self> {
         let dist = parse_fields(parse_fields(version).ok()?.get("dist")?).ok()?;
         let text = |key: &str| dist.get(key).and_then(text_of);
-        let integrity = text("integrity").and_then(|text| text.parse().ok());
-        let from_shasum = || Integrity::from_shasum(&text("shasum")?).ok();
+        let integrity_text = text("integrity");
+        let integrity = integrity_text.as_ref().and_then(|text| text.parse().ok());
+        let integrity = integrity.or_else(|| Integrity::from_shasum(&text("shasum")?).ok());
+        let signatures = dist.get("signatures");
         Some(Self {
             tarball: text("tarball")?,
-            integrity: integrity.or_else(from_shasum),
+            // Clients that find no other take the shasum for the integrity.
+            integrity_text: integrity_text.or_else(|| integrity.as_ref().map(ToString::to_string)),
+            integrity,
+            is_signed: signatures.is_some_and(|raw| raw.starts_with(b"[{")),
         })
     }
 
@@ -63,6 +72,8 @@ mod tests {
         let dist = Dist {
             tarball: tarball.to_owned(),
             integrity: None,
+            integrity_text: None,
+            is_signed: false,
         };
         let found = dist.file(&"@s/n".parse().unwrap(), "1.0.0").unwrap();
         assert_eq!(found.as_str(), file, "{tarball}");

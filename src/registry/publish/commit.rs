@@ -1,6 +1,6 @@
 //! Committing a publish: the blob first, the manifest last, by compare-and-swap.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, io::Read as _, sync::Arc};
 
 use bytes::Bytes;
 
@@ -20,6 +20,7 @@ use crate::{
     models::{Action, Caller, Digest, Integrity, Origin, PackageName, Restrictions, Visibility},
     registry::{
         Registry,
+        attestations::Provenance,
         edit::Stored,
         metadata::maintainers_json,
         packument::{Dist, Hosted, Packument},
@@ -47,15 +48,17 @@ struct Candidate {
     tarball: TemporaryBlob<TarballHasher>,
     digests: TarballDigests,
     facts: TarballFacts,
+    provenance: Option<Provenance>,
 }
 
 impl Registry {
-    /// Publishes one version.
+    /// Publishes one version, with its provenance `bundle` if it has one.
     pub(super) async fn publish_version(
         self: &Arc<Self>,
         caller: &Caller,
         publish: Publish,
         tarball: TemporaryBlob<TarballHasher>,
+        bundle: Option<TemporaryBlob<TarballHasher>>,
     ) -> Result<Done, RegistryError> {
         let name = publish.name.clone();
         self.authorise(caller, Action::Publish, &name).await?;
@@ -71,12 +74,21 @@ impl Registry {
         digests.check(&new.claims)?;
         let facts = inspect_file(&tarball).await?;
         facts.require(&name, &new.version)?;
+        let provenance = match bundle {
+            Some(bundle) => {
+                let text = text_of(&bundle).await?;
+                let version = &new.version;
+                Some(Provenance::parse(text, &name, version, &digests.sha512)?)
+            }
+            None => None,
+        };
         let candidate = Candidate {
             caller: caller.clone(),
             publish,
             tarball,
             digests,
             facts,
+            provenance,
         };
         let registry = Arc::clone(self);
         self.tracked(async move { registry.commit(candidate).await })
@@ -229,10 +241,18 @@ impl Registry {
             digests: &candidate.digests,
             archive: &candidate.facts,
             publisher: publisher.as_ref(),
+            signing_keys: self.signing_keys.as_deref(),
+            provenance: candidate
+                .provenance
+                .as_ref()
+                .map(|provenance| provenance.predicate_type.as_str()),
         };
         let prepared = prepare_manifest(&publish.name, new, facts)?;
         let now = self.clock.now();
         let raw = Bytes::from(prepared.manifest.get().to_owned());
+        if let Some(provenance) = &candidate.provenance {
+            manifest.set_provenance(&new.version, provenance.bundle.clone());
+        }
         manifest.add_version(&new.version, &new.file, raw, &new.tags, now);
         if is_new_package {
             let owners = candidate.first_owners(publisher.as_ref());
@@ -376,6 +396,19 @@ fn check_private(new: &NewVersion) -> Result<(), RegistryError> {
         ));
     }
     Ok(())
+}
+
+/// What is in the bundle, which is small.
+async fn text_of(bundle: &TemporaryBlob<TarballHasher>) -> Result<String, RegistryError> {
+    let path = bundle.path().to_owned();
+    let work = move || {
+        let mut text = String::new();
+        let mut file = File::open(path).map_err(storage_failure)?;
+        file.read_to_string(&mut text).map_err(storage_failure)?;
+        Ok(text)
+    };
+    let read = tokio::task::spawn_blocking(work).await;
+    read.map_err(RegistryError::internal)?
 }
 
 async fn inspect_file(

@@ -1,7 +1,10 @@
 //! [`prepare_manifest`]: the version object that is stored, made from the one that was sent.
 
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{
+    json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{
     archive::{TarballFacts, runs_at_install},
@@ -9,7 +12,12 @@ use super::{
     hashing::TarballDigests,
     selection::NewVersion,
 };
-use crate::{error::RegistryError, models::PackageName};
+use crate::{
+    error::RegistryError,
+    models::PackageName,
+    registry::packument::{ATTESTATIONS_PATH, signature},
+    storage::SigningKeys,
+};
 
 /// Origin of stored tarball URLs; readers put the public address in its place.
 const STORED_ORIGIN: &str = "http://localhost:4873";
@@ -50,6 +58,10 @@ pub struct ManifestFacts<'a> {
     pub archive: &'a TarballFacts,
     /// Who sent it; `None` for an anonymous caller.
     pub publisher: Option<&'a Publisher>,
+    /// What the version is signed with, if it is.
+    pub signing_keys: Option<&'a SigningKeys>,
+    /// What its provenance bundle states, if it has one.
+    pub provenance: Option<&'a str>,
 }
 
 /// A version object ready to be stored.
@@ -109,11 +121,23 @@ fn prepare_dist(
         dist.shift_remove(field);
     }
     let tarball = format!("{STORED_ORIGIN}/{name}/-/{}", new.file);
-    set(&mut dist, "integrity", &facts.digests.sha512.to_string())?;
+    let integrity = facts.digests.sha512.to_string();
+    set(&mut dist, "integrity", &integrity)?;
     set(&mut dist, "shasum", &facts.digests.sha1.to_hex())?;
     set(&mut dist, "tarball", &tarball)?;
     set(&mut dist, "fileCount", &facts.archive.file_count)?;
     set(&mut dist, "unpackedSize", &facts.archive.unpacked_size)?;
+    if let Some(keys) = facts.signing_keys {
+        let signature = signature(keys, name, new.version.as_str(), &integrity);
+        set(&mut dist, "signatures", &[signature])?;
+    }
+    if let Some(predicate_type) = facts.provenance {
+        let segment = name.to_path_segment();
+        let version = &new.version;
+        let url = format!("{STORED_ORIGIN}{ATTESTATIONS_PATH}{segment}@{version}");
+        let provenance = json!({ "url": url, "provenance": { "predicateType": predicate_type } });
+        set(&mut dist, "attestations", &provenance)?;
+    }
     Ok(dist)
 }
 
@@ -151,6 +175,8 @@ mod tests {
             digests: &digests,
             archive,
             publisher: Some(&publisher),
+            signing_keys: None,
+            provenance: None,
         };
         prepare_manifest(&name, &new, facts).unwrap()
     }

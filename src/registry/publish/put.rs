@@ -60,11 +60,19 @@ impl Registry {
         let Received { body, attachments } = received;
         match classify(name, route, body)? {
             Intent::Publish(publish) => {
-                let key = &publish.tarball.key;
-                let tarball = attachments.into_iter().find(|(name, _)| name == key);
-                let (_, tarball) =
+                let (mut tarball, mut bundle) = (None, None);
+                let bundle_key = publish.bundle.as_ref().map(|bundle| &bundle.key);
+                for (key, blob) in attachments {
+                    if key == publish.tarball.key {
+                        tarball = Some(blob);
+                    } else if Some(&key) == bundle_key {
+                        bundle = Some(blob);
+                    }
+                }
+                let tarball =
                     tarball.ok_or_else(|| RegistryError::bad_request("the tarball has no data"))?;
-                self.publish_version(caller, *publish, tarball).await
+                self.publish_version(caller, *publish, tarball, bundle)
+                    .await
             }
             Intent::UpdateMetadata(update) => {
                 self.update_metadata(caller, name, update).await?;

@@ -113,7 +113,7 @@ impl Registry {
             port: 0,
             tls: None,
         };
-        let listeners = bind(&[address]).await.unwrap();
+        let listeners = bind(&[address], None).await.unwrap();
         let url = format!(
             "http://{}{}",
             listeners[0].tcp_address().unwrap(),

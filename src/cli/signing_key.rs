@@ -1,0 +1,81 @@
+//! `rustaccio signing-key`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+
+use super::{complain, serve::explain};
+use crate::{
+    config::Config,
+    error::RegistryError,
+    lifecycle::{Clock as _, SystemClock},
+    runtime::{open_secrets, signing_keys_path},
+    storage::{SigningKeys, Store, StoreOptions},
+};
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum SigningKeyCommand {
+    /// List the keys, oldest first
+    List,
+    /// Replace the key; what was signed before stays valid. The registry must not be running
+    Rotate,
+}
+
+pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
+    if !settings.problems().is_empty() {
+        return complain(settings);
+    }
+    match run_command(command, settings) {
+        Ok(keys) => {
+            let written = keys.public().iter().try_for_each(|key| match key.expires {
+                Some(expires) => writeln!(out, "{}  expired {expires}", key.keyid),
+                None => writeln!(out, "{}  signs", key.keyid),
+            });
+            match written {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = writeln!(
+                io::stderr().lock(),
+                "rustaccio signing-key: {}",
+                explain(&error)
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_command(
+    command: SigningKeyCommand,
+    settings: &Config,
+) -> Result<SigningKeys, RegistryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RegistryError::internal)?;
+    runtime.block_on(async {
+        let path = signing_keys_path(settings);
+        match command {
+            SigningKeyCommand::List => {
+                let secrets = open_secrets(settings).await?;
+                Ok(SigningKeys::open(path, &secrets).await?)
+            }
+            SigningKeyCommand::Rotate => {
+                // Nobody else may be signing meanwhile.
+                let _store = Store::open_with_options(StoreOptions {
+                    data_dir: settings.storage.data_dir.clone(),
+                    cache_dir: settings.storage.cache.folder.clone(),
+                })
+                .await?;
+                let secrets = open_secrets(settings).await?;
+                Ok(SigningKeys::rotate(path, &secrets, SystemClock.now()).await?)
+            }
+        }
+    })
+}

@@ -1,0 +1,138 @@
+//! [`Tls`]: the certificate, and its renewal without a restart.
+
+use std::{
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use parking_lot::RwLock;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    signal::unix::{SignalKind, signal},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    },
+    server::TlsStream,
+};
+
+use crate::{config::TlsConfig, lifecycle::Lifecycle};
+
+/// What clients may choose: Deno takes HTTP/2, all others HTTP/1.1.
+const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// A certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use `{}` ({setting}): {reason}", path.display())]
+pub struct TlsError {
+    setting: &'static str,
+    path: PathBuf,
+    reason: String,
+}
+
+impl TlsError {
+    fn certificate(path: &Path, reason: &dyn Display) -> Self {
+        Self {
+            setting: "RUSTACCIO_TLS_CERT, or `https.cert` in the file",
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    fn key(path: &Path, reason: &dyn Display) -> Self {
+        Self {
+            setting: "RUSTACCIO_TLS_KEY, or `https.key` in the file",
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// The certificate that connections are served with. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    certificate: PathBuf,
+    key: PathBuf,
+    config: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Tls {
+    /// Reads the files of `config`; `None` if it names none.
+    pub async fn open(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
+        let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
+            return Ok(None);
+        };
+        let read = read(certificate, key).await?;
+        Ok(Some(Self {
+            certificate: certificate.clone(),
+            key: key.clone(),
+            config: Arc::new(RwLock::new(Arc::new(read))),
+        }))
+    }
+
+    /// Reads the files again. New connections get what is in them now.
+    pub async fn reload(&self) -> Result<(), TlsError> {
+        let read = read(&self.certificate, &self.key).await?;
+        *self.config.write() = Arc::new(read);
+        Ok(())
+    }
+
+    /// Reads the files again whenever the process gets a SIGHUP.
+    pub fn reload_on_hangup(&self, lifecycle: &Lifecycle) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (tls, stopped) = (self.clone(), lifecycle.clone());
+        // Not tracked: it waits for signals, and nobody waits for it.
+        lifecycle.spawn_untracked(async move {
+            loop {
+                tokio::select! {
+                    _ = hangup.recv() => {}
+                    () = stopped.shutdown_begun() => return,
+                }
+                match tls.reload().await {
+                    Ok(()) => tracing::info!("the certificate was read again"),
+                    Err(error) => {
+                        tracing::error!(%error, "the certificate stays as it was");
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Greets a client.
+    pub(super) async fn accept<T>(&self, stream: T) -> io::Result<TlsStream<T>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = Arc::clone(&self.config.read());
+        TlsAcceptor::from(config).accept(stream).await
+    }
+}
+
+async fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let chain = tokio::fs::read(certificate).await;
+    let chain = chain.map_err(|error| TlsError::certificate(certificate, &error))?;
+    let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&chain).collect();
+    let chain = chain.map_err(|error| TlsError::certificate(certificate, &error))?;
+    if chain.is_empty() {
+        return Err(TlsError::certificate(
+            certificate,
+            &"no certificate is in it",
+        ));
+    }
+    let private = tokio::fs::read(key).await;
+    let private = private.map_err(|error| TlsError::key(key, &error))?;
+    let private = PrivateKeyDer::from_pem_slice(&private);
+    let private = private.map_err(|error| TlsError::key(key, &error))?;
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, private);
+    let mut config = config.map_err(|error| TlsError::key(key, &error))?;
+    config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
+    Ok(config)
+}
