@@ -263,7 +263,7 @@ async fn what_is_not_there_says_so_in_json() {
     check("/@acme/app/-/app-2.0.0.tgz", "no such file available").await;
     check("/@acme/app/-/package.json", "no such file available").await;
     check("/-/unknown", "not found").await;
-    check("/-/npm/v1/keys", "not found").await;
+    check("/-/npm/v1/unknown", "not found").await;
     check("/a/b/c/d/e", "not found").await;
     let wrong = registry
         .send(registry.request(Method::DELETE, "/-/ping"))
