@@ -10,6 +10,8 @@
 mod support;
 
 mod accounts;
+#[cfg(feature = "test-clients")]
+mod clients;
 mod concurrency;
 mod config;
 mod crash;
@@ -18,7 +20,7 @@ mod faults;
 mod fsck;
 mod fuzz_corpora;
 mod hostile;
-#[cfg(feature = "test-npm")]
+#[cfg(feature = "test-clients")]
 mod npm;
 mod publishing;
 mod reading;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
-use crate::support::{Package, Registry, Upstream, npm::Npm, registry::Start};
+use crate::support::{Package, Registry, Upstream, client::{Client, Turn}, registry::Start};
 
 fn package(name: &str, version: &str) -> Value {
     json!({ "name": name, "version": version, "description": "made by a test", "keywords": ["found"] })
@@ -13,9 +13,9 @@ fn package(name: &str, version: &str) -> Value {
 /// Runs `work`, which blocks, beside the registry.
 async fn with_npm<T: Send + 'static>(
     registry: &Registry,
-    work: impl FnOnce(Npm) -> T + Send + 'static,
+    work: impl FnOnce(Client) -> T + Send + 'static,
 ) -> T {
-    let npm = Npm::new(&registry.url);
+    let npm = Client::npm(&registry.url);
     tokio::task::spawn_blocking(move || work(npm))
         .await
         .unwrap()
@@ -25,16 +25,18 @@ async fn with_npm<T: Send + 'static>(
 async fn accounts_and_tokens() {
     let registry = Registry::alone().await;
     with_npm(&registry, |npm| {
-        let answers = [
-            ("Username:", "alice"),
-            ("Password:", "s3cret-1"),
-            ("Email", "a@example.com"),
-        ];
-        npm.answer("adduser --auth-type=legacy", &answers);
+        let turns = || {
+            vec![
+                Turn::new("Username:", "alice"),
+                Turn::new("Password:", "s3cret-1"),
+                Turn::new("Email", "a@example.com"),
+            ]
+        };
+        npm.converse("login --auth-type=legacy", turns());
         assert_eq!(npm.ok(&["whoami"]).trim(), "alice");
         npm.ok(&["logout"]);
         assert!(npm.fails_in(npm.home(), &["whoami"]).contains("ENEEDAUTH"));
-        npm.answer("login --auth-type=legacy", &answers[..2]);
+        npm.converse("login --auth-type=legacy", turns());
         assert_eq!(npm.ok(&["whoami"]).trim(), "alice");
         npm.ok(&["ping"]);
         let profile: Value = serde_json::from_str(&npm.ok(&["profile", "get", "--json"])).unwrap();
@@ -42,7 +44,7 @@ async fn accounts_and_tokens() {
             (&profile["name"], &profile["email"]),
             (&json!("alice"), &json!("a@example.com"))
         );
-        npm.answer("token create", &[("assword:", "s3cret-1")]);
+        npm.converse("token create --name=ci", vec![Turn::new("assword:", "s3cret-1")]);
         let tokens: Value = serde_json::from_str(&npm.ok(&["token", "list", "--json"])).unwrap();
         let tokens = tokens.as_array().unwrap();
         assert_eq!(tokens.len(), 2);
@@ -63,7 +65,7 @@ async fn the_life_of_a_package() {
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
     let url = registry.url.clone();
     with_npm(&registry, move |npm| {
-        npm.sign_in_with(&alice.token);
+        npm.sign_in_with(&url, &alice.token);
         for name in ["plain", "@acme/scoped"] {
             let folder = npm.project(name, &package(name, "1.0.0"));
             fs::write(folder.join("index.js"), "module.exports = 42\n").unwrap();
@@ -106,8 +108,8 @@ async fn the_life_of_a_package() {
             "{found}"
         );
 
-        let other = Npm::new(&url);
-        other.sign_in_with(&bob.token);
+        let other = Client::npm(&url);
+        other.sign_in_with(&url, &bob.token);
         let project = other.project("project", &package("project", "1.0.0"));
         other.ok_in(&project, &["install", "plain", "@acme/scoped"]);
         let code = fs::read_to_string(project.join("node_modules/@acme/scoped/index.js"));
@@ -122,7 +124,7 @@ async fn the_life_of_a_package() {
             npm.fails_in(npm.home(), &["view", "@acme/scoped"])
                 .contains("E404")
         );
-        other.forget_cache();
+        let _ = fs::remove_dir_all(other.home().join(".npm"));
         fs::remove_dir_all(project.join("node_modules")).unwrap();
         let gone = other.fails_in(&project, &["ci"]);
         assert!(gone.contains("E404"), "{gone}");
@@ -177,7 +179,7 @@ async fn a_project_of_hundreds_installs_cold_warm_and_without_upstream() {
     let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
     let registry = Registry::with_file(&file).await;
     let install = |packages: Arc<BTreeMap<String, Package>>| {
-        move |npm: Npm| {
+        move |npm: Client| {
             let needs: BTreeMap<&String, &str> =
                 packages.keys().map(|name| (name, "^1.0.0")).collect();
             let manifest = json!({ "name": "project", "version": "1.0.0", "dependencies": needs });
@@ -189,7 +191,7 @@ async fn a_project_of_hundreds_installs_cold_warm_and_without_upstream() {
                 assert_eq!(integrity, packages[&name].integrity(), "{name}");
             }
             fs::remove_dir_all(project.join("node_modules")).unwrap();
-            npm.forget_cache();
+            let _ = fs::remove_dir_all(npm.home().join(".npm"));
             npm.ok_in(&project, &["ci"]);
         }
     };

@@ -1,10 +1,11 @@
 //! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
 
-#[cfg(feature = "test-npm")]
-pub(crate) mod npm;
+#[cfg(feature = "test-clients")]
+pub(crate) mod client;
 pub(crate) mod packages;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 
 pub(crate) use packages::{Package, publish_body};

@@ -1,0 +1,147 @@
+//! Certificates, and a proxy that ends TLS before a registry as nginx or a load balancer does.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderName, StatusCode, header};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use reqwest::Client;
+use rustaccio::{
+    config::{ListenAddress, TlsConfig},
+    lifecycle::Lifecycle,
+    server::{ServeOptions, Tls, bind, serve},
+};
+use tempfile::TempDir;
+
+use super::registry::client;
+
+/// Someone who signs certificates for this machine, whom clients may trust.
+pub(crate) struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        let authority = Self { folder, issuer };
+        authority.renew();
+        authority
+    }
+
+    /// What clients need to trust it.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// Writes a new certificate for this machine over the last one. Its DER form.
+    pub(crate) fn renew(&self) -> Vec<u8> {
+        let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        let params = CertificateParams::new(names).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let folder = self.folder.path();
+        std::fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+        certificate.der().to_vec()
+    }
+
+    /// The files that a server needs.
+    pub(crate) fn settings(&self) -> TlsConfig {
+        TlsConfig {
+            certificate: Some(self.folder.path().join("cert.pem")),
+            key: Some(self.folder.path().join("key.pem")),
+        }
+    }
+}
+
+/// A running listener that speaks TLS; stops when dropped.
+pub(crate) struct Secure {
+    pub(crate) url: String,
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Tls,
+    lifecycle: Lifecycle,
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        self.lifecycle.stop_now();
+    }
+}
+
+/// Serves `router` over TLS.
+pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Secure {
+    let tls = Tls::open(&authority.settings()).await.unwrap().unwrap();
+    let address = ListenAddress::Tcp {
+        host: "127.0.0.1".to_owned(),
+        port: 0,
+        tls: None,
+    };
+    let listeners = bind(&[address], Some(&tls)).await.unwrap();
+    let address = listeners[0].tcp_address().unwrap();
+    let lifecycle = Lifecycle::new();
+    let options = ServeOptions {
+        keep_alive_timeout: Duration::from_secs(60),
+        stall_timeout: Duration::from_secs(60),
+        max_connections: 1000,
+    };
+    let served = lifecycle.clone();
+    // It ends with the lifecycle.
+    let _ = lifecycle
+        .spawn_untracked(async move { serve(listeners, router, options, &served).await });
+    Secure {
+        url: format!("https://localhost:{}", address.port()),
+        address,
+        tls,
+        lifecycle,
+    }
+}
+
+/// A proxy before the registry at `url`, which tells it by forwarded headers what clients see.
+pub(crate) async fn proxy_before(url: &str, authority: &Authority) -> Secure {
+    let router = Router::new()
+        .fallback(forward)
+        .with_state((client(), url.to_owned()));
+    serve_over_tls(router, authority).await
+}
+
+async fn forward(State((client, url)): State<(Client, String)>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let path = parts.uri.path_and_query().unwrap().as_str();
+    let mut headers = parts.headers;
+    let authority = parts.uri.authority().map(ToString::to_string);
+    let host = headers.remove(header::HOST);
+    let host = authority.or_else(|| host.map(|host| host.to_str().unwrap().to_owned()));
+    for hop in [header::CONNECTION, header::TRANSFER_ENCODING] {
+        headers.remove(hop);
+    }
+    headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    headers.insert("x-forwarded-host", host.unwrap().parse().unwrap());
+    let sent = client
+        .request(parts.method, format!("{url}{path}"))
+        .headers(headers)
+        .body(reqwest::Body::wrap_stream(body.into_data_stream()));
+    let Ok(answer) = sent.send().await else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
+    let (status, mut headers) = (answer.status(), answer.headers().clone());
+    let hops: [HeaderName; 2] = [header::CONNECTION, header::TRANSFER_ENCODING];
+    for hop in hops {
+        headers.remove(hop);
+    }
+    (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
+}
