@@ -37,6 +37,8 @@ impl Form {
 
 /// Fields of ours and of Verdaccio that are nobody else's business.
 const HIDDEN: [&str; 3] = ["_rustaccio", "_uplinks", "_distfiles"];
+/// What Yarn 1 changes owners from, who asks for the abbreviated form of everything.
+const KEPT_FOR_EDITS: [&str; 3] = ["_id", "_rev", "maintainers"];
 /// Fields of a version in the abbreviated form (npm's `package-metadata.md`, and those that
 /// clients have come to read since).
 const KEPT_IN_VERSION: [&str; 21] = [
@@ -109,11 +111,14 @@ pub struct View<'a> {
 /// Renders `packument` for clients.
 pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
+    let is_editable = !matches!(view.ours, Ours::None);
     out.push(b'{');
     for (key, raw) in &packument.fields {
         let is_kept = match form {
             Form::Full => !HIDDEN.contains(&key.as_str()),
-            Form::Abbreviated => key == "name",
+            Form::Abbreviated => {
+                key == "name" || (is_editable && KEPT_FOR_EDITS.contains(&key.as_str()))
+            }
         };
         if is_kept {
             write_member(&mut out, key, raw);

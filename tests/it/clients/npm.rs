@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::{
-    Cannot, Command, Outcome, Works,
+    Command, Outcome, Works,
     installing::{self, Address, Installer, alice},
     scene::{PASSWORD, Scene, package, project},
 };
-use crate::support::client::{Client, Turn};
+use crate::support::client::{Client, Turn, in_one_line};
 
 struct Npm;
 
@@ -102,6 +102,7 @@ fn republish(npm: &Client) {
     let folder = npm.project("package", &package("republished", "1.0.0"));
     npm.ok_in(&folder, &["publish"]);
     let again = npm.fails_in(&folder, &["publish"]);
+    let again = in_one_line(&again);
     let says_why = again.contains("over the previously published versions")
         || again.contains("over existing version");
     assert!(says_why, "{again}");
@@ -128,12 +129,17 @@ fn deprecate(scene: &Scene, npm: &Client) {
     let versions = &scene.packument("deprecated")["versions"];
     assert_eq!(versions["1.0.0"]["deprecated"], "too old");
     assert!(versions["2.0.0"]["deprecated"].is_null());
-    let project_of = |name| project(name, &["deprecated"]);
-    let folder = npm.project("project", &project_of("project"));
+    let folder = npm.project("project", &project("project", &[]));
     let output = npm.run_in(&folder, &["install", "deprecated@1"]);
-    let warned = String::from_utf8_lossy(&output.stderr);
-    assert!(warned.contains("too old"), "{warned}");
-    npm.ok(&["deprecate", "deprecated@<2.0.0", ""]);
+    let warned = [&output.stdout[..], &output.stderr].concat();
+    let warned = String::from_utf8_lossy(&warned);
+    // pnpm 12 only says that it is.
+    let has_warned = warned.contains("too old") || warned.contains("deprecated deprecated@1.0.0");
+    assert!(has_warned, "{warned}");
+    match npm.name.as_str() {
+        "pnpm-12" => npm.ok(&["undeprecate", "deprecated@<2.0.0"]),
+        _ => npm.ok(&["deprecate", "deprecated@<2.0.0", ""]),
+    };
     let versions = &scene.packument("deprecated")["versions"];
     let is_deprecated = versions["1.0.0"]["deprecated"]
         .as_str()
@@ -161,13 +167,18 @@ fn unpublish(scene: &Scene, npm: &Client) {
 fn owner(scene: &Scene, npm: &Client) {
     scene.wait(scene.world.plain.user("bob"));
     scene.publish("owned", &["1.0.0"]);
-    npm.ok(&["owner", "add", "bob", "owned"]);
+    // pnpm names the package first where it does not leave this to npm.
+    let whom: [&str; 2] = match npm.name.as_str() {
+        "pnpm-11" | "pnpm-12" => ["owned", "bob"],
+        _ => ["bob", "owned"],
+    };
+    npm.ok(&[&["owner", "add"][..], &whom].concat());
     let owners = npm.ok(&["owner", "ls", "owned"]);
     assert!(
         owners.contains("alice") && owners.contains("bob"),
         "{owners}"
     );
-    npm.ok(&["owner", "rm", "bob", "owned"]);
+    npm.ok(&[&["owner", "rm"][..], &whom].concat());
     let owners = npm.ok(&["owner", "ls", "owned"]);
     assert!(
         owners.contains("alice") && !owners.contains("bob"),
@@ -225,9 +236,13 @@ fn logout(scene: &Scene, npm: &Client) {
 }
 
 fn token(scene: &Scene, npm: &Client) {
-    let create = match npm.major() {
-        ..11 => "token create --readonly",
-        _ => "token create --name=ci --packages-all --packages-and-scopes-permission=read-only",
+    let create = match npm.name.as_str() {
+        // It asks for no password.
+        "pnpm-12" => "token create --read-only",
+        "npm-11" | "npm-12" => {
+            "token create --name=ci --packages-all --packages-and-scopes-permission=read-only"
+        }
+        _ => "token create --readonly",
     };
     let said = npm.converse(create, vec![Turn::new("assword:", PASSWORD)]);
     let made = said.find("rca_").unwrap_or_else(|| panic!("{said}"));
@@ -261,7 +276,9 @@ fn profile(npm: &Client) {
 fn audit(npm: &Client) {
     let folder = npm.project("project", &project("project", &["leaky", "left"]));
     npm.ok_in(&folder, &["install"]);
-    let report = npm.fails_in(&folder, &["audit"]);
+    // Whether it fails of what it finds depends on the version.
+    let report = npm.run_in(&folder, &["audit"]);
+    let report = String::from_utf8_lossy(&report.stdout);
     assert!(report.contains("it leaks"), "{report}");
 }
 
@@ -278,5 +295,5 @@ fn view(scene: &Scene, npm: &Client) {
     let needs = npm.ok(&["view", "left@1.0.0", "dependencies", "--json"]);
     assert!(needs.contains("@up/right"), "{needs}");
     let missing = npm.fails_in(npm.home(), &["view", "no-such-package"]);
-    assert!(missing.contains("E404"), "{missing}");
+    assert!(missing.contains("404"), "{missing}");
 }

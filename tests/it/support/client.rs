@@ -6,6 +6,7 @@ use std::{
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -59,6 +60,13 @@ pub(crate) fn version(name: &str) -> (&'static str, &'static str) {
         .unwrap_or_else(|| panic!("versions.txt has no {name}"));
     line.next();
     (line.next().unwrap(), line.next().unwrap())
+}
+
+/// What a client prints, in one line: pnpm breaks long ones, and draws frames around them.
+pub(crate) fn in_one_line(text: &str) -> String {
+    let words = text.split(|character: char| character.is_whitespace() || "│|".contains(character));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    words.join(" ")
 }
 
 fn installed(folder: &str) -> PathBuf {
@@ -218,6 +226,24 @@ impl Client {
         text
     }
 
+    /// Waits until the client has taken the terminal over: what is typed before that, it throws
+    /// away. One that reads whole lines never does.
+    fn wait_until_it_reads(&self) {
+        let terminal = fs::read_to_string(self.home().join(".tty")).unwrap();
+        let patience = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < patience {
+            let modes = Command::new("stty")
+                .args(["-a", "-F", terminal.trim()])
+                .output()
+                .unwrap();
+            let modes = String::from_utf8_lossy(&modes.stdout).into_owned();
+            if modes.split_whitespace().any(|mode| mode == "-echo") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Like [`Self::converse`], and whether it succeeded.
     pub(crate) fn talk(&self, arguments: &str, turns: Vec<Turn<'_>>) -> (String, bool) {
         let line = format!("{} {arguments}", self.find(&self.program));
@@ -225,7 +251,7 @@ impl Client {
             .command("script", self.home())
             .env("TERM", "dumb")
             .env("COLUMNS", "500")
-            .args(["-qec", &format!("stty cols 500; {line}"), "/dev/null"])
+            .args(["-qec", &format!("tty > .tty; stty cols 500; exec {line}"), "/dev/null"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -247,6 +273,7 @@ impl Client {
             {
                 from += at + turn.wait_for.len();
                 if let Some(line) = (turn.reply)(&text) {
+                    self.wait_until_it_reads();
                     // The client may have ended without waiting for it.
                     let _ = write!(stdin, "{line}\r");
                 }
