@@ -137,7 +137,7 @@ fn deprecate(scene: &Scene, npm: &Client) {
     let has_warned = warned.contains("too old") || warned.contains("deprecated deprecated@1.0.0");
     assert!(has_warned, "{warned}");
     match npm.name.as_str() {
-        "pnpm-12" => npm.ok(&["undeprecate", "deprecated@<2.0.0"]),
+        "pnpm-11" | "pnpm-12" => npm.ok(&["undeprecate", "deprecated@<2.0.0"]),
         _ => npm.ok(&["deprecate", "deprecated@<2.0.0", ""]),
     };
     let versions = &scene.packument("deprecated")["versions"];

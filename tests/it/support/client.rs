@@ -251,7 +251,11 @@ impl Client {
             .command("script", self.home())
             .env("TERM", "dumb")
             .env("COLUMNS", "500")
-            .args(["-qec", &format!("tty > .tty; stty cols 500; exec {line}"), "/dev/null"])
+            .args([
+                "-qec",
+                &format!("tty > .tty; stty cols 500; exec {line}"),
+                "/dev/null",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
