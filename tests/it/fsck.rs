@@ -23,7 +23,7 @@ async fn damage_is_found_and_repaired() {
     upstream.has(&[&cached]);
     let registry = Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await;
     let alice = registry.user("alice").await;
-    for name in ["whole", "lost", "@s/hurt", "broken"] {
+    for name in ["whole", "lost", "lost-too", "@s/hurt", "broken"] {
         for version in ["1.0.0", "2.0.0", "3.0.0"] {
             registry
                 .publish(&alice, &Package::new(name, version))
@@ -36,7 +36,7 @@ async fn damage_is_found_and_repaired() {
     let folder = registry.stop().await;
     assert_eq!(
         fsck(&data, &[]),
-        (true, "4 packages, 12 tarballs: all fine\n".to_owned())
+        (true, "5 packages, 15 tarballs: all fine\n".to_owned())
     );
 
     let tarballs = data.join("tarballs");
@@ -45,6 +45,7 @@ async fn damage_is_found_and_repaired() {
     fs::write(tarballs.join("whole/whole-9.0.0.tgz"), "orphan").unwrap();
     std::os::unix::fs::symlink("/etc/passwd", tarballs.join("whole/whole-8.0.0.tgz")).unwrap();
     fs::remove_file(tarballs.join("lost/package.json")).unwrap();
+    fs::remove_file(tarballs.join("lost-too/package.json")).unwrap();
     fs::write(tarballs.join("broken/package.json"), "{ half").unwrap();
     let cache = data.join("cache/tarballs/cached");
     let kept = fs::read_dir(&cache)
@@ -62,17 +63,29 @@ async fn damage_is_found_and_repaired() {
         "@s/hurt@3.0.0: the tarball is missing",
         "whole: no version names whole-9.0.0.tgz",
         "lost: tarballs, and no manifest",
+        "lost-too: tarballs, and no manifest",
         "broken: the manifest cannot be read",
         "is damaged",
     ] {
         assert!(report.contains(line), "`{line}` is not in:\n{report}");
     }
     assert!(!report.contains("whole-8"), "a link was followed");
+    let summary = |text: &str| text.lines().last().unwrap().to_owned();
+    assert_eq!(
+        summary(&report),
+        "5 packages, 6 tarballs: 7 problems; --repair puts right what can be"
+    );
     let (is_clean, report) = fsck(&data, &["--repair"]);
-    // A manifest that cannot be read is for people.
+    // A manifest that cannot be read is for people. What was rebuilt is looked at too.
     assert!(!is_clean, "{report}");
+    assert!(report.contains("lost-too: tarballs, and no manifest"));
+    assert_eq!(
+        summary(&report),
+        "5 packages, 12 tarballs: 7 problems, 6 put right"
+    );
     fs::remove_file(tarballs.join("broken/package.json")).unwrap();
-    fsck(&data, &["--repair"]);
+    let (is_clean, report) = fsck(&data, &["--repair"]);
+    assert!(is_clean, "{report}");
     assert!(fsck(&data, &[]).0, "{}", fsck(&data, &[]).1);
     let aside: Vec<String> = ["@s__hurt", "whole"]
         .iter()
@@ -89,7 +102,7 @@ async fn damage_is_found_and_repaired() {
     .await;
     let tags = registry.get("/-/package/@s%2fhurt/dist-tags").await.json();
     assert_eq!(tags, json!({ "latest": "2.0.0" }));
-    for name in ["whole", "lost", "broken"] {
+    for name in ["whole", "lost", "lost-too", "broken"] {
         for version in ["1.0.0", "2.0.0", "3.0.0"] {
             let package = Package::new(name, version);
             assert_eq!(
