@@ -119,18 +119,24 @@ pub async fn build_state(
 pub struct Bound {
     state: AppState,
     listeners: Vec<Listener>,
-    tls: Option<Tls>,
     options: ServeOptions,
 }
 
 impl Bound {
-    /// Builds the registry and opens its sockets. From here on connections wait to be accepted.
+    /// Builds the registry and opens its sockets. From here on connections wait to be accepted, and
+    /// signals ask it to stop.
     pub async fn open(
         config: &Config,
         hook: Option<Arc<dyn AuthHook>>,
     ) -> Result<Self, RegistryError> {
         let state = build_state(config, hook).await?;
+        let lifecycle = state.lifecycle();
+        stop_on_signals(lifecycle).map_err(RegistryError::internal)?;
         let tls = Tls::open(&config.server.tls).await.map_err(unusable)?;
+        if let Some(tls) = &tls {
+            let reloads = tls.reload_on_hangup(lifecycle);
+            reloads.map_err(RegistryError::internal)?;
+        }
         let listeners = bind(&config.server.listen, tls.as_ref()).await;
         let listeners = listeners.map_err(unusable)?;
         if listeners.is_empty() {
@@ -148,7 +154,6 @@ impl Bound {
         Ok(Self {
             state,
             listeners,
-            tls,
             options,
         })
     }
@@ -163,15 +168,9 @@ impl Bound {
         let Self {
             state,
             listeners,
-            tls,
             options,
         } = self;
         let lifecycle = state.lifecycle().clone();
-        stop_on_signals(&lifecycle).map_err(RegistryError::internal)?;
-        if let Some(tls) = tls {
-            let reloads = tls.reload_on_hangup(&lifecycle);
-            reloads.map_err(RegistryError::internal)?;
-        }
         serve(listeners, build_router(state), options, &lifecycle).await;
         if lifecycle.drain(GRACE).await {
             tracing::info!("stopped");
