@@ -1,12 +1,16 @@
 //! Composition: from settings to a running registry.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+mod problems;
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+pub use problems::find_problems;
 
 use crate::{
     admin::Administration,
     app::{AppState, build_router},
     auth::{Auth, AuthHook, AuthOptions},
-    config::{Config, ListenAddress, Registration, UplinksConfig},
+    config::{AdminConfig, Config, ListenAddress, Registration, UplinksConfig, describe},
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, SystemClock},
     models::Username,
@@ -30,9 +34,10 @@ pub async fn build_state(
     config: &Config,
     hook: Option<Arc<dyn AuthHook>>,
 ) -> Result<AppState, RegistryError> {
-    if !config.problems().is_empty() {
+    let problems = find_problems(config).await;
+    if !problems.is_empty() {
         return Err(RegistryError::Settings {
-            message: config.describe_problems(),
+            message: describe(&problems),
         });
     }
     for warning in config.warnings() {
@@ -114,20 +119,32 @@ pub async fn build_state(
 pub struct Bound {
     state: AppState,
     listeners: Vec<Listener>,
-    tls: Option<Tls>,
     options: ServeOptions,
 }
 
 impl Bound {
-    /// Builds the registry and opens its sockets. From here on connections wait to be accepted.
+    /// Builds the registry and opens its sockets. From here on connections wait to be accepted, and
+    /// signals ask it to stop.
     pub async fn open(
         config: &Config,
         hook: Option<Arc<dyn AuthHook>>,
     ) -> Result<Self, RegistryError> {
         let state = build_state(config, hook).await?;
+        let lifecycle = state.lifecycle();
+        stop_on_signals(lifecycle).map_err(RegistryError::internal)?;
         let tls = Tls::open(&config.server.tls).await.map_err(unusable)?;
+        if let Some(tls) = &tls {
+            let reloads = tls.reload_on_hangup(lifecycle);
+            reloads.map_err(RegistryError::internal)?;
+        }
         let listeners = bind(&config.server.listen, tls.as_ref()).await;
         let listeners = listeners.map_err(unusable)?;
+        if listeners.is_empty() {
+            let message = "there is no address to listen on; name one in RUSTACCIO_BIND";
+            return Err(RegistryError::Settings {
+                message: message.to_owned(),
+            });
+        }
         warn_of_openness(config, &listeners);
         let options = ServeOptions {
             keep_alive_timeout: config.server.keep_alive_timeout,
@@ -137,7 +154,6 @@ impl Bound {
         Ok(Self {
             state,
             listeners,
-            tls,
             options,
         })
     }
@@ -152,15 +168,9 @@ impl Bound {
         let Self {
             state,
             listeners,
-            tls,
             options,
         } = self;
         let lifecycle = state.lifecycle().clone();
-        stop_on_signals(&lifecycle).map_err(RegistryError::internal)?;
-        if let Some(tls) = tls {
-            let reloads = tls.reload_on_hangup(&lifecycle);
-            reloads.map_err(RegistryError::internal)?;
-        }
         serve(listeners, build_router(state), options, &lifecycle).await;
         if lifecycle.drain(GRACE).await {
             tracing::info!("stopped");
@@ -245,22 +255,33 @@ fn is_our_address(config: &Config, url: &url::Url) -> bool {
         })
 }
 
-/// Names in rules that nobody has: whoever registers one first gets what it may.
+/// Names with rights that nobody has: a misspelt one, or whoever registers it first has them.
 fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
+    let AdminConfig { users, groups, .. } = &config.admin;
     let named = rules.named_principals();
-    let strangers: Vec<&str> = named
+    let strangers: BTreeSet<&str> = named
         .into_iter()
-        .chain(config.admin.users.iter().map(String::as_str))
+        // Nobody can register these.
+        .filter(|name| !groups.iter().any(|group| group == name))
+        .chain(users.iter().map(String::as_str))
         .filter(|name| {
             let user = name.parse::<Username>().ok();
             user.is_none_or(|user| accounts.user(&user).is_none())
         })
         .collect();
-    if !strangers.is_empty() && config.auth.registration == Registration::Open {
-        tracing::warn!(
-            names = strangers.join(", "),
-            "rules name users that nobody has registered; whoever registers one has its rights"
-        );
+    if strangers.is_empty() {
+        return;
+    }
+    let names = strangers.into_iter().collect::<Vec<_>>().join(", ");
+    match config.auth.registration {
+        Registration::Open => tracing::warn!(
+            names,
+            "rules or RUSTACCIO_ADMIN_USERS name users that nobody has registered; whoever registers one has its rights"
+        ),
+        Registration::Closed => tracing::warn!(
+            names,
+            "rules or RUSTACCIO_ADMIN_USERS name users that nobody has registered, and registration is closed"
+        ),
     }
 }
 

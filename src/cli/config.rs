@@ -1,10 +1,13 @@
 //! `rustaccio config`.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 
-use super::complain;
+use super::{all_problems, complain};
 use crate::config::{Config, examples};
 
 #[derive(Debug, Subcommand)]
@@ -24,8 +27,16 @@ pub(super) enum ConfigCommand {
 pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
     let written = match command {
         ConfigCommand::Check => {
-            if !settings.problems().is_empty() {
-                return complain(settings);
+            let problems = match all_problems(settings) {
+                Ok(problems) => problems,
+                Err(error) => {
+                    // There is nobody left to tell if this cannot be written.
+                    let _ = writeln!(io::stderr().lock(), "rustaccio: {error}");
+                    return ExitCode::FAILURE;
+                }
+            };
+            if !problems.is_empty() {
+                return complain(&problems);
             }
             let warned = settings
                 .warnings()
@@ -35,7 +46,7 @@ pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Wri
         }
         ConfigCommand::Show { sources } => {
             if !settings.problems().is_empty() {
-                return complain(settings);
+                return complain(settings.problems());
             }
             out.write_all(settings.show(*sources).as_bytes())
         }

@@ -18,7 +18,7 @@ use crate::{
 /// Ends with 0 where nothing is wrong any more, else with 1.
 pub(super) fn run(settings: &Config, repair: bool, out: &mut impl Write) -> ExitCode {
     if !settings.problems().is_empty() {
-        return complain(settings);
+        return complain(settings.problems());
     }
     match run_check(settings, repair) {
         Ok(report) => {

@@ -14,7 +14,11 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, Env, Sources};
+use crate::{
+    config::{Config, Env, Problem, Sources},
+    runtime::find_problems,
+    telemetry::check_logs,
+};
 
 /// What a wrong setting or argument ends with.
 const USAGE: u8 = 2;
@@ -83,12 +87,25 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
     }
 }
 
+/// All that keeps a registry from starting, as far as settings tell.
+fn all_problems(settings: &Config) -> io::Result<Vec<Problem>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut problems = runtime.block_on(find_problems(settings));
+    if let Err(error) = check_logs(&settings.log) {
+        let directives = settings.log.directives.as_deref().unwrap_or_default();
+        problems.push(settings.problem("RUST_LOG", directives, &error.to_string()));
+    }
+    Ok(problems)
+}
+
 /// Says on standard error what is wrong with the settings.
-fn complain(settings: &Config) -> ExitCode {
+fn complain(problems: &[Problem]) -> ExitCode {
     let mut err = io::stderr().lock();
     // There is nobody left to tell if this cannot be written.
     let _ = writeln!(err, "rustaccio cannot start with these settings:");
-    for problem in settings.problems() {
+    for problem in problems {
         let _ = writeln!(err, "  {problem}");
     }
     ExitCode::from(USAGE)

@@ -5,18 +5,21 @@ use std::{
     process::ExitCode,
 };
 
-use super::complain;
+use super::{all_problems, complain};
 use crate::{config::Config, error::RegistryError, runtime::Bound, telemetry::start_logs};
 
 pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings);
-    }
-    let started = start_logs(&settings.log)
-        .map_err(|error| error.to_string())
-        .and_then(|()| run(settings, out).map_err(|error| explain(&error)));
+    let started = all_problems(settings).map_err(|error| error.to_string());
+    let started = started.and_then(|problems| {
+        if !problems.is_empty() {
+            return Ok(complain(&problems));
+        }
+        start_logs(&settings.log).map_err(|error| error.to_string())?;
+        run(settings, out).map_err(|error| explain(&error))?;
+        Ok(ExitCode::SUCCESS)
+    });
     match started {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(message) => {
             // There is nobody left to tell if this cannot be written.
             let _ = writeln!(io::stderr().lock(), "rustaccio: {message}");
@@ -65,11 +68,15 @@ fn announce(settings: &Config, bound: &Bound, out: &mut impl Write) -> io::Resul
     }
     let public = settings.server.public_url.as_ref().map(ToString::to_string);
     let address = public.or_else(|| {
-        let tcp = bound
-            .listeners()
-            .iter()
-            .find(|listener| listener.tcp_address().is_some());
-        Some(format!("{}{prefix}", tcp?))
+        let mut listeners = bound.listeners().iter();
+        let (listener, tcp) = listeners.find_map(|one| Some((one, one.tcp_address()?)))?;
+        let mut shown = listener.to_string();
+        if tcp.ip().is_unspecified() {
+            // All addresses of this machine, which is none to be sent to.
+            let local = format!("localhost:{}", tcp.port());
+            shown = shown.replacen(&tcp.to_string(), &local, 1);
+        }
+        Some(format!("{shown}{prefix}"))
     });
     if let Some(address) = address {
         writeln!(

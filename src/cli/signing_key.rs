@@ -26,7 +26,7 @@ pub(super) enum SigningKeyCommand {
 
 pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
     if !settings.problems().is_empty() {
-        return complain(settings);
+        return complain(settings.problems());
     }
     match run_command(command, settings) {
         Ok(keys) => {

@@ -1,5 +1,8 @@
 //! Reading all sources into one [`Config`]: defaults, then files, then the environment.
 
+mod nearest;
+mod proxying;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -7,15 +10,15 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+use nearest::closest;
+
 use super::{
-    Config, Env, Given, ListenAddress, PackagesConfig, Problem, Source, UplinkDefaults,
-    rules::{self, Findings},
+    Config, Env, Given, ListenAddress, Problem, Source, UplinkDefaults,
+    rules::Findings,
     table::{Read, Setting, Target, settings},
-    uplink_file::{UplinkReader, http_address},
-    upstream::default_upstream,
+    uplink_file::http_address,
     yaml::{Node, snake_case},
 };
-use crate::models::UplinkName;
 
 /// Keys of Verdaccio that change nothing here.
 const HARMLESS: [&str; 17] = [
@@ -206,7 +209,7 @@ impl Loader<'_> {
             .join("_");
         let setting = settings().find(|setting| setting.has_path(&snake));
         match (setting, node) {
-            (Some(setting), Node::Empty) => {
+            (Some(setting), node) if node.is_blank() => {
                 self.given.remove(setting.variable);
             }
             (Some(setting), node) if !matches!(node, Node::Map(_)) => {
@@ -218,9 +221,20 @@ impl Loader<'_> {
                     self.subtree(&format!("{path}.{key}"), node, source);
                 }
             }
+            (None, node) if path == "auth.htpasswd.file" => self.htpasswd(&node, source),
             (None, _) => self.unknown(path, source),
             (Some(_), _) => {}
         }
+    }
+
+    /// Who has an account there has none here, which nobody may learn at the first login.
+    fn htpasswd(&mut self, node: &Node, source: &Source) {
+        let message = "is not read by this version: its users have no accounts here until they \
+                       register; leave registration open that long (`max_users` above their \
+                       number), and close it then";
+        let file = node.to_text().filter(|_| !node.is_blank());
+        let warning = file.map(|file| Problem::new("auth.htpasswd.file", file, source, message));
+        self.findings.warnings.extend(warning);
     }
 
     fn unknown(&mut self, path: &str, source: &Source) {
@@ -310,10 +324,7 @@ impl Loader<'_> {
                 continue;
             };
             let shown = if setting.is_secret { "" } else { text };
-            let name = match source {
-                Source::File(_) => setting.path(),
-                _ => setting.variable.to_owned(),
-            };
+            let name = setting.name(source);
             match setting.apply(text, &mut target) {
                 Ok(Read::Fine) => {}
                 Ok(Read::Clamped(message)) => {
@@ -341,80 +352,12 @@ impl Loader<'_> {
                 continue;
             }
             let url = http_address(&text);
-            if url.is_none() && !text.is_empty() {
+            if url.is_none() && !text.trim().is_empty() {
                 self.problem(&key, &text, &source, "must be the proxy's http address");
             }
             match key.as_str() {
                 "http_proxy" => defaults.http_proxy = url,
                 _ => defaults.https_proxy = url,
-            }
-        }
-    }
-
-    fn uplinks_and_rules(&mut self, target: &mut Target, given: &BTreeMap<&'static str, Given>) {
-        let (mut built_in, mut built_in_source) = default_upstream(self.env);
-        if let Some(text) = &target.upstream {
-            let given = given.get("RUSTACCIO_UPSTREAM");
-            built_in_source = given.map_or(Source::Default, |given| given.source.clone());
-            built_in = http_address(text);
-            if built_in.is_none() && !text.eq_ignore_ascii_case("none") {
-                let message = "must be an http or https address, or `none`";
-                self.problem("RUSTACCIO_UPSTREAM", text, &built_in_source, message);
-            }
-        }
-        let config = &mut target.config;
-        match self.uplinks.take() {
-            Some((node, source)) => {
-                let mut reader = UplinkReader {
-                    env: self.env,
-                    defaults: &target.uplink_defaults,
-                    npmjs: built_in.as_ref(),
-                    source: &source,
-                    findings: &mut self.findings,
-                };
-                config.uplinks.uplinks = reader.uplinks(&node);
-                // A variable may add `default` to the uplinks of a file, or replace it.
-                if target.upstream.is_some() {
-                    let uplinks = &mut config.uplinks.uplinks;
-                    uplinks.retain(|(name, _)| name.as_str() != "default");
-                    let added = built_in.map(|url| target.uplink_defaults.uplink(url));
-                    uplinks.extend(default_name().zip(added));
-                }
-                config.uplinks_source = source;
-            }
-            None => {
-                let added = built_in.map(|url| target.uplink_defaults.uplink(url));
-                config.uplinks.uplinks = default_name().zip(added).into_iter().collect();
-                config.uplinks_source = built_in_source;
-            }
-        }
-        if let Some((node, source)) = self.packages.take() {
-            config.packages = rules::packages(&node, &source, &mut self.findings);
-            config.packages_source = source;
-            self.check_proxies(config);
-        } else if config.uplinks.uplinks.is_empty() {
-            config
-                .packages
-                .rules
-                .iter_mut()
-                .for_each(|rule| rule.proxy.clear());
-        } else {
-            Self::point_at_uplinks(config);
-        }
-    }
-
-    /// The built-in rules proxy `default`; a file's uplinks may have no such name.
-    fn point_at_uplinks(config: &mut Config) {
-        let names: Vec<UplinkName> = config
-            .uplinks
-            .uplinks
-            .iter()
-            .map(|(name, _)| name.clone())
-            .collect();
-        let PackagesConfig { rules } = &mut config.packages;
-        for rule in rules {
-            if !rule.proxy.iter().all(|name| names.contains(name)) {
-                rule.proxy.clone_from(&names);
             }
         }
     }
@@ -451,60 +394,4 @@ impl Loader<'_> {
             self.problem(variable, text, source, message);
         }
     }
-
-    fn check_proxies(&mut self, config: &Config) {
-        let uplinks = &config.uplinks.uplinks;
-        let has_default = uplinks.iter().any(|(name, _)| name.as_str() == "default");
-        let is_off = self
-            .env
-            .get("RUSTACCIO_UPSTREAM")
-            .is_some_and(|text| text == "none");
-        for rule in &config.packages.rules {
-            for name in &rule.proxy {
-                let is_known = uplinks.iter().any(|(known, _)| known == name)
-                    || (name.as_str() == "npmjs" && has_default)
-                    || (is_off && matches!(name.as_str(), "npmjs" | "default"));
-                if !is_known {
-                    let setting = format!("packages.{}.proxy", rule.pattern);
-                    let message = "names no uplink; add it to `uplinks` or remove it here";
-                    let source = config.packages_source.clone();
-                    self.problem(&setting, name.as_str(), &source, message);
-                }
-            }
-        }
-    }
-}
-
-fn default_name() -> Option<UplinkName> {
-    "default".parse().ok()
-}
-
-/// The setting whose path is nearest to `path`, if one is near.
-fn closest(path: &str) -> Option<String> {
-    let near = settings()
-        .map(|setting| (distance(&setting.path(), path), setting.path()))
-        .min()?;
-    (near.0 <= 1 + path.len() / 6).then_some(near.1)
-}
-
-/// Levenshtein's distance.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, a) in one.chars().enumerate() {
-        let mut diagonal = at;
-        let mut left = at + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(&other) {
-            let above = *cell;
-            left = (above + 1)
-                .min(left + 1)
-                .min(diagonal + usize::from(a != *b));
-            diagonal = above;
-            *cell = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = at + 1;
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }

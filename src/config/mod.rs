@@ -28,7 +28,7 @@ pub use examples::{Example, examples};
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
-pub use problem::{Problem, Source};
+pub use problem::{Problem, Source, describe};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
 pub use storage::{CacheConfig, StorageConfig};
@@ -142,7 +142,28 @@ impl Config {
 
     /// All problems, a line each.
     pub fn describe_problems(&self) -> String {
-        let lines: Vec<String> = self.problems.iter().map(ToString::to_string).collect();
-        lines.join("\n")
+        describe(&self.problems)
+    }
+
+    /// What turned out to be wrong with a setting (a variable, or a path below `uplinks` or
+    /// `packages`) when it was used.
+    pub(crate) fn problem(&self, setting: &str, value: &str, message: &str) -> Problem {
+        let known = settings().find(|known| known.variable == setting);
+        let given = known.and_then(|known| Some((known, self.given.get(known.variable)?)));
+        match given {
+            Some((known, given)) => {
+                Problem::new(known.name(&given.source), value, &given.source, message)
+            }
+            None if setting.starts_with("uplinks.") => {
+                Problem::new(setting, value, &self.uplinks_source, message)
+            }
+            None if setting.starts_with("packages.") => {
+                Problem::new(setting, value, &self.packages_source, message)
+            }
+            None => {
+                let source = Source::Variable(setting.to_owned());
+                Problem::new(setting, value, &source, message)
+            }
+        }
     }
 }

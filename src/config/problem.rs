@@ -56,6 +56,12 @@ impl Problem {
     }
 }
 
+/// All of `problems`, a line each.
+pub fn describe(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.setting)?;

@@ -72,13 +72,18 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
                 unpublish = (!is_false).then(|| principals(value, &mut wrong));
             }
             "proxy" | "proxy_access" => {
-                for word in value.words().unwrap_or_default() {
+                let words = value.words();
+                if words.is_none() {
+                    wrong("must be names of uplinks");
+                }
+                for word in words.unwrap_or_default() {
                     match word.parse() {
                         Ok(name) => rule.proxy.push(name),
                         Err(error) => wrong(&format!("{error}")),
                     }
                 }
             }
+            "merge" if value.is_blank() => {}
             "merge" => match value.to_text().map(|text| super::units::switch(&text)) {
                 Some(Ok(merge)) => rule.merge = Some(merge),
                 _ => wrong("must be `true` or `false`"),

@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{Config, Setting, Source, UplinkAuth, table::sections};
+use http::HeaderName;
+
+use super::{Config, Setting, Source, UplinkAuth, UplinkConfig, table::sections};
 
 impl Config {
     /// All settings in force, one a line, without secrets; with `sources`, each says who set it.
@@ -23,20 +25,7 @@ impl Config {
             }
         }
         for (name, uplink) in &self.uplinks.uplinks {
-            let auth = match &uplink.auth {
-                None => "",
-                Some(UplinkAuth::Bearer(_)) => " auth=bearer(hidden)",
-                Some(UplinkAuth::Basic(_)) => " auth=basic(hidden)",
-            };
-            let value = format!(
-                "{} timeout={:?} maxage={:?} max_fails={} fail_timeout={:?} cache={}{auth}",
-                redacted(&uplink.url),
-                uplink.timeout,
-                uplink.maxage,
-                uplink.max_fails,
-                uplink.fail_timeout,
-                uplink.cache,
-            );
+            let value = uplink_as_text(uplink);
             line(&format!("uplinks.{name}"), &value, &self.uplinks_source);
         }
         for rule in &self.packages.rules {
@@ -44,13 +33,16 @@ impl Config {
             let names = |principals: &[crate::models::Principal]| {
                 list(principals.iter().map(ToString::to_string).collect())
             };
-            let value = format!(
+            let mut value = format!(
                 "access: {} · publish: {} · unpublish: {} · proxy: {}",
                 names(&rule.access),
                 names(&rule.publish),
                 names(&rule.unpublish),
                 list(rule.proxy.iter().map(ToString::to_string).collect()),
             );
+            if let Some(merge) = rule.merge {
+                value.push_str(&format!(" · merge: {merge}"));
+            }
             line(
                 &format!("packages.{}", rule.pattern),
                 &value,
@@ -69,6 +61,46 @@ impl Config {
             None => (setting.default.to_owned(), &Source::Default),
         }
     }
+}
+
+/// All that an uplink is asked with. Values of headers may be secrets.
+fn uplink_as_text(uplink: &UplinkConfig) -> String {
+    let mut text = format!(
+        "{} timeout={:?} maxage={:?} max_fails={} fail_timeout={:?} cache={} strict_ssl={}",
+        redacted(&uplink.url),
+        uplink.timeout,
+        uplink.maxage,
+        uplink.max_fails,
+        uplink.fail_timeout,
+        uplink.cache,
+        uplink.strict_ssl,
+    );
+    let mut add = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            text.push_str(&format!(" {key}={value}"));
+        }
+    };
+    let names = |items: Vec<&str>| (!items.is_empty()).then(|| items.join(","));
+    add(
+        "ca",
+        uplink.ca.as_ref().map(|path| path.display().to_string()),
+    );
+    add("http_proxy", uplink.http_proxy.as_ref().map(redacted));
+    add("https_proxy", uplink.https_proxy.as_ref().map(redacted));
+    add(
+        "no_proxy",
+        names(uplink.no_proxy.iter().map(String::as_str).collect()),
+    );
+    add(
+        "headers",
+        names(uplink.headers.keys().map(HeaderName::as_str).collect()),
+    );
+    let auth = uplink.auth.as_ref().map(|auth| match auth {
+        UplinkAuth::Bearer(_) => "bearer(hidden)",
+        UplinkAuth::Basic(_) => "basic(hidden)",
+    });
+    add("auth", auth.map(str::to_owned));
+    text
 }
 
 /// `text`; an address without what identifies the user.

@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use url::Url;
+
 use super::{ListenAddress, TrustProxy};
 
 /// `true`, `yes`, `on`, `1` and their opposites, in any case.
@@ -102,6 +104,24 @@ pub(super) fn listen_address(text: &str) -> Result<ListenAddress, String> {
     Ok(ListenAddress::Tcp { host, port, tls })
 }
 
+/// The path of a file or folder.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() {
+        return Err("must be a path".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// An http(s) origin: an address without a path.
+pub(super) fn origin(text: &str) -> Result<Url, String> {
+    let url = text.parse::<Url>().ok().filter(|url| {
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let is_nameless = url.username().is_empty() && url.password().is_none();
+        matches!(url.scheme(), "http" | "https") && is_bare && is_nameless
+    });
+    url.ok_or_else(|| "must be origins such as `https://files.example.com`".to_owned())
+}
+
 /// A switch, or a list of networks.
 pub(super) fn trust_proxy(text: &str) -> Result<TrustProxy, String> {
     if let Ok(is_trusted) = switch(text) {
@@ -127,9 +147,13 @@ pub(super) fn trust_proxy(text: &str) -> Result<TrustProxy, String> {
         network.or_else(address)
     });
     let networks: Option<Vec<_>> = networks.collect();
-    networks.map(TrustProxy::From).ok_or_else(|| {
+    let networks = networks.ok_or_else(|| {
         "must be `true`, `false`, or the proxies' networks such as `10.0.0.0/8`".to_owned()
-    })
+    })?;
+    if networks.is_empty() {
+        return Ok(TrustProxy::No);
+    }
+    Ok(TrustProxy::From(networks))
 }
 
 /// The path below which the registry is: a slash in front, none behind, empty for the root.
@@ -207,11 +231,34 @@ mod tests {
     fn proxies() {
         assert_eq!(trust_proxy("True"), Ok(TrustProxy::Yes));
         assert_eq!(trust_proxy("0"), Ok(TrustProxy::No));
+        assert_eq!(trust_proxy(","), Ok(TrustProxy::No));
         let networks = trust_proxy("10.0.0.0/8, 192.168.1.1 loopback").unwrap();
         assert!(networks.covers("192.168.1.1".parse().ok()));
         assert!(networks.covers("::1".parse().ok()));
         assert!(!networks.covers("192.168.1.2".parse().ok()));
         assert!(trust_proxy("nobody").is_err());
+    }
+
+    #[test]
+    fn origins() {
+        let show = |text: &str| origin(text).map(|url| url.to_string());
+        assert_eq!(
+            show("https://a.example").as_deref(),
+            Ok("https://a.example/")
+        );
+        assert_eq!(
+            show("http://10.0.0.1:8080/").as_deref(),
+            Ok("http://10.0.0.1:8080/")
+        );
+        for text in [
+            "a.example",
+            "ftp://a",
+            "http://a/path",
+            "http://u:p@a",
+            "http://a/?q",
+        ] {
+            assert!(origin(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl UplinkReader<'_> {
         let given = members.iter().find(|(key, _)| key == "url");
         let given = given.and_then(|(_, node)| node.to_text());
         let setting = format!("uplinks.{name}.url");
-        let url = match given.filter(|text| !text.is_empty()) {
+        let url = match given.filter(|text| !text.trim().is_empty()) {
             Some(text) => match http_address(&text) {
                 Some(url) => url,
                 None => {
@@ -118,20 +118,35 @@ impl UplinkReader<'_> {
         };
         let mut uplink = self.defaults.uplink(url);
         for (key, value) in members {
-            if let Err(message) = self.member(&mut uplink, &snake_case(key), value) {
+            let snake = snake_case(key);
+            // What says nothing is not set; for proxies it means none.
+            if value.is_blank() && !snake.ends_with("_proxy") {
+                continue;
+            }
+            let setting = format!("uplinks.{name}.{key}");
+            let done = match snake.as_str() {
+                "agent_options" => self.agent_options(&mut uplink, &setting, value),
+                "retry" => {
+                    let message = "does nothing: what fails for a moment is asked again twice";
+                    self.warn(&setting, message);
+                    Ok(())
+                }
+                _ => self.member(&mut uplink, &snake, value),
+            };
+            if let Err(message) = done {
                 let secret = matches!(key.as_str(), "auth" | "headers");
                 let shown = value.to_text().filter(|_| !secret).unwrap_or_default();
-                self.wrong(&format!("uplinks.{name}.{key}"), &shown, &message);
+                self.wrong(&setting, &shown, &message);
             }
         }
         Some((name, uplink))
     }
 
-    fn member(&mut self, uplink: &mut UplinkConfig, key: &str, value: &Node) -> Result<(), String> {
+    fn member(&self, uplink: &mut UplinkConfig, key: &str, value: &Node) -> Result<(), String> {
         let text = || value.to_text().ok_or_else(|| "must be a text".to_owned());
         let proxy = || -> Result<Option<Url>, String> {
             let text = text()?;
-            let is_off = text.is_empty() || text == "false";
+            let is_off = text.trim().is_empty() || text == "false";
             let url = http_address(&text);
             if !is_off && url.is_none() {
                 return Err("must be the proxy's http address".to_owned());
@@ -154,8 +169,38 @@ impl UplinkReader<'_> {
             "no_proxy" => uplink.no_proxy = units::words(&text()?).map(str::to_owned).collect(),
             "headers" => headers(uplink, value)?,
             "auth" => uplink.auth = Some(self.auth(value)?),
-            "url" | "agent_options" | "retry" | "publish" => {}
+            "url" | "publish" => {}
             _ => return Err("is not known; remove it".to_owned()),
+        }
+        Ok(())
+    }
+
+    /// What Node.js's connections are made with, as far as there is the like of it here.
+    fn agent_options(
+        &mut self,
+        uplink: &mut UplinkConfig,
+        setting: &str,
+        node: &Node,
+    ) -> Result<(), String> {
+        let Node::Map(members) = node else {
+            return Err("must be a map such as `keepAlive: true`".to_owned());
+        };
+        let mut keeps_alive = true;
+        for (key, value) in members {
+            let text = value.to_text().unwrap_or_default();
+            let wrong = |message: String| format!("`{key}` {message}");
+            match snake_case(key).as_str() {
+                "keep_alive" => keeps_alive = units::switch(&text).map_err(wrong)?,
+                "max_free_sockets" => {
+                    let count = text.parse();
+                    uplink.pool_max_idle =
+                        count.map_err(|_| wrong("must be a whole number".to_owned()))?;
+                }
+                _ => self.warn(&format!("{setting}.{key}"), "is not known and does nothing"),
+            }
+        }
+        if !keeps_alive {
+            uplink.pool_max_idle = 0;
         }
         Ok(())
     }
@@ -181,11 +226,19 @@ impl UplinkReader<'_> {
                 value.ok_or_else(missing)?.to_owned()
             }
         };
+        if HeaderValue::from_str(&token).is_err() {
+            return Err("has a token that cannot be sent in a header".to_owned());
+        }
         match text("type").unwrap_or_default().to_lowercase().as_str() {
             "bearer" => Ok(UplinkAuth::Bearer(token.into())),
             "basic" | "" => Ok(UplinkAuth::Basic(token.into())),
             _ => Err("`type` must be `bearer` or `basic`".to_owned()),
         }
+    }
+
+    fn warn(&mut self, setting: &str, message: &str) {
+        let warning = Problem::new(setting, "", self.source, message);
+        self.findings.warnings.push(warning);
     }
 
     fn wrong(&mut self, setting: &str, value: &str, message: &str) {

@@ -31,6 +31,15 @@ impl Node {
         }
     }
 
+    /// Whether it says nothing: no value, or a text of spaces. An empty list does say something.
+    pub(super) fn is_blank(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Text(text) => text.trim().is_empty(),
+            Self::List(_) | Self::Map(_) => false,
+        }
+    }
+
     /// A text, or a list of texts with commas between.
     pub(super) fn to_text(&self) -> Option<String> {
         match self {

@@ -1,6 +1,9 @@
 //! [`build_client`]: outgoing HTTP with the system's trust roots and proxies.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::{Certificate, Client, NoProxy, Proxy, redirect};
 use url::Url;
@@ -38,21 +41,36 @@ pub struct ClientOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The file with certificate authorities cannot be read.
-    #[error("cannot read the certificate authorities in {}: {source}", path.display())]
+    /// The file with certificate authorities cannot be used.
+    #[error("cannot read the certificate authorities in {}: {reason}", path.display())]
     Ca {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        reason: String,
     },
     /// The library refused the settings.
     #[error("cannot build an HTTP client: {0}")]
     Build(#[from] reqwest::Error),
 }
 
-/// Builds a client that follows no redirects: who uses it checks each new address first.
+/// The certificate authorities in a PEM file.
 #[expect(clippy::disallowed_methods, reason = "reads one small file at start")]
+pub fn read_authorities(path: &Path) -> Result<Vec<Certificate>, ClientError> {
+    let failed = |reason: String| ClientError::Ca {
+        path: path.to_owned(),
+        reason,
+    };
+    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let authorities = Certificate::from_pem_bundle(&pem);
+    let authorities = authorities.map_err(|_| failed("it is not PEM".to_owned()))?;
+    if authorities.is_empty() {
+        return Err(failed("no certificate is in it".to_owned()));
+    }
+    Ok(authorities)
+}
+
+/// Builds a client that follows no redirects: who uses it checks each new address first.
 pub fn build_client(options: &ClientOptions) -> Result<Client, ClientError> {
     let mut builder = Client::builder()
         .user_agent(concat!("rustaccio/", env!("CARGO_PKG_VERSION")))
@@ -70,12 +88,7 @@ pub fn build_client(options: &ClientOptions) -> Result<Client, ClientError> {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
     if let Some(path) = &options.ca {
-        let failed = |source| ClientError::Ca {
-            path: path.clone(),
-            source,
-        };
-        let pem = std::fs::read(path).map_err(failed)?;
-        builder = builder.tls_certs_merge(Certificate::from_pem_bundle(&pem)?);
+        builder = builder.tls_certs_merge(read_authorities(path)?);
     }
     let no_proxy = NoProxy::from_string(&options.no_proxy.join(","));
     if let Some(proxy) = &options.http_proxy {

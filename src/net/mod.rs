@@ -4,6 +4,6 @@ mod client;
 mod egress;
 mod probe;
 
-pub use client::{ClientError, ClientOptions, build_client};
+pub use client::{ClientError, ClientOptions, build_client, read_authorities};
 pub use egress::{Reach, is_public};
 pub use probe::probe;

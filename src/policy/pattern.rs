@@ -26,6 +26,13 @@ pub struct InvalidPattern {
     problem: &'static str,
 }
 
+impl InvalidPattern {
+    /// What is wrong with it, to be said after it.
+    pub fn problem(&self) -> &'static str {
+        self.problem
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Segment {
     /// `**`: any number of segments, also none.

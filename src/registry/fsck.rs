@@ -12,7 +12,7 @@ use crate::{
     error::RegistryError,
     lifecycle::SharedClock,
     models::{Integrity, PackageName, Revision, TarballName},
-    storage::{Expected, Store},
+    storage::{Document, Expected, Store},
 };
 
 /// Who removed a version, as its tombstone says.
@@ -146,8 +146,12 @@ struct Findings {
 impl Check<'_> {
     async fn package(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         self.report.packages += 1;
-        let Some(document) = self.store.metadata().get(name).await? else {
-            return self.lost(name).await;
+        let mut document = self.store.metadata().get(name).await?;
+        if document.is_none() {
+            document = self.lost(name).await?;
+        }
+        let Some(document) = document else {
+            return Ok(());
         };
         let Ok(mut manifest) = Hosted::parse(&document.json) else {
             let damage = Damage::DamagedManifest(name.clone());
@@ -167,16 +171,17 @@ impl Check<'_> {
         self.orphans(name, &manifest, &findings, revision).await
     }
 
-    async fn lost(&mut self, name: &PackageName) -> Result<(), RegistryError> {
+    /// A package without a manifest: the one that was rebuilt, if one was.
+    async fn lost(&mut self, name: &PackageName) -> Result<Option<Document>, RegistryError> {
         if self.store.blobs().list(name).await?.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         self.report.damages.push(Damage::LostManifest(name.clone()));
-        if self.repair {
-            let recovered = recovery::recover_all(self.store).await?;
-            self.report.repaired += usize::from(recovered.contains(name));
+        if !self.repair || !recovery::recover(self.store, name).await? {
+            return Ok(None);
         }
-        Ok(())
+        self.report.repaired += 1;
+        Ok(self.store.metadata().get(name).await?)
     }
 
     async fn versions(

@@ -34,24 +34,17 @@ struct Recovered {
 impl Registry {
     /// Recovers all packages that have tarballs and no manifest.
     pub async fn recover(self: &Arc<Self>) -> Result<(), RegistryError> {
-        recover_all(&self.store).await.map(drop)
-    }
-}
-
-/// Recovers all packages that have tarballs and no manifest. Which they were.
-pub(super) async fn recover_all(store: &Store) -> Result<Vec<PackageName>, RegistryError> {
-    let mut recovered = Vec::new();
-    for name in store.blobs().packages().await? {
-        let is_lost = store.metadata().stamp(&name).await?.is_none();
-        if is_lost && recover(store, &name).await? {
-            recovered.push(name);
+        for name in self.store.blobs().packages().await? {
+            if self.store.metadata().stamp(&name).await?.is_none() {
+                recover(&self.store, &name).await?;
+            }
         }
+        Ok(())
     }
-    Ok(recovered)
 }
 
 /// Writes a manifest of what the tarballs of `name` say. Whether there was anything to write.
-async fn recover(store: &Store, name: &PackageName) -> Result<bool, RegistryError> {
+pub(super) async fn recover(store: &Store, name: &PackageName) -> Result<bool, RegistryError> {
     let mut versions = Vec::new();
     for blob in store.blobs().list(name).await? {
         match read(store, name, &blob).await {

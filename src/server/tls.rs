@@ -28,9 +28,10 @@ const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use `{}` ({setting}): {reason}", path.display())]
+#[error("cannot use `{}` ({variable}, or `{key}` in the file): {reason}", path.display())]
 pub struct TlsError {
-    setting: &'static str,
+    variable: &'static str,
+    key: &'static str,
     path: PathBuf,
     reason: String,
 }
@@ -38,7 +39,8 @@ pub struct TlsError {
 impl TlsError {
     fn certificate(path: &Path, reason: &dyn Display) -> Self {
         Self {
-            setting: "RUSTACCIO_TLS_CERT, or `https.cert` in the file",
+            variable: "RUSTACCIO_TLS_CERT",
+            key: "https.cert",
             path: path.to_owned(),
             reason: reason.to_string(),
         }
@@ -46,10 +48,26 @@ impl TlsError {
 
     fn key(path: &Path, reason: &dyn Display) -> Self {
         Self {
-            setting: "RUSTACCIO_TLS_KEY, or `https.key` in the file",
+            variable: "RUSTACCIO_TLS_KEY",
+            key: "https.key",
             path: path.to_owned(),
             reason: reason.to_string(),
         }
+    }
+
+    /// The variable that names the file.
+    pub fn variable(&self) -> &'static str {
+        self.variable
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why it cannot be used.
+    pub fn reason(&self) -> &str {
+        &self.reason
     }
 }
 
@@ -73,6 +91,18 @@ impl Tls {
             key: key.clone(),
             config: Arc::new(RwLock::new(Arc::new(read))),
         }))
+    }
+
+    /// All that is wrong with the files of `config`.
+    pub async fn check(config: &TlsConfig) -> Vec<TlsError> {
+        let (Some(certificate), Some(key)) = (&config.certificate, &config.key) else {
+            return Vec::new();
+        };
+        let (chain, private) = (read_chain(certificate).await, read_key(key).await);
+        match (chain, private) {
+            (Ok(chain), Ok(private)) => combine(chain, private, key).err().into_iter().collect(),
+            (chain, private) => chain.err().into_iter().chain(private.err()).collect(),
+        }
     }
 
     /// Reads the files again. New connections get what is in them now.
@@ -115,6 +145,11 @@ impl Tls {
 }
 
 async fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
+    let chain = read_chain(certificate).await?;
+    combine(chain, read_key(key).await?, key)
+}
+
+async fn read_chain(certificate: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = tokio::fs::read(certificate).await;
     let chain = chain.map_err(|error| TlsError::certificate(certificate, &error))?;
     let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&chain).collect();
@@ -125,10 +160,22 @@ async fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> 
             &"no certificate is in it",
         ));
     }
+    Ok(chain)
+}
+
+async fn read_key(key: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let private = tokio::fs::read(key).await;
     let private = private.map_err(|error| TlsError::key(key, &error))?;
     let private = PrivateKeyDer::from_pem_slice(&private);
-    let private = private.map_err(|error| TlsError::key(key, &error))?;
+    private.map_err(|error| TlsError::key(key, &error))
+}
+
+/// What connections are served with; `key` is the file of `private`.
+fn combine(
+    chain: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+    key: &Path,
+) -> Result<ServerConfig, TlsError> {
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, private);

@@ -14,23 +14,21 @@ const NOISY: [&str; 5] = ["h2", "hyper", "hyper_util", "reqwest", "rustls"];
 #[non_exhaustive]
 pub enum LogError {
     /// `RUST_LOG` cannot be read.
-    #[error("RUST_LOG = `{directives}`: {source}; see the documentation of tracing-subscriber")]
-    Directives {
-        /// Its value.
-        directives: String,
-        /// What is wrong with it.
-        source: tracing_subscriber::filter::ParseError,
-    },
+    #[error("{0}; directives look like `warn,rustaccio=debug`")]
+    Directives(#[from] tracing_subscriber::filter::ParseError),
     /// The program that embeds the registry has a log already.
     #[error("another log is running already")]
     Running(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// Whether the log could be started with these directives.
+pub fn check_logs(config: &LogConfig) -> Result<(), LogError> {
+    filter(config).map(drop)
+}
+
 /// Sends log lines to standard error from now on. Once in a process.
 pub fn start_logs(config: &LogConfig) -> Result<(), LogError> {
-    let directives = directives(config);
-    let filter = EnvFilter::try_new(&directives)
-        .map_err(|source| LogError::Directives { directives, source })?;
+    let filter = filter(config)?;
     let has_colours = io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(has_colours);
     let registry = tracing_subscriber::registry().with(filter);
@@ -40,6 +38,10 @@ pub fn start_logs(config: &LogConfig) -> Result<(), LogError> {
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
     }
     Ok(())
+}
+
+fn filter(config: &LogConfig) -> Result<EnvFilter, LogError> {
+    Ok(EnvFilter::try_new(directives(config))?)
 }
 
 fn directives(config: &LogConfig) -> String {

@@ -2,4 +2,4 @@
 
 mod logs;
 
-pub use logs::{LogError, start_logs};
+pub use logs::{LogError, check_logs, start_logs};

@@ -1,11 +1,12 @@
 //! Settings: where they come from, what is said about wrong ones, and the files made from the table.
 
-use std::{collections::BTreeSet, fs, path::Path, process::Output, time::Duration};
+mod table;
+mod uplinks;
+
+use std::{fs, path::Path, process::Output, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustaccio::config::{
-    Config, Env, LogFormat, Registration, Sources, TrustProxy, examples, settings,
-};
+use rustaccio::config::{Config, Env, LogFormat, Registration, Sources, TrustProxy};
 
 use crate::support::process::Process;
 
@@ -43,6 +44,26 @@ fn check_problem(config: &Config, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "`{part}` is not in: {text}");
     }
+}
+
+/// Each warning contains its part, and there is no other.
+#[track_caller]
+fn check_warnings(config: &Config, parts: &[&str]) {
+    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), parts.len(), "{warnings:?}");
+    for part in parts {
+        let is_told = warnings.iter().any(|text| text.contains(part));
+        assert!(is_told, "`{part}` is not in: {warnings:?}");
+    }
+}
+
+#[track_caller]
+fn check_fine(config: &Config) {
+    assert!(
+        config.problems().is_empty(),
+        "{}",
+        config.describe_problems()
+    );
 }
 
 #[test]
@@ -312,10 +333,14 @@ fn a_file_of_verdaccios_works() {
         })
         .collect();
     assert_eq!(counts, [[1, 2, 0, 0], [0, 1, 1, 0], [1, 1, 1, 2]]);
-    // `access` of `secret` is missing: nobody, and that is said.
-    let warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("packages.secret.access"));
+    // `access` of `secret` is missing: nobody. The users of the htpasswd file cannot sign in.
+    check_warnings(
+        &config,
+        &[
+            "auth.htpasswd.file = `./htpasswd`",
+            "packages.secret.access",
+        ],
+    );
     let shown = config.show(true);
     assert!(!shown.contains("s3cret"), "{shown}");
 }
@@ -338,22 +363,24 @@ fn plugins_of_verdaccio_are_refused_by_name() {
 }
 
 #[test]
-fn an_upstream_can_be_chosen_or_left_out() {
-    let none = load(&[("RUSTACCIO_UPSTREAM", "none")]);
-    assert!(none.problems().is_empty() && none.uplinks.uplinks.is_empty());
-    assert!(none.packages.rules.iter().all(|rule| rule.proxy.is_empty()));
-    let own = load(&[("RUSTACCIO_UPSTREAM", "http://npm.example/path/")]);
-    assert_eq!(
-        own.uplinks.uplinks[0].1.url.as_str(),
-        "http://npm.example/path"
+fn blank_values_of_a_file_are_unset() {
+    let config = load_text(
+        "listen: ''\nstorage: ' '\nmax_body_size:\nweb: {title: ''}\nlog: {level: ''}\ntls: {cert: ''}\n\
+         uplinks: {one: {url: 'http://one.example', ca: '', timeout: '', auth: , http_proxy: ''}}\n",
     );
-    let npm = load(&[("npm_config_registry", "http://configured.example/")]);
-    assert_eq!(
-        npm.uplinks.uplinks[0].1.url.as_str(),
-        "http://configured.example/"
+    check_fine(&config);
+    check_warnings(&config, &[]);
+    assert_eq!(listens(&config), ["127.0.0.1:4873"]);
+    assert_eq!(config.storage.data_dir, Path::new(".rustaccio-data"));
+    assert_eq!(config.web.title, "Rustaccio");
+    assert_eq!(config.uplinks.uplinks[0].1.ca, None);
+    for text in ["listen: []", "listen: ['']", "storage: []"] {
+        assert_eq!(load_text(text).problems().len(), 1, "{text}");
+    }
+    check_problem(
+        &load(&[("RUSTACCIO_BIND", ",")]),
+        &["RUSTACCIO_BIND = `,`: names no address"],
     );
-    let rules = load_text("packages:\n  '**': {access: $all, publish: $all, proxy: npmjs}\n");
-    assert!(rules.problems().is_empty(), "{}", rules.describe_problems());
 }
 
 #[test]
@@ -365,101 +392,6 @@ fn secrets_are_not_shown() {
     let shown = config.show(true);
     assert!(shown.contains("s3_secret_access_key = (hidden)  # RUSTACCIO_S3_SECRET_ACCESS_KEY"));
     assert!(!shown.contains("s3cret"), "{shown}");
-}
-
-#[test]
-fn generated_files_have_not_drifted() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for example in examples() {
-        let text = fs::read_to_string(root.join(example.path)).unwrap_or_default();
-        assert!(
-            text == example.text,
-            "run `cargo run --bin sync_examples`: {} has drifted",
-            example.path
-        );
-    }
-}
-
-fn pairs_of(text: &str) -> Vec<(String, String)> {
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.trim_matches('\'').to_owned()))
-        .collect()
-}
-
-#[test]
-fn examples_can_be_used_as_they_are() {
-    for example in examples()
-        .into_iter()
-        .filter(|example| example.path.starts_with(".env"))
-    {
-        let pairs = pairs_of(&example.text);
-        let config = Config::load(&Sources {
-            env: pairs.clone().into_iter().collect(),
-            file: None,
-        });
-        let is_later = ["s3", "managed"]
-            .iter()
-            .any(|name| example.path.contains(name));
-        assert_eq!(
-            config.problems().is_empty(),
-            !is_later,
-            "{}: {}",
-            example.path,
-            config.describe_problems()
-        );
-        assert!(config.warnings().is_empty(), "{}", example.path);
-        for (name, _) in pairs {
-            assert!(settings().any(|setting| setting.variable == name), "{name}");
-        }
-    }
-    let file = examples()
-        .into_iter()
-        .find(|example| example.path.ends_with("yml"));
-    let config = load_text(&file.unwrap().text);
-    assert!(
-        config.problems().is_empty() && config.warnings().is_empty(),
-        "{}",
-        config.describe_problems()
-    );
-}
-
-fn sources(folder: &Path, found: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else {
-            found.push(fs::read_to_string(path).unwrap());
-        }
-    }
-}
-
-#[test]
-fn every_variable_that_is_named_is_in_the_table() {
-    let mut texts = Vec::new();
-    sources(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
-        &mut texts,
-    );
-    let known: BTreeSet<&str> = settings().map(|setting| setting.variable).collect();
-    let own = [
-        "RUSTACCIO_CONFIG",
-        "RUSTACCIO_CONFIG_BASE64",
-        "RUSTACCIO_CRASH_AT",
-        "RUSTACCIO_",
-    ];
-    for text in texts {
-        for (at, _) in text.match_indices("RUSTACCIO_") {
-            let name: String = text[at..]
-                .chars()
-                .take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_')
-                .collect();
-            // Misspelt and unknown ones stand in tests only.
-            assert!(known.contains(&*name) || own.contains(&&*name), "{name}");
-        }
-    }
 }
 
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -505,6 +437,47 @@ fn the_command_line_says_what_it_can_do() {
             .unwrap()
             .contains("| `RUSTACCIO_BIND` |")
     );
+}
+
+#[test]
+fn problems_of_files_and_patterns_are_told_with_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let config = file(
+        "config.yml",
+        "uplinks:\n  one: {url: 'http://one.example', ca: /missing.pem}\n\
+         packages:\n  '': {access: $all, publish: $all}\n  '{1..9999}{1..9999}': {access: $all, publish: $all}\n\
+         https: {key: /missing.key}\n",
+    );
+    let certificate = file("cert.pem", "no certificate");
+    let variables = [
+        ("RUSTACCIO_CONFIG", config.as_str()),
+        ("RUSTACCIO_TLS_CERT", &certificate),
+        ("RUST_LOG", "rustaccio=loud"),
+        ("RUSTACCIO_UPSTREAM", ""),
+        ("RUSTACCIO_MAX_BODY_SIZE", "huge"),
+    ];
+    for arguments in [&["config", "check"][..], &[]] {
+        let output = run(arguments, &variables);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        for part in [
+            "uplinks.one.ca = `/missing.pem`",
+            "packages. ",
+            "packages.{1..9999}{1..9999}",
+            "RUSTACCIO_TLS_CERT = `",
+            "no certificate is in it",
+            "tls_key = `/missing.key`",
+            "RUST_LOG = `rustaccio=loud`",
+            "RUSTACCIO_MAX_BODY_SIZE = `huge`",
+        ] {
+            assert!(text.contains(part), "`{part}` is not in: {text}");
+        }
+    }
 }
 
 #[test]

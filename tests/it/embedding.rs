@@ -1,5 +1,7 @@
 //! What programs that embed the registry rely on.
 
+mod programs;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use rustaccio::{
     error::RegistryError,
     models::AuthIdentity,
     runtime::build_state,
+    storage::{Store, StoreOptions},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -162,6 +165,35 @@ async fn a_hook_overrules_the_rules() {
     assert_eq!(found["total"], 1);
     let (_, all) = send(&router, "GET", "/npm/-/all", None, String::new()).await;
     assert!(all.get("hidden").is_none() && all.get("shown").is_some());
+}
+
+#[tokio::test]
+async fn a_store_is_opened_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        data_dir: folder.path().join("data"),
+        cache_dir: None,
+    };
+    let store = Store::open_with_options(options.clone()).await.unwrap();
+    let name = "app".parse().unwrap();
+    assert!(store.metadata().get(&name).await.unwrap().is_none());
+    let second: RegistryError = Store::open_with_options(options).await.unwrap_err().into();
+    assert!(second.status().is_server_error());
+}
+
+#[test]
+fn a_file_is_read_on_top_of_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yml");
+    std::fs::write(&path, "url_prefix: /npm/\n").unwrap();
+    let config = Config::from_env_with_config_file(path.clone()).unwrap();
+    assert_eq!(config.url_prefix, "/npm");
+    std::fs::write(&path, "max_body_size: huge\nurl_prefix: /../\n").unwrap();
+    let problems = Config::from_env_with_config_file(path).unwrap_err();
+    assert!(
+        problems.contains("max_body_size") && problems.contains("url_prefix"),
+        "{problems}"
+    );
 }
 
 #[tokio::test]

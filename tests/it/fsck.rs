@@ -99,3 +99,41 @@ async fn damage_is_found_and_repaired() {
         }
     }
 }
+
+#[tokio::test]
+async fn every_manifest_that_is_rebuilt_is_counted() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    for name in ["one", "two", "@s/three"] {
+        for version in ["1.0.0", "2.0.0"] {
+            registry
+                .publish(&alice, &Package::new(name, version))
+                .await
+                .assert(201);
+        }
+    }
+    let data = registry.data();
+    let _folder = registry.stop().await;
+    let tarballs = data.join("tarballs");
+    for folder in ["one", "two", "@s__three"] {
+        fs::remove_file(tarballs.join(folder).join("package.json")).unwrap();
+    }
+    fs::write(tarballs.join("two/two-3.0.0.tgz"), "no tarball").unwrap();
+    let (is_clean, report) = fsck(&data, &[]);
+    let found = "@s/three: tarballs, and no manifest\none: tarballs, and no manifest\n\
+                 two: tarballs, and no manifest\n";
+    let expected =
+        format!("{found}3 packages, 0 tarballs: 3 problems; --repair puts right what can be\n");
+    assert_eq!((is_clean, report), (false, expected));
+    // What was rebuilt is looked at as well: what is no tarball of it is put aside.
+    let (is_clean, report) = fsck(&data, &["--repair"]);
+    let expected = format!(
+        "{found}two: no version names two-3.0.0.tgz\n\
+         3 packages, 6 tarballs: 4 problems, 4 put right\n"
+    );
+    assert_eq!((is_clean, report), (true, expected));
+    assert_eq!(
+        fsck(&data, &[]),
+        (true, "3 packages, 6 tarballs: all fine\n".to_owned())
+    );
+}

@@ -17,6 +17,7 @@ mod config;
 mod crash;
 mod embedding;
 mod faults;
+mod first_run;
 mod fsck;
 mod fuzz_corpora;
 mod hostile;

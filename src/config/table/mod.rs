@@ -8,7 +8,7 @@ mod storage;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{Config, UplinkDefaults};
+use super::{Config, Source, UplinkDefaults};
 
 /// One setting.
 #[derive(Clone, Debug)]
@@ -90,6 +90,14 @@ impl Setting {
     pub fn path(&self) -> String {
         let name = self.variable.trim_start_matches("RUSTACCIO_");
         name.to_ascii_lowercase()
+    }
+
+    /// What it is called where it was set.
+    pub(super) fn name(&self, source: &Source) -> String {
+        match source {
+            Source::File(_) => self.path(),
+            _ => self.variable.to_owned(),
+        }
     }
 
     /// Whether `path`, with `_` between its parts, means this setting.

@@ -12,7 +12,11 @@ pub(super) const SETTINGS: &[Setting] = &[
         "127.0.0.1:4873",
         Text(|target, text| {
             let addresses = units::words(text).map(units::listen_address);
-            target.config.server.listen = addresses.collect::<Result<_, _>>()?;
+            let addresses: Vec<_> = addresses.collect::<Result<_, _>>()?;
+            if addresses.is_empty() {
+                return Err("names no address; leave it unset for the default".to_owned());
+            }
+            target.config.server.listen = addresses;
             Ok(())
         }),
         "Where to listen: `host:port`, `[::1]:port`, `unix:/path`, or several with commas. `PORT` \
@@ -24,7 +28,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_TLS_CERT",
         "",
         Text(|target, text| {
-            target.config.server.tls.certificate = Some(text.into());
+            target.config.server.tls.certificate = Some(units::path(text)?);
             Ok(())
         }),
         "A PEM file with the certificate and those between it and the root. Read again on SIGHUP.",
@@ -34,7 +38,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_TLS_KEY",
         "",
         Text(|target, text| {
-            target.config.server.tls.key = Some(text.into());
+            target.config.server.tls.key = Some(units::path(text)?);
             Ok(())
         }),
         "A PEM file with the certificate's private key.",

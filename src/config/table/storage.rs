@@ -1,18 +1,17 @@
 //! Settings of storage and of the upstream registries.
 
-use std::path::PathBuf;
-
 use super::{
     Kind::{Choice, Number, Seconds, Text, Unused},
     Setting,
 };
+use crate::config::units;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_DATA_DIR",
         ".rustaccio-data",
         Text(|target, text| {
-            target.config.storage.data_dir = PathBuf::from(text);
+            target.config.storage.data_dir = units::path(text)?;
             Ok(())
         }),
         "The folder of everything that is kept.",
@@ -50,7 +49,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_CACHE_DIR",
         "",
         Text(|target, text| {
-            target.config.storage.cache.folder = Some(PathBuf::from(text));
+            target.config.storage.cache.folder = Some(units::path(text)?);
             Ok(())
         }),
         "The folder of what came from upstream. Without it, `cache` in the data folder.",
@@ -91,8 +90,20 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.upstream = Some(text.to_owned());
             Ok(())
         }),
-        "The address of the built-in uplink `default`; `none` turns proxying off. Without it, the \
+        "The address of the built-in uplink `default`; `none` turns all proxying off. Without it, the \
          registry that npm on this machine uses.",
+    ),
+    Setting::new(
+        "RUSTACCIO_UPSTREAM_ALLOWED_ORIGINS",
+        "",
+        Text(|target, text| {
+            let origins = units::words(text).map(units::origin);
+            target.config.uplinks.allowed_origins = origins.collect::<Result<_, _>>()?;
+            Ok(())
+        }),
+        "Origins such as `https://files.example.com` that upstream's tarballs may come from although \
+         their addresses are private, with commas or spaces between. Uplinks' own origins always \
+         may; public addresses too. Credentials go to an uplink's own origin only.",
     ),
     Setting::new(
         "RUSTACCIO_UPSTREAM_CONNECT_TIMEOUT_SECS",

@@ -1,0 +1,33 @@
+//! [`find_problems`]: everything that keeps a registry from starting, as far as settings tell.
+
+use crate::{
+    config::{Config, Problem},
+    net::read_authorities,
+    policy::Pattern,
+    server::Tls,
+};
+
+/// The problems of the settings themselves, and of the patterns and files that they name: whoever
+/// mends one should know of the others.
+pub async fn find_problems(config: &Config) -> Vec<Problem> {
+    let mut problems = config.problems().to_vec();
+    for rule in &config.packages.rules {
+        if let Err(error) = Pattern::compile(&rule.pattern) {
+            let setting = format!("packages.{}", rule.pattern);
+            problems.push(config.problem(&setting, "", error.problem()));
+        }
+    }
+    for (name, uplink) in &config.uplinks.uplinks {
+        if let Some(path) = &uplink.ca
+            && let Err(error) = read_authorities(path)
+        {
+            let (setting, shown) = (format!("uplinks.{name}.ca"), path.display().to_string());
+            problems.push(config.problem(&setting, &shown, &error.to_string()));
+        }
+    }
+    for error in Tls::check(&config.server.tls).await {
+        let path = error.path().display().to_string();
+        problems.push(config.problem(error.variable(), &path, error.reason()));
+    }
+    problems
+}
