@@ -20,6 +20,7 @@ mod normalize;
 mod organisations;
 mod packages;
 mod profile;
+mod redact;
 mod respond;
 mod search;
 mod signatures;
@@ -27,6 +28,7 @@ mod stars;
 mod state;
 mod tokens;
 mod users;
+mod watched;
 
 use axum::{
     Router, middleware,
