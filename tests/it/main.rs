@@ -16,12 +16,16 @@ mod concurrency;
 mod config;
 mod crash;
 mod embedding;
+mod errors;
 mod faults;
 mod fsck;
 mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod npm;
+mod protocol_http;
+mod protocol_reads;
+mod protocol_writes;
 mod publishing;
 mod reading;
 mod tidy;
