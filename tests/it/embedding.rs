@@ -263,3 +263,47 @@ async fn no_request_waits_for_ever() {
     );
     assert_eq!((read.as_u16(), written.as_u16()), (200, 201));
 }
+
+#[tokio::test]
+async fn a_write_that_takes_too_long_is_written_all_the_same() {
+    let upstream = Upstream::start().await;
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&gate);
+    upstream.plays("/app", move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.notified().await;
+            axum::response::IntoResponse::into_response(StatusCode::NOT_FOUND)
+        }
+    });
+    let variables = [
+        ("RUSTACCIO_REQUEST_TIMEOUT_SECS", "1"),
+        ("RUSTACCIO_UPSTREAM", &*upstream.url),
+    ];
+    let (router, _folder) = router("", Arc::new(Pensive), &variables).await;
+    let publish = async |version: &str| {
+        let body = publish_body(&Package::new("app", version), "latest").to_string();
+        send(&router, "PUT", "/app", None, body).await.0.as_u16()
+    };
+    // The first waits for upstream, which has limits of its own; the second for the first.
+    let second = async {
+        while upstream.asked("/app") == 0 {
+            tokio::task::yield_now().await;
+        }
+        let status = publish("2.0.0").await;
+        gate.notify_one();
+        status
+    };
+    assert_eq!(tokio::join!(publish("1.0.0"), second), (201, 503));
+    let is_written = async {
+        while send(&router, "GET", "/app/2.0.0", None, String::new())
+            .await
+            .0
+            != 200
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let written = tokio::time::timeout(Duration::from_secs(30), is_written).await;
+    assert!(written.is_ok(), "it was given up");
+}

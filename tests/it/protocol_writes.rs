@@ -513,4 +513,26 @@ mod clients {
         let versions = registry.get("/@acme/app").await.json()["versions"].clone();
         assert_eq!(versions.as_object().unwrap().len(), 2);
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_says_where_a_package_is_changed() {
+        let (registry, _upstream, alice) = registry().await;
+        let url = registry.url.clone();
+        tokio::task::spawn_blocking(move || {
+            let npm = Client::npm(&url);
+            npm.sign_in_with(&url, &alice.token);
+            for arguments in [
+                &["deprecate", "lib@1.0.0", "old"][..],
+                &["dist-tag", "add", "lib@1.0.0", "next"],
+                &["unpublish", "lib@1.0.0"],
+            ] {
+                let text = npm.fails_in(npm.home(), arguments);
+                let reason = "`lib` is not hosted here but comes from upstream";
+                assert!(text.contains(reason), "{arguments:?}: {text}");
+                assert!(text.contains("E403"), "{arguments:?}: {text}");
+            }
+        })
+        .await
+        .unwrap();
+    }
 }
