@@ -1,6 +1,6 @@
 //! The one error that crosses the HTTP and embedding boundary.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fmt::Display, time::Duration};
 
 use http::StatusCode;
 
@@ -202,6 +202,11 @@ impl RegistryError {
     /// The 404 for a package that is not there.
     pub fn no_such_package() -> Self {
         Self::not_found("no such package available")
+    }
+
+    /// The 404 for a version, or a dist-tag in its place, that is not there.
+    pub fn no_such_version(version: impl Display) -> Self {
+        Self::not_found(format!("this version doesn't exist: {version}"))
     }
 
     /// A 409 with `message`.

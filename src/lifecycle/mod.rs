@@ -3,6 +3,7 @@
 mod clock;
 mod crash;
 mod random;
+mod watch;
 
 use std::{future::Future, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use crash::crash_point;
 pub use random::{jittered, random_bytes, random_hex};
+pub use watch::{Pause, Watch, carried, elsewhere};
 
 /// The life of one server: what it still has to finish, and when it has to stop.
 ///

@@ -36,4 +36,4 @@ pub use team::{InvalidTeam, Organisation, Team};
 pub use time::{Timestamp, http_date, parse_http_date};
 pub use uplink_name::{InvalidUplinkName, UplinkName};
 pub use username::{InvalidUsername, Username};
-pub use version::{InvalidVersion, Version, VersionKey};
+pub use version::{InvalidVersion, Version, VersionKey, without_build};

@@ -4,6 +4,52 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 const MAX_LENGTH: usize = 214;
 
+/// Modules of Node.js that are found without a package.
+const CORE_MODULES: [&str; 42] = [
+    "assert",
+    "async_hooks",
+    "buffer",
+    "child_process",
+    "cluster",
+    "console",
+    "constants",
+    "crypto",
+    "dgram",
+    "diagnostics_channel",
+    "dns",
+    "domain",
+    "events",
+    "fs",
+    "http",
+    "http2",
+    "https",
+    "inspector",
+    "module",
+    "net",
+    "os",
+    "path",
+    "perf_hooks",
+    "process",
+    "punycode",
+    "querystring",
+    "readline",
+    "repl",
+    "stream",
+    "string_decoder",
+    "sys",
+    "timers",
+    "tls",
+    "trace_events",
+    "tty",
+    "url",
+    "util",
+    "v8",
+    "vm",
+    "wasi",
+    "worker_threads",
+    "zlib",
+];
+
 /// A validated npm package name, scoped (`@scope/name`) or not.
 ///
 /// Invariant: non-empty segments, no `..`, no path separator inside a segment, no control
@@ -41,6 +87,12 @@ impl PackageName {
         };
         let scope_is_fine = self.scope().is_none_or(|scope| is_new_style(&scope[1..]));
         scope_is_fine && is_new_style(self.base()) && !RESERVED.contains(&self.as_str())
+    }
+
+    /// Whether it is the name of a module of Node.js: `require` of it never finds a package. Some
+    /// such packages are older than that rule.
+    pub fn is_core_module(&self) -> bool {
+        CORE_MODULES.contains(&self.as_str())
     }
 
     /// The name as one path segment: `@scope%2fname`.

@@ -22,10 +22,22 @@ impl Version {
         &self.text
     }
 
+    /// The version without its build metadata, which does not make it another one.
+    pub fn without_build(&self) -> &str {
+        without_build(&self.text)
+    }
+
     /// Whether it has a pre-release part, as `1.0.0-beta.1` does.
     pub fn is_prerelease(&self) -> bool {
         self.parsed.is_prerelease()
     }
+}
+
+/// `version` without the build metadata at its end.
+pub fn without_build(version: &str) -> &str {
+    version
+        .split_once('+')
+        .map_or(version, |(version, _)| version)
 }
 
 impl FromStr for Version {
@@ -148,5 +160,6 @@ mod tests {
         assert!(parse("1.0.0-rc.1") < parse("1.0.0"));
         assert!(parse("1.9.0") < parse("1.10.0"));
         assert_ne!(parse("1.0.0+a"), parse("1.0.0+b"));
+        assert_eq!(parse("1.0.0-x.1+b").without_build(), "1.0.0-x.1");
     }
 }

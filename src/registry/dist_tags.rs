@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::{Registry, edit::Edited};
 use crate::{
     error::RegistryError,
@@ -28,8 +30,43 @@ impl Registry {
             if manifest.set_tag(&tag, version.as_str(), registry.clock.now()) {
                 return Ok(Edited::Changed);
             }
-            let message = format!("this version doesn't exist: {version}");
-            Err(RegistryError::not_found(message))
+            Err(RegistryError::no_such_version(&version))
+        })
+        .await
+    }
+
+    /// Sets all of `tags`, or none if one of their versions is not hosted here. Other tags are
+    /// removed if `are_replaced`; `latest` comes back as the highest version then.
+    #[tracing::instrument(name = "registry.set_dist_tags", skip_all, fields(package.name = %name))]
+    pub async fn set_dist_tags(
+        self: &Arc<Self>,
+        caller: &Caller,
+        name: &PackageName,
+        tags: IndexMap<Tag, VersionKey>,
+        are_replaced: bool,
+    ) -> Result<(), RegistryError> {
+        let moves_latest = are_replaced || tags.keys().any(|tag| tag.as_str() == "latest");
+        let action = action_for(if moves_latest { "latest" } else { "" });
+        self.authorise(caller, action, name).await?;
+        self.edit_as_owner(caller, name, move |registry, manifest| {
+            let (before, now) = (
+                manifest.packument().dist_tags().clone(),
+                registry.clock.now(),
+            );
+            for (tag, version) in &tags {
+                if !manifest.set_tag(tag, version.as_str(), now) {
+                    return Err(RegistryError::no_such_version(version));
+                }
+            }
+            let is_kept = |tag: &str| tags.keys().any(|kept| kept.as_str() == tag);
+            for tag in before.keys().filter(|tag| are_replaced && !is_kept(tag)) {
+                manifest.remove_tag(tag, now);
+            }
+            Ok(if *manifest.packument().dist_tags() == before {
+                Edited::Unchanged
+            } else {
+                Edited::Changed
+            })
         })
         .await
     }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock},
+    lifecycle::{Lifecycle, SharedClock, elsewhere},
     models::{Integrity, Origin, PackageName, TarballName, Timestamp, UplinkName},
     policy::Policy,
     storage::{CachedDocument, Freshness, Stamp, StorageError, Store},
@@ -380,7 +380,7 @@ impl Documents {
                 return Ok(Some((known.clone(), true)));
             }
         }
-        let asking = self.flights.join(key.clone(), || {
+        let asking = elsewhere(self.flights.join(key.clone(), || {
             ask(
                 Arc::clone(uplink),
                 name.clone(),
@@ -388,7 +388,7 @@ impl Documents {
                 self.store.clone(),
                 Arc::clone(&self.clock),
             )
-        });
+        }));
         let answer = if known.is_some() {
             tokio::time::timeout(PATIENCE, asking).await.ok()
         } else {

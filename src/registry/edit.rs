@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    lifecycle::carried,
     models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
     storage::{Conflicts, Expected, StorageError},
@@ -38,7 +39,7 @@ impl Registry {
     where
         T: Send + 'static,
     {
-        let done = self.lifecycle.spawn(work).await;
+        let done = self.lifecycle.spawn(carried(work)).await;
         done.map_err(RegistryError::internal)?
     }
 
@@ -72,7 +73,7 @@ impl Registry {
     }
 
     /// Changes the manifest of a package that is there, if `caller` is an owner where owners are
-    /// checked; 404 if it is not there. See [`Registry::edit`].
+    /// checked. See [`Registry::edit`].
     pub(super) async fn edit_as_owner<F>(
         self: &Arc<Self>,
         caller: &Caller,
@@ -90,8 +91,8 @@ impl Registry {
         .await
     }
 
-    /// Changes the manifest of a package that is there; 404 if it is not. Done when it returns,
-    /// and to its end even if nobody waits for it.
+    /// Changes the manifest of a package that is hosted here; see [`Registry::not_hosted`] for
+    /// others. Done when it returns, and to its end even if nobody waits for it.
     ///
     /// `edit` may run several times and must have no side effects.
     pub(super) async fn edit<F>(
@@ -102,12 +103,28 @@ impl Registry {
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
     {
-        let (registry, name) = (Arc::clone(self), name.clone());
-        self.tracked(async move { registry.edit_here(&name, edit).await })
-            .await
+        let (registry, package) = (Arc::clone(self), name.clone());
+        let edited = self.tracked(async move { registry.edit_here(&package, edit).await });
+        if edited.await? {
+            Ok(())
+        } else {
+            Err(self.not_hosted(name).await)
+        }
     }
 
-    async fn edit_here<F>(&self, name: &PackageName, mut edit: F) -> Result<(), RegistryError>
+    /// Why `name`, of which nothing is hosted, cannot be changed: an uplink has it, or nobody has.
+    async fn not_hosted(&self, name: &PackageName) -> RegistryError {
+        match self.documents.find(name).await {
+            Ok(Some(_)) => RegistryError::forbidden(format!(
+                "`{name}` is not hosted here but comes from upstream, where alone it can be changed"
+            )),
+            Ok(None) => RegistryError::no_such_package(),
+            Err(error) => error,
+        }
+    }
+
+    /// Whether the package is hosted here; if not, nothing was done.
+    async fn edit_here<F>(&self, name: &PackageName, mut edit: F) -> Result<bool, RegistryError>
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send,
     {
@@ -115,18 +132,19 @@ impl Registry {
         let mut conflicts = Conflicts::default();
         loop {
             let Stored { manifest, expected } = self.read(name).await?;
-            let mut manifest = manifest
-                .filter(|manifest| !manifest.is_gone())
-                .ok_or_else(RegistryError::no_such_package)?;
+            let manifest = manifest.filter(|manifest| !manifest.is_gone());
+            let Some(mut manifest) = manifest else {
+                return Ok(false);
+            };
             let removed = match edit(self, &mut manifest)? {
                 Edited::Changed => Vec::new(),
                 Edited::Removed(files) => files,
-                Edited::Unchanged => return Ok(()),
+                Edited::Unchanged => return Ok(true),
             };
             match self.write(name, &manifest, expected).await {
                 Ok(revision) => {
                     self.delete_blobs(name, removed, revision).await;
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
                 Err(error) => return Err(error.into()),

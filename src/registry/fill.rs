@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::{
     error::RegistryError,
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, elsewhere},
     models::{Digest, Integrity, PackageName, TarballName, Verifier},
     storage::{StorageError, Store, TemporaryBlob, read_piece},
     uplink::{Uplink, UplinkError},
@@ -115,7 +115,7 @@ impl Fills {
             if let Some(length) = length {
                 return Ok(Some(Following { length, progress }));
             }
-            if progress.changed().await.is_err() {
+            if elsewhere(progress.changed()).await.is_err() {
                 return Err(FillError::Lost);
             }
         }

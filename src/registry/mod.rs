@@ -36,6 +36,7 @@ use fill::Fills;
 pub use listings::Holder;
 use locks::NameLocks;
 pub use publish::put::Done;
+use publish::receive::Room;
 pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
@@ -96,6 +97,7 @@ pub struct Registry {
     renderings: Renderings,
     fills: Fills,
     locks: NameLocks,
+    room: Room,
     index: Index,
     is_indexed: tokio::sync::watch::Sender<bool>,
     /// Who published a version a moment ago, and with which bytes.
@@ -136,6 +138,7 @@ impl Registry {
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),
+            room: Room::default(),
             index: Index::default(),
             is_indexed: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()

@@ -95,8 +95,7 @@ impl Registry {
             .resolve(key.as_str())
             .and_then(|version| Some((version, packument.version(version)?)));
         let Some((version, raw)) = raw else {
-            let message = format!("this version doesn't exist: {key}");
-            return Err(RegistryError::not_found(message));
+            return Err(RegistryError::no_such_version(key));
         };
         let signing = self.signing(&found.document).await?;
         let view = View {

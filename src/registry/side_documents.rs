@@ -8,7 +8,7 @@ use moka::sync::Cache;
 use super::flight::Flights;
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock},
+    lifecycle::{Lifecycle, SharedClock, elsewhere},
     models::{Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{Uplink, UplinkError},
@@ -78,14 +78,14 @@ impl SideDocuments {
                 return Ok(known.body.clone());
             }
         }
-        let asking = self.flights.join(key.clone(), || {
+        let asking = elsewhere(self.flights.join(key.clone(), || {
             ask(
                 Arc::clone(uplink),
                 path.to_owned(),
                 self.store.clone(),
                 Arc::clone(&self.clock),
             )
-        });
+        }));
         match asking.await.map_err(RegistryError::internal)? {
             Lookup::Answered(answer) => {
                 self.known.insert(key, answer.clone());

@@ -13,7 +13,7 @@ use url::{Host, Origin, Url};
 use super::{UplinkError, breaker::Breaker};
 use crate::{
     config::{UplinkAuth, UplinkConfig},
-    lifecycle::{SharedClock, jittered},
+    lifecycle::{SharedClock, elsewhere, jittered},
     models::{PackageName, UplinkName, parse_http_date},
     net::{ClientError, ClientOptions, Reach, build_client, is_public},
 };
@@ -239,7 +239,7 @@ impl Uplink {
             if let Err(retry_after) = self.breaker.check() {
                 return Err(UplinkError::BreakerOpen { retry_after });
             }
-            let error = match request().await {
+            let error = match elsewhere(request()).await {
                 Ok(value) => {
                     self.breaker.succeeded();
                     return Ok(value);

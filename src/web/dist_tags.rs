@@ -1,7 +1,10 @@
-//! `/-/package/:package/dist-tags`.
+//! `/-/package/:package/dist-tags`: all tags of a package, or one.
+
+use std::fmt::Display;
 
 use axum::{extract::State, response::Response};
 use http::StatusCode;
+use indexmap::IndexMap;
 use serde_json::json;
 
 use super::{
@@ -10,7 +13,10 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{error::RegistryError, models::VersionKey};
+use crate::{
+    error::RegistryError,
+    models::{Tag, VersionKey},
+};
 
 pub(super) async fn list(
     State(state): State<WebState>,
@@ -19,6 +25,64 @@ pub(super) async fn list(
 ) -> Result<Response, Error> {
     let tags = state.registry.dist_tags(&caller, &name).await?;
     Ok(respond::json(StatusCode::OK, &tags))
+}
+
+/// The version that one tag points at, as it is sent to set it.
+pub(super) async fn show(
+    State(state): State<WebState>,
+    Visitor { caller, .. }: Visitor,
+    Package(name): Package,
+    PathText(tag): PathText,
+) -> Result<Response, Error> {
+    let tags = state.registry.dist_tags(&caller, &name).await?;
+    match tags.get(&tag) {
+        Some(version) => Ok(respond::json(StatusCode::OK, version)),
+        None => {
+            let tag: String = tag.chars().take(80).collect();
+            Err(RegistryError::no_such_version(tag).into())
+        }
+    }
+}
+
+/// `PUT` of all tags: those that are not sent are removed.
+pub(super) async fn replace(
+    state: State<WebState>,
+    caller: Actor,
+    name: Package,
+    tags: Json<IndexMap<String, String>>,
+) -> Result<Response, Error> {
+    set_all(state, caller, name, tags, true).await
+}
+
+/// `POST` of some tags: the others stay.
+pub(super) async fn merge(
+    state: State<WebState>,
+    caller: Actor,
+    name: Package,
+    tags: Json<IndexMap<String, String>>,
+) -> Result<Response, Error> {
+    set_all(state, caller, name, tags, false).await
+}
+
+async fn set_all(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+    Package(name): Package,
+    Json(tags): Json<IndexMap<String, String>>,
+    are_replaced: bool,
+) -> Result<Response, Error> {
+    let invalid = |error: &dyn Display| RegistryError::bad_request(error.to_string());
+    let tags = tags.into_iter().map(|(tag, version)| {
+        let tag: Tag = tag.parse().map_err(|error| invalid(&error))?;
+        let version: VersionKey = version.parse().map_err(|error| invalid(&error))?;
+        Ok((tag, version))
+    });
+    let tags = tags.collect::<Result<_, RegistryError>>()?;
+    let registry = &state.registry;
+    registry
+        .set_dist_tags(&caller, &name, tags, are_replaced)
+        .await?;
+    Ok(tagged())
 }
 
 pub(super) async fn set(

@@ -1,4 +1,4 @@
-//! What happens around every handler: request id, span, identity, security headers.
+//! What happens around every handler: request id, span, time limit, identity, security headers.
 
 use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
@@ -16,7 +16,9 @@ use super::{
     extract::{Credentials, PublicPrefix, base_of, identify},
     login,
     normalize::canonical_path,
+    redact::redacted,
     state::WebState,
+    watched::watched,
 };
 use crate::{error::RegistryError, models::BaseUrl};
 
@@ -65,12 +67,15 @@ pub(super) async fn around(
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
-        path = request.uri().path(),
+        path = redacted(request.uri().path()),
         request.id = %id,
     );
     let work = async {
         let mut response = match normalize(&state, &mut request) {
-            Ok(()) => handle(next, request).await,
+            Ok(()) => {
+                let handle = |request| handle(next, request);
+                watched(&state.settings, request, handle).await
+            }
             Err(error) => error.into_response(),
         };
         let status = response.status().as_u16();

@@ -20,6 +20,7 @@ mod normalize;
 mod organisations;
 mod packages;
 mod profile;
+mod redact;
 mod respond;
 mod search;
 mod signatures;
@@ -27,6 +28,7 @@ mod stars;
 mod state;
 mod tokens;
 mod users;
+mod watched;
 
 use axum::{
     Router, middleware,
@@ -98,8 +100,9 @@ fn routes(state: WebState) -> Router {
         .route("/-/all", get(search::all))
         .route("/-/all/since", get(search::all))
         // Dist-tags
-        .route("/-/package/{package}/dist-tags", get(dist_tags::list))
-        .route("/-/package/{package}/dist-tags/{tag}", put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        .route("/-/package/{package}/dist-tags", get(dist_tags::list).put(dist_tags::replace).post(dist_tags::merge))
+        .route("/-/package/{package}/dist-tags/{tag}", get(dist_tags::show).put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        .route("/-", any(not_found))
         .route("/-/{*rest}", any(not_found))
         // Packages
         .route("/{package}", get(packages::packument).put(packages::put))

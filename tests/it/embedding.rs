@@ -2,7 +2,7 @@
 
 mod programs;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{Router, body::Body};
@@ -21,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
-use crate::support::{Package, publish_body};
+use crate::support::{Package, Upstream, publish_body};
 
 /// One user, `robot`, with the token `robot-token`; nobody may see `hidden`.
 struct Hook;
@@ -59,6 +59,18 @@ impl AuthHook for Hook {
 }
 
 async fn nested(prefix: &str) -> (Router, TempDir) {
+    let (router, folder) = router(prefix, Arc::new(Hook), &[]).await;
+    let router = Router::new()
+        .route("/", axum::routing::get(|| async { "the host's own page" }))
+        .nest("/npm", router);
+    (router, folder)
+}
+
+async fn router(
+    prefix: &str,
+    hook: Arc<dyn AuthHook>,
+    variables: &[(&str, &str)],
+) -> (Router, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let env: Env = [
         (
@@ -68,14 +80,12 @@ async fn nested(prefix: &str) -> (Router, TempDir) {
         ("RUSTACCIO_UPSTREAM", "none"),
     ]
     .into_iter()
+    .chain(variables.iter().copied())
     .collect();
     let mut config = Config::load(&Sources { env, file: None });
     config.url_prefix = prefix.to_owned();
-    let state = build_state(&config, Some(Arc::new(Hook))).await.unwrap();
-    let router = Router::new()
-        .route("/", axum::routing::get(|| async { "the host's own page" }))
-        .nest("/npm", build_router(state));
-    (router, folder)
+    let state = build_state(&config, Some(hook)).await.unwrap();
+    (build_router(state), folder)
 }
 
 async fn send(
@@ -207,4 +217,125 @@ async fn a_registry_with_wrong_settings_is_not_built() {
         error.contains("RUSTACCIO_MAX_BODY_SIZE") && error.contains("PORT"),
         "{error}"
     );
+}
+
+/// Knows no answer to tokens of its own, and takes for ever over who may read `slow`.
+struct Pensive;
+
+#[async_trait]
+impl AuthHook for Pensive {
+    async fn authenticate_request(
+        &self,
+        token: &str,
+        _method: &str,
+        _path: &str,
+    ) -> Result<Option<AuthIdentity>, RegistryError> {
+        if token == "pensive" {
+            std::future::pending::<()>().await;
+        }
+        Ok(None)
+    }
+
+    async fn allow_access(
+        &self,
+        _identity: Option<AuthIdentity>,
+        package: &str,
+    ) -> Result<Option<bool>, RegistryError> {
+        if package == "slow" {
+            std::future::pending::<()>().await;
+        }
+        Ok(None)
+    }
+
+    async fn allow_publish(
+        &self,
+        _identity: Option<AuthIdentity>,
+        package: &str,
+    ) -> Result<Option<bool>, RegistryError> {
+        if package == "slow" {
+            std::future::pending::<()>().await;
+        }
+        Ok(Some(true))
+    }
+}
+
+#[tokio::test]
+async fn no_request_waits_for_ever() {
+    let upstream = Upstream::start().await;
+    let package = Package::new("far", "1.0.0");
+    let document = upstream.document(&[&package]).to_string();
+    // Upstream has limits of its own, and takes its time.
+    upstream.plays("/far", move |_| {
+        let document = document.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            axum::response::IntoResponse::into_response(document)
+        }
+    });
+    let variables = [
+        ("RUSTACCIO_REQUEST_TIMEOUT_SECS", "1"),
+        ("RUSTACCIO_UPSTREAM", &*upstream.url),
+    ];
+    let (router, _folder) = router("", Arc::new(Pensive), &variables).await;
+    let body = publish_body(&Package::new("slow", "1.0.0"), "latest").to_string();
+    for (method, path, token, body) in [
+        ("GET", "/-/whoami", Some("pensive"), ""),
+        ("GET", "/slow", None, ""),
+        ("GET", "/slow/-/slow-1.0.0.tgz", None, ""),
+        ("PUT", "/slow", None, &body),
+    ] {
+        let (status, answer) = send(&router, method, path, token, body.to_owned()).await;
+        assert_eq!(status, 503, "{method} {path}: {answer}");
+        assert_eq!(answer["code"], "SERVICE_UNAVAILABLE", "{method} {path}");
+    }
+    let far = publish_body(&Package::new("far", "2.0.0"), "latest").to_string();
+    let ((read, _), (written, _)) = tokio::join!(
+        send(&router, "GET", "/far", None, String::new()),
+        send(&router, "PUT", "/far", None, far),
+    );
+    assert_eq!((read.as_u16(), written.as_u16()), (200, 201));
+}
+
+#[tokio::test]
+async fn a_write_that_takes_too_long_is_written_all_the_same() {
+    let upstream = Upstream::start().await;
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let held = Arc::clone(&gate);
+    upstream.plays("/app", move |_| {
+        let held = Arc::clone(&held);
+        async move {
+            held.notified().await;
+            axum::response::IntoResponse::into_response(StatusCode::NOT_FOUND)
+        }
+    });
+    let variables = [
+        ("RUSTACCIO_REQUEST_TIMEOUT_SECS", "1"),
+        ("RUSTACCIO_UPSTREAM", &*upstream.url),
+    ];
+    let (router, _folder) = router("", Arc::new(Pensive), &variables).await;
+    let publish = async |version: &str| {
+        let body = publish_body(&Package::new("app", version), "latest").to_string();
+        send(&router, "PUT", "/app", None, body).await.0.as_u16()
+    };
+    // The first waits for upstream, which has limits of its own; the second for the first.
+    let second = async {
+        while upstream.asked("/app") == 0 {
+            tokio::task::yield_now().await;
+        }
+        let status = publish("2.0.0").await;
+        gate.notify_one();
+        status
+    };
+    assert_eq!(tokio::join!(publish("1.0.0"), second), (201, 503));
+    let is_written = async {
+        while send(&router, "GET", "/app/2.0.0", None, String::new())
+            .await
+            .0
+            != 200
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    let written = tokio::time::timeout(Duration::from_secs(30), is_written).await;
+    assert!(written.is_ok(), "it was given up");
 }

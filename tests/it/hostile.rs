@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -13,7 +14,13 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Package, Registry, User, packages::tarball, publish_body};
+use crate::support::{
+    Package, Registry, User,
+    packages::tarball,
+    process::Process,
+    publish_body,
+    registry::{client, with_json},
+};
 
 /// Sends a request line as it is: clients would clean it.
 async fn raw(registry: &Registry, method: &str, target: &str, user: &User, body: &str) -> u16 {
@@ -359,4 +366,192 @@ async fn headers_that_lie() {
             assert!(!String::from_utf8_lossy(&answer.body).contains("evil"));
         }
     }
+}
+
+#[tokio::test]
+async fn an_address_cannot_be_made_up() {
+    let with_trust = async |trust: &str| {
+        let registry = Registry::start(&[("RUSTACCIO_TRUST_PROXY", trust)]).await;
+        let alice = registry.user("alice").await;
+        let limited = json!({ "password": "password", "cidr_whitelist": ["10.1.0.0/16"] });
+        let made = registry.send_json(Some(&alice), Method::POST, "/-/npm/v1/tokens", &limited);
+        let token = made.await.assert(200).json()["token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        (registry, User { token })
+    };
+    let status = async |registry: &Registry, user: &User, forwarded: &str| {
+        let request = registry
+            .request(Method::GET, "/-/whoami")
+            .bearer_auth(&user.token);
+        let answer = registry
+            .send(request.header("x-forwarded-for", forwarded))
+            .await;
+        answer.status.as_u16()
+    };
+    // The proxy appends whom it saw; what stands before that is the client's own.
+    for (trust, forwarded, expected) in [
+        ("true", "10.1.0.5", 200),
+        ("true", "203.0.113.9, 10.1.0.5", 200),
+        ("true", "10.1.0.5, 203.0.113.9", 401),
+        ("true", "10.1.0.5, rubbish", 401),
+        ("127.0.0.0/8", "10.1.0.5, 203.0.113.9", 401),
+        ("127.0.0.0/8", "203.0.113.9, 10.1.0.5", 200),
+        (
+            "127.0.0.0/8,192.168.0.0/16",
+            "203.0.113.9, 10.1.0.5, 192.168.0.1",
+            200,
+        ),
+        ("false", "10.1.0.5", 401),
+    ] {
+        let (registry, user) = with_trust(trust).await;
+        let found = status(&registry, &user, forwarded).await;
+        assert_eq!(found, expected, "{trust}: {forwarded}");
+    }
+    // Failed logins count for the address that the proxy saw, whatever the client says.
+    let registry = Registry::start(&[("RUSTACCIO_TRUST_PROXY", "true")]).await;
+    registry.user("alice").await;
+    let mut last = 0;
+    for number in 0..8 {
+        let body = json!({ "name": "alice", "password": "wrong" }).to_string();
+        let request = registry
+            .request(Method::PUT, "/-/user/org.couchdb.user:alice")
+            .header(
+                "x-forwarded-for",
+                format!("198.51.100.{number}, 203.0.113.9"),
+            )
+            .header("content-type", "application/json")
+            .body(body);
+        last = registry.send(request).await.status.as_u16();
+    }
+    assert_eq!(last, 429);
+}
+
+/// What a client may send that nobody else should read, and the log of all of it.
+#[tokio::test]
+async fn secrets_stay_out_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, data) = (folder.path().join("log"), folder.path().join("data"));
+    let variables = [("RUST_LOG", "trace"), ("RUSTACCIO_WEB_LOGIN", "true")];
+    let registry = Process::start_with_log(&data, &variables, &log);
+    let client = client();
+    let send = async |method: Method, path: &str, token: Option<&str>, body: Value| {
+        let request = client.request(method, format!("{}{path}", registry.url));
+        let mut request = with_json(request, &body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let text = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str::<Value>(&text).unwrap_or_default()
+    };
+    let mut secrets = vec!["a-pass-word-of-alice".to_owned()];
+    let sign_in = "/-/user/org.couchdb.user:alice";
+    for _ in 0..2 {
+        let account = json!({ "name": "alice", "password": secrets[0] });
+        let answer = send(Method::PUT, sign_in, None, account).await;
+        secrets.push(answer["token"].as_str().unwrap().to_owned());
+    }
+    let (first, second) = (secrets[1].clone(), secrets[2].clone());
+    let wish = json!({ "password": secrets[0] });
+    let made = send(Method::POST, "/-/npm/v1/tokens", Some(&first), wish).await;
+    let made = made["token"].as_str().unwrap().to_owned();
+    let login = send(Method::POST, "/-/v1/login", None, json!({})).await;
+    let session = login["doneUrl"]
+        .as_str()
+        .unwrap()
+        .rsplit('/')
+        .next()
+        .unwrap();
+    secrets.extend([made.clone(), session.to_owned()]);
+    for (method, path, token) in [
+        (
+            Method::DELETE,
+            format!("/-/npm/v1/tokens/token/{made}"),
+            Some(&first),
+        ),
+        (
+            Method::GET,
+            format!("/-/web/login?next=/-/v1/login_cli/{session}"),
+            None,
+        ),
+        (Method::GET, format!("/-/v1/done/{session}"), None),
+        (Method::POST, format!("/-/v1/login_cli/{session}"), None),
+        (Method::GET, format!("/-/v1/done/{session}"), None),
+        (
+            Method::DELETE,
+            format!("/wrong/-/user/token/{first}"),
+            Some(&first),
+        ),
+        (
+            Method::DELETE,
+            format!("/-/%75ser//token/{first}"),
+            Some(&first),
+        ),
+        (
+            Method::DELETE,
+            format!("/-/user/token/{second}"),
+            Some(&second),
+        ),
+        (Method::GET, "/-/whoami".to_owned(), Some(&first)),
+    ] {
+        let body = json!({ "username": "alice", "password": secrets[0] });
+        let answer = send(method, &path, token.map(String::as_str), body).await;
+        secrets.extend(answer["token"].as_str().map(str::to_owned));
+    }
+    assert_eq!(secrets.len(), 7, "nobody was signed in: {secrets:?}");
+    let request = client.get(format!("{}/-/whoami", registry.url));
+    let request = request.basic_auth("alice", Some(&secrets[0]));
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    secrets.push(STANDARD.encode(format!("alice:{}", secrets[0])));
+    assert!(registry.terminate().success());
+    let text = std::fs::read_to_string(log).unwrap();
+    for shown in [
+        "/-/user/token/***",
+        "/-/npm/v1/tokens/token/***",
+        "/-/v1/done/***",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    for secret in secrets {
+        assert!(!text.contains(&secret), "{secret}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_may_be_slow_and_may_not_stand_still() {
+    let registry = Registry::start(&[("RUSTACCIO_REQUEST_TIMEOUT_SECS", "2")]).await;
+    let alice = registry.user("alice").await;
+    let body = publish_body(&Package::new("app", "1.0.0"), "latest").to_string();
+    let address = registry.url.trim_start_matches("http://");
+    let begin = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "PUT /app HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            alice.token,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let end = async |mut stream: TcpStream| {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    let (start, rest) = body.split_at(body.len() / 2);
+    let mut still = begin().await;
+    still.write_all(start.as_bytes()).await.unwrap();
+    let answer = end(still).await;
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("REQUEST_TIMEOUT"), "{answer}");
+    // Longer than the limit altogether.
+    let mut slow = begin().await;
+    slow.write_all(start.as_bytes()).await.unwrap();
+    for piece in rest.as_bytes().chunks(rest.len() / 5 + 1) {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        slow.write_all(piece).await.unwrap();
+    }
+    let answer = end(slow).await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
 }

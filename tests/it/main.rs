@@ -16,6 +16,7 @@ mod concurrency;
 mod config;
 mod crash;
 mod embedding;
+mod errors;
 mod faults;
 mod first_run;
 mod fsck;
@@ -23,6 +24,9 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod npm;
+mod protocol_http;
+mod protocol_reads;
+mod protocol_writes;
 mod publishing;
 mod reading;
 mod tidy;

@@ -6,9 +6,9 @@ use http::header;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Package, Registry, User};
+use crate::support::{Answer, Package, Registry, Upstream, User};
 
-const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
+pub(crate) const ABBREVIATED: &str = "application/vnd.npm.install-v1+json";
 
 async fn registry(variables: &[(&str, &str)]) -> (Registry, User) {
     let registry = Registry::start(variables).await;
@@ -23,7 +23,7 @@ async fn registry(variables: &[(&str, &str)]) -> (Registry, User) {
     (registry, alice)
 }
 
-async fn get_with(registry: &Registry, path: &str, headers: &[(&str, &str)]) -> Answer {
+pub(crate) async fn get_with(registry: &Registry, path: &str, headers: &[(&str, &str)]) -> Answer {
     let mut request = registry.request(Method::GET, path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -356,41 +356,96 @@ async fn a_public_url_overrules_everything() {
 
 #[tokio::test]
 async fn rules_decide_who_reads() {
-    let registry = Registry::with_file(
-        "packages:\n  '@acme/*':\n    access: alice\n    publish: alice\n  '**':\n    access: $all\n    publish: $authenticated\n",
-    )
-    .await;
+    let upstream = Upstream::start().await;
+    let theirs = Package::new("@theirs/secret", "1.0.0");
+    upstream.has(&[&theirs]);
+    let rules = "packages:\n  '@acme/*':\n    access: alice\n    publish: alice\n  '@theirs/*':\n    access: alice\n    proxy: default\n  '**':\n    access: $all\n    publish: $authenticated\n";
+    let file = format!("uplinks:\n  default:\n    url: {}\n{rules}", upstream.url);
+    let registry = Registry::with_file(&file).await;
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
-    let package = Package::new("@acme/secret", "1.0.0");
-    registry.publish(&alice, &package).await.assert(201);
-    for path in [
-        "/@acme/secret",
-        "/@acme/secret/1.0.0",
-        "/@acme/secret/-/secret-1.0.0.tgz",
-        "/-/package/@acme%2fsecret/dist-tags",
-    ] {
-        let anonymous = registry.get(path).await.assert(401);
-        assert_eq!(
-            anonymous.error(),
-            "authorization required to access package @acme/secret"
-        );
-        assert!(anonymous.header("www-authenticate").is_none());
-        let other = registry.get_as(&bob, path).await.assert(403);
-        assert_eq!(
-            other.error(),
-            "user bob is not allowed to access package @acme/secret"
-        );
-        registry.get_as(&alice, path).await.assert(200);
+    let ours = Package::new("@acme/secret", "1.0.0");
+    registry.publish(&alice, &ours).await.assert(201);
+    // From here on the other one is in the cache.
+    registry.get_as(&alice, "/@theirs/secret").await.assert(200);
+    let tarball = "/@theirs/secret/-/secret-1.0.0.tgz";
+    registry.get_as(&alice, tarball).await.assert(200);
+    for name in ["@acme/secret", "@theirs/secret"] {
+        let encoded = name.replace('/', "%2f");
+        for path in [
+            format!("/{name}"),
+            format!("/{name}/1.0.0"),
+            format!("/{name}/latest"),
+            format!("/{name}/-/secret-1.0.0.tgz"),
+            format!("/-/package/{encoded}/dist-tags"),
+            format!("/-/package/{encoded}/dist-tags/latest"),
+        ] {
+            check_reads(&registry, &alice, &bob, name, &path).await;
+        }
+        // Only who is signed in writes at all.
+        let path = format!("/{name}?write=true");
+        registry.get(&path).await.assert(400);
+        registry.get_as(&bob, &path).await.assert(403);
+        registry.get_as(&alice, &path).await.assert(200);
     }
     // A name that is not there looks the same to those who may not know.
     registry.get("/@acme/nothing").await.assert(401);
-    let hits = |answer: Answer| answer.json()["total"].as_u64().unwrap();
-    assert_eq!(hits(registry.get("/-/v1/search?text=secret").await), 0);
-    assert_eq!(
-        hits(registry.get_as(&alice, "/-/v1/search?text=secret").await),
-        1
-    );
-    assert_eq!(registry.get("/-/all").await.json(), json!({}));
+    let star = json!({ "_id": "@acme/secret", "users": { "bob": true } });
+    registry
+        .put(&bob, "/@acme%2fsecret", &star)
+        .await
+        .assert(403);
+    let star = json!({ "_id": "@acme/secret", "users": { "alice": true } });
+    registry
+        .put(&alice, "/@acme%2fsecret", &star)
+        .await
+        .assert(201);
+    for (path, shown) in [
+        ("/-/v1/search?text=secret", "@acme/secret"),
+        ("/-/all", "@acme/secret"),
+        ("/-/_view/starredByUser?key=%22alice%22", "@acme/secret"),
+    ] {
+        let sees = |answer: Answer| {
+            String::from_utf8(answer.assert(200).body)
+                .unwrap()
+                .contains(shown)
+        };
+        assert!(sees(registry.get_as(&alice, path).await), "{path}");
+        assert!(!sees(registry.get_as(&bob, path).await), "{path}");
+        assert!(!sees(registry.get(path).await), "{path}");
+    }
+}
+
+/// Alice reads `path`, and nobody else does, however she asks.
+async fn check_reads(registry: &Registry, alice: &User, bob: &User, name: &str, path: &str) {
+    let good = registry.get_as(alice, path).await.assert(200);
+    let etag = good.header("etag").unwrap_or("\"none\"").to_owned();
+    let anything = [
+        ("if-none-match", "*"),
+        ("if-none-match", &*etag),
+        ("range", "bytes=0-1"),
+    ];
+    for (header, value) in anything {
+        let ask = |method: Method| registry.request(method, path).header(header, value);
+        for method in [Method::GET, Method::HEAD] {
+            let anonymous = registry.send(ask(method.clone())).await.assert(401);
+            assert!(anonymous.header("www-authenticate").is_none());
+            assert!(anonymous.header("etag").is_none());
+            let other = ask(method.clone()).bearer_auth(&bob.token);
+            let other = registry.send(other).await.assert(403);
+            if method == Method::HEAD {
+                assert!(anonymous.body.is_empty() && other.body.is_empty());
+                continue;
+            }
+            assert_eq!(
+                anonymous.error(),
+                format!("authorization required to access package {name}")
+            );
+            assert_eq!(
+                other.error(),
+                format!("user bob is not allowed to access package {name}")
+            );
+        }
+    }
 }
 
 #[tokio::test]

@@ -71,7 +71,9 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.server.trust_proxy = units::trust_proxy(text)?;
             Ok(())
         }),
-        "Whose `X-Forwarded-*` headers count: `false`, `true`, or the proxies' networks.",
+        "Whose `X-Forwarded-*` headers count: `false`, `true`, or the proxies' networks. With \
+         `true` the client is the last entry of `X-Forwarded-For`; behind several proxies, name \
+         their networks.",
     )
     .also(&["server_trust_proxy"]),
     Setting::new(

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::{Dist, Fields, Packument, parse_fields, quoted, text_of, write_object};
 use crate::{
     lifecycle::random_hex,
-    models::{Origin, PackageName, Restrictions, Tag, TarballName, Timestamp, Username, Version},
+    models::{
+        Origin, PackageName, Restrictions, Tag, TarballName, Timestamp, Username, Version,
+        without_build,
+    },
 };
 
 const OWN_FIELD: &str = "_rustaccio";
@@ -139,6 +142,12 @@ impl Hosted {
     /// What is left of an unpublished version.
     pub fn tombstone(&self, version: &str) -> Option<&Tombstone> {
         self.own.tombstones.get(version)
+    }
+
+    /// Whether `version`, whatever its build metadata, was unpublished.
+    pub fn was_unpublished(&self, version: &Version) -> bool {
+        let mut removed = self.own.tombstones.keys();
+        removed.any(|removed| without_build(removed) == version.without_build())
     }
 
     /// Notes that `version` was rebuilt from its tarball.

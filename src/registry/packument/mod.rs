@@ -15,7 +15,7 @@ pub use merge::merge;
 pub use render::{ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_version, signature};
 pub use version::Dist;
 
-use crate::models::Timestamp;
+use crate::models::{Timestamp, Version, without_build};
 
 /// Top-level fields of the document, a version or a `dist`, each as raw JSON.
 type Fields = IndexMap<String, Bytes>;
@@ -87,6 +87,12 @@ impl Packument {
     /// A top-level field that is a string.
     pub fn text(&self, key: &str) -> Option<String> {
         text_of(self.fields.get(key)?)
+    }
+
+    /// The version that is `version` but for its build metadata.
+    pub fn same_version(&self, version: &Version) -> Option<&str> {
+        let mut known = self.versions.keys().map(String::as_str);
+        known.find(|known| without_build(known) == version.without_build())
     }
 
     /// When `version` was published.

@@ -178,10 +178,16 @@ impl Registry {
                 });
             }
         };
+        if origin == Origin::Local && name.is_core_module() {
+            return Err(RegistryError::bad_request(format!(
+                "invalid package name `{name}`: Node.js has a module of that name, which is found \
+                 instead of any package"
+            )));
+        }
         Ok(Hosted::new(name, origin, self.clock.now()))
     }
 
-    /// Refuses versions that are taken upstream, that were unpublished for good, and whose file
+    /// Refuses versions that are taken, here or upstream, that were unpublished for good, and whose file
     /// belongs to another version; and callers who are not owners.
     async fn require_free(
         &self,
@@ -191,10 +197,13 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let name = &candidate.publish.name;
         self.require_owner(&candidate.caller, manifest.packument())?;
-        let is_tombstone = manifest.tombstone(new.version.as_str()).is_some();
+        if let Some(taken) = manifest.packument().same_version(&new.version) {
+            return Err(already_present(taken));
+        }
+        let is_tombstone = manifest.was_unpublished(&new.version);
         let is_taken_file = !manifest.versions_of(name, &new.file).is_empty();
         if is_taken_file || (is_tombstone && self.publish.immutable) {
-            return Err(already_present(new));
+            return Err(already_present(new.version.as_str()));
         }
         if self.policy.merge_of(name) == Some(false) || manifest.origin() == Origin::Local {
             return Ok(());
@@ -206,10 +215,13 @@ impl Registry {
                 None
             }
         };
-        if upstream.is_some_and(|upstream| upstream.version(new.version.as_str()).is_some()) {
-            return Err(already_present(new));
+        match upstream
+            .as_ref()
+            .and_then(|upstream| upstream.same_version(&new.version))
+        {
+            Some(taken) => Err(already_present(taken)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives the tarball its final place. `false`: other bytes, or bytes that somebody may be
@@ -322,7 +334,7 @@ impl Registry {
         if is_same && (is_retry || manifest.is_recovered(new.version.as_str())) {
             return Ok(Done::Changed);
         }
-        Err(already_present(new))
+        Err(already_present(new.version.as_str()))
     }
 
     fn remember(&self, candidate: &Candidate, new: &NewVersion) {
@@ -371,11 +383,10 @@ fn has_integrity(packument: &Packument, version: &str, digest: &Digest) -> bool 
 }
 
 /// Clients of every age look for one half of this sentence or the other.
-fn already_present(new: &NewVersion) -> RegistryError {
+fn already_present(version: &str) -> RegistryError {
     RegistryError::conflict(format!(
         "this package is already present. You cannot publish over the previously published \
-         versions: {}.",
-        new.version
+         versions: {version}."
     ))
 }
 

@@ -51,13 +51,17 @@ impl Registry {
         S: Stream<Item = Result<Bytes, RegistryError>> + Send,
     {
         self.require_any_change(caller, name).await?;
-        let received = receive(body, self.store.temporary()).await?;
+        let received = receive(body, self.store.temporary(), &self.room).await?;
         let route = if revision.is_some() {
             Route::Rev
         } else {
             Route::Plain
         };
-        let Received { body, attachments } = received;
+        let Received {
+            body,
+            attachments,
+            taken: _taken,
+        } = received;
         match classify(name, route, body)? {
             Intent::Publish(publish) => {
                 let (mut tarball, mut bundle) = (None, None);

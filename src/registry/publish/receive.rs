@@ -1,10 +1,11 @@
 //! Takes the document of a `PUT` from the wire; attachments go straight to disk.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     body::PublishBody,
@@ -22,6 +23,37 @@ impl Observer for TarballHasher {
     }
 }
 
+/// Bytes of documents, without their attachments, that may be on their way in at the same time.
+/// Parsed they take about as much again.
+const ROOM: usize = 256 * 1024 * 1024;
+/// What is asked for at once: as much as all but a few documents have.
+const STEP: usize = 64 * 1024;
+
+/// Memory for documents on their way in, shared by all of them.
+#[derive(Clone, Debug)]
+pub(in crate::registry) struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::of(ROOM)
+    }
+}
+
+impl Room {
+    fn of(bytes: usize) -> Self {
+        Self(Arc::new(Semaphore::new(bytes / STEP)))
+    }
+
+    /// A further step, or an error: two documents that wait for each other's room would wait for
+    /// ever.
+    fn take(&self) -> Result<OwnedSemaphorePermit, RegistryError> {
+        let step = Arc::clone(&self.0).try_acquire_owned();
+        step.map_err(|_| RegistryError::Unavailable {
+            message: "too many documents are on their way in, try again".to_owned(),
+        })
+    }
+}
+
 /// A document that has come completely, with its attachments on disk.
 #[derive(Debug)]
 pub struct Received {
@@ -29,6 +61,8 @@ pub struct Received {
     pub(in crate::registry) body: PublishBody,
     /// Key and data of each attachment that had data.
     pub(in crate::registry) attachments: Vec<(String, TemporaryBlob<TarballHasher>)>,
+    /// The room that the document takes; free when this is dropped.
+    pub(in crate::registry) taken: OwnedSemaphorePermit,
 }
 
 /// Reads `body` to its end. Memory is its metadata and a few hundred KiB, however large the
@@ -36,16 +70,21 @@ pub struct Received {
 pub(in crate::registry) async fn receive<S>(
     body: S,
     folder: &TemporaryFolder,
+    room: &Room,
 ) -> Result<Received, RegistryError>
 where
     S: Stream<Item = Result<Bytes, RegistryError>> + Send,
 {
     let mut body = std::pin::pin!(body);
     let mut scanner = Scanner::new(ScanLimits::default());
+    let mut taken = room.take()?;
     let mut attachments: Vec<(String, TemporaryBlob<TarballHasher>)> = Vec::new();
     while let Some(chunk) = body.next().await {
         let mut pieces = Pieces::default();
         scanner.feed(&chunk?, &mut pieces)?;
+        while scanner.kept() > taken.num_permits() * STEP {
+            taken.merge(room.take()?);
+        }
         for piece in pieces.0 {
             match piece {
                 Piece::Begin(name) => {
@@ -67,6 +106,7 @@ where
     Ok(Received {
         body: PublishBody::parse(&scanned)?,
         attachments,
+        taken,
     })
 }
 
@@ -117,7 +157,7 @@ mod tests {
                 .chunks(size)
                 .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
                 .collect();
-            let received = receive(stream::iter(chunks), &temporary).await;
+            let received = receive(stream::iter(chunks), &temporary, &Room::default()).await;
             let received = received.unwrap();
             let (name, blob) = &received.attachments[0];
             assert_eq!(name, "n-1.0.0.tgz");
@@ -139,12 +179,36 @@ mod tests {
         let start = Bytes::from_static(br#"{"_attachments":{"a.tgz":{"data":"aGVsbG8"#);
         let hang_up = || Err(RegistryError::bad_request("gone"));
         let cut = stream::iter(vec![Ok(start.clone())]);
-        assert!(receive(cut, &temporary).await.is_err());
+        assert!(receive(cut, &temporary, &Room::default()).await.is_err());
         let failed = stream::iter(vec![Ok(start), hang_up()]);
         assert_eq!(
-            receive(failed, &temporary).await.unwrap_err().to_string(),
+            receive(failed, &temporary, &Room::default())
+                .await
+                .unwrap_err()
+                .to_string(),
             "gone"
         );
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn documents_share_their_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = TemporaryFolder::open(folder.path()).unwrap();
+        let room = Room::of(4 * STEP);
+        let document = |length: usize| {
+            let text = format!(r#"{{"x":"{}"}}"#, "x".repeat(length));
+            stream::iter([Ok(Bytes::from(text))])
+        };
+        let first = receive(document(2 * STEP), &temporary, &room)
+            .await
+            .unwrap();
+        let second = receive(document(2 * STEP), &temporary, &room).await;
+        assert_eq!(second.unwrap_err().status(), 503);
+        receive(document(10), &temporary, &room).await.unwrap();
+        drop(first);
+        receive(document(2 * STEP), &temporary, &room)
+            .await
+            .unwrap();
     }
 }

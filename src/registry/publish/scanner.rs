@@ -157,6 +157,11 @@ impl Scanner {
         Ok(())
     }
 
+    /// Bytes of the document that are kept so far.
+    pub fn kept(&self) -> usize {
+        self.metadata.len()
+    }
+
     /// Returns what was collected, if the document is complete.
     pub fn finish(self) -> Result<ScannedBody, BodyError> {
         match self.state {

@@ -21,7 +21,9 @@ use crate::{
 /// Largest body of anything but a package, in bytes.
 const MAX_JSON: u64 = 1024 * 1024;
 /// Compressed bytes that are decoded at once; a thousand times as much may come out.
-const SLICE: usize = 4096;
+const SLICE: usize = 256;
+/// Decoded bytes that are handed on together, give or take what one slice becomes.
+const PIECE: usize = 64 * 1024;
 
 /// Decoded pieces of a body, or why there are no more.
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, RegistryError>> + Send>>;
@@ -83,14 +85,13 @@ fn pieces(request: Request, limit: u64, timeout: Duration) -> Result<Pieces, Reg
         .headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if length.is_some_and(|length| length > limit) {
-        return Err(RegistryError::PayloadTooLarge { limit });
-    }
     let decoder = Decoder::of(&parts.headers)?;
     let start = Reading {
         body,
         decoder,
         timeout,
+        undecoded: Bytes::new(),
+        is_too_large: length.is_some_and(|length| length > limit),
         received: 0,
         decoded: 0,
         limit,
@@ -108,15 +109,29 @@ struct Reading {
     body: Body,
     decoder: Decoder,
     timeout: Duration,
+    /// What has come and is not decoded yet.
+    undecoded: Bytes,
+    /// Whether its length says so. An error only to who reads it: whether the caller may send
+    /// anything comes first.
+    is_too_large: bool,
     received: u64,
     decoded: u64,
     limit: u64,
 }
 
 impl Reading {
-    /// The next decoded piece; the state is `None` after the last one.
+    /// The next decoded piece; the state is `None` after the last one. Memory is one frame as it
+    /// was sent, and one piece, whatever the frame decodes to.
     async fn next(mut self) -> Result<Option<(Bytes, Option<Self>)>, RegistryError> {
+        if self.is_too_large {
+            return Err(RegistryError::PayloadTooLarge { limit: self.limit });
+        }
         loop {
+            let decoded = self.decoder.decode(&mut self.undecoded)?;
+            self.count(0, decoded.len())?;
+            if !decoded.is_empty() {
+                return Ok(Some((decoded, Some(self))));
+            }
             let frame = http_body_util::BodyExt::frame(&mut self.body);
             let frame = tokio::time::timeout(self.timeout, frame)
                 .await
@@ -133,12 +148,7 @@ impl Reading {
                 continue;
             };
             self.count(data.len(), 0)?;
-            let limit = self.limit;
-            let decoded = self.decoder.decode(data, limit)?;
-            self.count(0, decoded.len())?;
-            if !decoded.is_empty() {
-                return Ok(Some((decoded, Some(self))));
-            }
+            self.undecoded = data;
         }
     }
 
@@ -175,25 +185,25 @@ impl Decoder {
         }
     }
 
-    /// Decodes `data`; an error as soon as more than `limit` bytes have come out of it.
-    fn decode(&mut self, data: Bytes, limit: u64) -> Result<Bytes, RegistryError> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    /// Decodes from the start of `data` what makes a piece, and takes it off. Nothing comes out
+    /// only when `data` is used up.
+    fn decode(&mut self, data: &mut Bytes) -> Result<Bytes, RegistryError> {
         let mut decoded = Vec::new();
-        for slice in data.chunks(SLICE) {
+        while !data.is_empty() && decoded.len() < PIECE {
+            if matches!(self, Self::Identity) {
+                return Ok(std::mem::take(data));
+            }
+            let slice = data.split_to(data.len().min(SLICE));
             let out = match self {
-                Self::Identity => return Ok(data),
+                Self::Identity => Ok(Vec::new()),
                 Self::Gzip(decoder) => decoder
-                    .write_all(slice)
+                    .write_all(&slice)
                     .map(|()| std::mem::take(decoder.get_mut())),
                 Self::Deflate(decoder) => decoder
-                    .write_all(slice)
+                    .write_all(&slice)
                     .map(|()| std::mem::take(decoder.get_mut())),
             };
             decoded.append(&mut out.map_err(undecodable)?);
-            if decoded.len() > limit {
-                let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-                return Err(RegistryError::PayloadTooLarge { limit });
-            }
         }
         Ok(decoded.into())
     }
@@ -269,6 +279,22 @@ mod tests {
         assert_eq!(refused.unwrap_err().status(), 413);
         let refused = read(vec![vec![0; 10], vec![0; 10]], None, 16).await;
         assert_eq!(refused.unwrap_err().status(), 413);
+    }
+
+    #[tokio::test]
+    async fn what_comes_out_of_one_frame_comes_in_small_pieces() {
+        let mut request = Request::new(Body::from(gzip(&vec![0; 64 << 20])));
+        let gzip = HeaderValue::from_static("gzip");
+        request.headers_mut().insert(header::CONTENT_ENCODING, gzip);
+        let mut pieces = pieces(request, 1 << 30, Duration::from_secs(5)).unwrap();
+        let (mut largest, mut sum) = (0, 0);
+        while let Some(piece) = pieces.next().await {
+            let length = piece.unwrap().len();
+            largest = largest.max(length);
+            sum += length;
+        }
+        assert_eq!(sum, 64 << 20);
+        assert!(largest <= PIECE + SLICE * 1100, "{largest}");
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::base_url::peer;
 use crate::{
     auth::{CredentialProblem, Presented},
+    config::TrustProxy,
     error::RegistryError,
     models::{Caller, Proof, Username},
     web::{error::Error, layers::RequestId, state::WebState},
@@ -92,7 +93,9 @@ fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
     let mut address = peer(parts);
     let lists = parts.headers.get_all("x-forwarded-for").into_iter();
     let texts: Vec<&str> = lists.filter_map(|value| value.to_str().ok()).collect();
-    // Each proxy appends whom it saw: the last entry that no trusted proxy has is the client.
+    // Each proxy appends whom it saw: the last entry that no trusted proxy has is the client. Where
+    // every address counts as a proxy only the last entry is sure to be one's; those before it may
+    // be the client's own words.
     for entry in texts.iter().rev().flat_map(|text| text.rsplit(',')) {
         if !trust.covers(address) {
             break;
@@ -101,6 +104,9 @@ fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
             break;
         };
         address = Some(before.to_canonical());
+        if *trust == TrustProxy::Yes {
+            break;
+        }
     }
     address
 }

@@ -15,9 +15,19 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(data: &Path, variables: &[(&str, &str)]) -> Self {
+        Self::start_with(data, variables, Stdio::piped())
+    }
+
+    /// Like [`Self::start`], with its log in the file `log`.
+    pub(crate) fn start_with_log(data: &Path, variables: &[(&str, &str)], log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::start_with(data, variables, log.into())
+    }
+
+    fn start_with(data: &Path, variables: &[(&str, &str)], log: Stdio) -> Self {
         let mut child = Self::command(data, variables)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -25,20 +35,19 @@ impl Process {
             .lines()
             .map_while(Result::ok)
             .find(|line| line.contains("listening on"));
+        let log = child.stderr.take();
         let Some(line) = line else {
             let mut text = String::new();
-            child
-                .stderr
-                .take()
-                .unwrap()
-                .read_to_string(&mut text)
-                .unwrap();
+            if let Some(mut log) = log {
+                log.read_to_string(&mut text).unwrap();
+            }
             panic!("it did not start: {text}");
         };
         let url = line.split_whitespace().last().unwrap().to_owned();
         // Nobody reads its log; a full pipe would stop it.
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        if let Some(mut log) = log {
+            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        }
         Self { url, child }
     }
 
