@@ -18,7 +18,7 @@ use super::{
     normalize::canonical_path,
     state::WebState,
 };
-use crate::{error::RegistryError, models::BaseUrl};
+use crate::{auth::AskedBy, error::RegistryError, models::BaseUrl};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -126,7 +126,7 @@ pub(super) async fn identity(
 /// What a page for a second factor needs to know of the request that was challenged.
 struct Browser {
     base: BaseUrl,
-    asked_by: String,
+    asked_by: AskedBy,
 }
 
 impl Browser {
