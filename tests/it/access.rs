@@ -427,21 +427,21 @@ mod clients {
         let (registry, alice) = with_secret(&[]).await;
         registry.user("bob").await;
         as_user("pnpm-12", &registry, &alice, |pnpm| {
-            pnpm.ok(&["owner", "add", "bob", "@acme/secret"]);
+            pnpm.ok(&["owner", "add", "@acme/secret", "bob"]);
             let owners = pnpm.ok(&["owner", "ls", "@acme/secret"]);
             assert!(
                 owners.contains("alice") && owners.contains("bob"),
                 "{owners}"
             );
-            pnpm.ok(&["owner", "rm", "bob", "@acme/secret"]);
+            pnpm.ok(&["owner", "rm", "@acme/secret", "bob"]);
             let owners = pnpm.ok(&["owner", "ls", "@acme/secret"]);
             assert!(
                 owners.contains("alice") && !owners.contains("bob"),
                 "{owners}"
             );
-            let last = pnpm.fails_in(pnpm.home(), &["owner", "rm", "alice", "@acme/secret"]);
+            let last = pnpm.fails_in(pnpm.home(), &["owner", "rm", "@acme/secret", "alice"]);
             assert!(!last.is_empty());
-            pnpm.fails_in(pnpm.home(), &["owner", "add", "nobody", "@acme/secret"]);
+            pnpm.fails_in(pnpm.home(), &["owner", "add", "@acme/secret", "nobody"]);
         })
         .await;
     }
