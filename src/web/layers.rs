@@ -115,7 +115,7 @@ pub(super) async fn identity(
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Challenge { user } = challenge;
         let Browser { base, asked_by } = browser;
-        response = login::offer_browser(&state, response, user, &base, asked_by).await;
+        response = login::offer_browser(&state, response, &user, &base, asked_by);
     }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);

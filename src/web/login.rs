@@ -250,10 +250,10 @@ fn shown(text: &str) -> String {
 }
 
 /// Adds to a challenge for a second factor where a browser can answer it.
-pub(super) async fn offer_browser(
+pub(super) fn offer_browser(
     state: &WebState,
     challenge: Response,
-    user: String,
+    user: &str,
     base: &BaseUrl,
     asked_by: AskedBy,
 ) -> Response {

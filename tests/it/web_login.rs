@@ -368,29 +368,63 @@ mod clients {
     use super::*;
     use crate::support::client::{Client, Turn};
 
-    /// npm up to version 11 has a command for making an account.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_account_is_made_with_npm_11() {
-        let registry = Registry::start(&[ON]).await;
+    /// Runs `command` of the client `name`, and answers the page that it names with `form`. Who is
+    /// signed in then.
+    async fn sign_in(name: &'static str, command: &'static str, form: &'static str) -> String {
+        let prefix = ("RUSTACCIO_URL_PREFIX", "/npm/private");
+        let registry = Registry::start(&[ON, prefix]).await;
+        registry.user("alice").await;
         let url = registry.url.clone();
         let handle = tokio::runtime::Handle::current();
         let work = move || {
-            let npm = Client::new("npm-11");
-            npm.configure(".npmrc", &format!("registry={url}/\nbrowser=false\n"));
-            let create = |text: &str| {
-                let from = text.find("/-/v1/login_cli/").unwrap();
-                let form = text[from..].split_whitespace().next().unwrap();
-                let request = reqwest::Client::builder().no_proxy().build().unwrap();
-                let request = request
-                    .post(format!("{url}{form}"))
+            let client = Client::new(name);
+            let lines = format!("registry={url}/\nbrowser=false\nupdate-notifier=false\n");
+            client.configure(".npmrc", &lines);
+            let answer = |text: &str| {
+                let (_, rest) = text.split_once("/-/v1/login_cli/").unwrap();
+                let id: String = rest.chars().take(36).collect();
+                let http = reqwest::Client::builder().no_proxy().build().unwrap();
+                let request = http
+                    .post(format!("{url}/-/v1/login_cli/{id}"))
                     .header("content-type", "application/x-www-form-urlencoded")
-                    .body("username=dora&password=password&create=true");
+                    .body(form);
                 let answer = handle.block_on(request.send()).unwrap();
                 assert_eq!(answer.status(), 200);
             };
-            npm.converse("adduser", vec![Turn::then("/-/v1/login_cli/", create)]);
-            assert_eq!(npm.ok(&["whoami"]).trim(), "dora");
+            // Enough of what follows the marker has come when the next line begins.
+            client.converse(
+                command,
+                vec![
+                    Turn::then("/-/v1/login_cli/", |_| ()),
+                    Turn::then("\n", answer),
+                ],
+            );
+            client.ok(&["whoami"]).trim().to_owned()
         };
-        tokio::task::spawn_blocking(work).await.unwrap();
+        tokio::task::spawn_blocking(work).await.unwrap()
+    }
+
+    const PASSWORD: &str = "username=alice&password=password";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_9() {
+        assert_eq!(sign_in("npm-9", "login", PASSWORD).await, "alice");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_12() {
+        assert_eq!(sign_in("npm-12", "login", PASSWORD).await, "alice");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn pnpm_12() {
+        assert_eq!(sign_in("pnpm-12", "login", PASSWORD).await, "alice");
+    }
+
+    /// npm up to version 11 has a command for making an account.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_account_is_made_with_npm_11() {
+        let create = "username=dora&password=password&create=true";
+        assert_eq!(sign_in("npm-11", "adduser", create).await, "dora");
     }
 }
