@@ -40,6 +40,13 @@ pub(super) async fn attestations(
     let name = name.parse().map_err(|error| invalid(&error))?;
     let version = version.parse().map_err(|error| invalid(&error))?;
     let found = state.registry.attestations(&caller, &name, &version).await;
-    let found = found.map_err(|error| unless_hidden(problem, &name, error))?;
-    Ok(respond::raw_json(found))
+    let found = found.map_err(|error| match error {
+        // A package that is hidden has no more of them than one that is not there.
+        RegistryError::NotFound { .. } => {
+            let none = RegistryError::not_found(format!("no attestations for {name}@{version}"));
+            unless_hidden(problem, &name, none)
+        }
+        error => error,
+    });
+    Ok(respond::raw_json(found?))
 }

@@ -318,6 +318,19 @@ async fn a_hidden_package_and_a_missing_one_sound_alike() {
         let read = registry.get_as(&stale, &of("open")).await.assert(200);
         assert!(read.header("npm-notice").is_some(), "{path}");
     }
+    let attestations = |name: &str| format!("/-/npm/v1/attestations/@acme%2f{name}@1.0.0");
+    for (user, status) in [(None, 404), (Some(&stale), 401)] {
+        let ask = async |name: &str| {
+            let path = attestations(name);
+            let answer = match user {
+                Some(user) => registry.get_as(user, &path).await,
+                None => registry.get(&path).await,
+            };
+            let text = String::from_utf8(answer.assert(status).body).unwrap();
+            text.replace(name, "NAME")
+        };
+        assert_eq!(ask("secret").await, ask("missing").await);
+    }
     let refused = registry.get_as(&stale, "/@acme%2fsecret").await;
     assert!(refused.error().contains("unknown, expired or revoked"));
     // Without a scope nothing is hidden: what is missing is missing.

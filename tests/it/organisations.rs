@@ -191,6 +191,17 @@ async fn the_last_member_may_leave() {
     let left = registry.get_as(&root, path).await.assert(200);
     assert_eq!(left.json(), json!({}));
     delete(&registry, &root, path, &alice).await.assert(404);
+    // Older clients read what comes after a DELETE.
+    let team = json!({ "name": "core" });
+    let teams = "/-/org/acme/team";
+    registry.put(&root, teams, &team).await.assert(201);
+    let members = "/-/team/acme/core/user";
+    registry.put(&root, members, &alice).await.assert(201);
+    for path in [members, "/-/team/acme/core"] {
+        let gone = delete(&registry, &root, path, &alice).await.assert(200);
+        assert_eq!(gone.json(), json!({}), "{path}");
+    }
+    delete(&registry, &root, path, &alice).await.assert(200);
     registry
         .get_as(&root, "/-/org/other/user")
         .await
