@@ -55,7 +55,8 @@ pub(super) async fn begin(
     let body = small_body(request, &state).await?;
     // Older clients send nothing, or what is no JSON; it is not needed.
     let wish: Wish = serde_json::from_slice(&body).unwrap_or_default();
-    asked_by.machine = wish.hostname.as_deref().map(shown);
+    let machine = wish.hostname.as_deref().map(shown);
+    asked_by.machine = machine.filter(|name| !name.is_empty());
     let purpose = SessionPurpose::Login {
         wants_account: wish.create,
     };
