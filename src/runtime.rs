@@ -65,8 +65,6 @@ pub async fn build_state(
         hook: hook.clone(),
     }));
     auth.prune().await?;
-    let admins = Admins::new(config.admin.clone(), config.auth.registration);
-    let administration = Administration::new(admins, Arc::clone(&auth));
     let uplinks = Uplinks::new(&without_ourselves(config), &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
         Some(SigningKeys::open(signing_keys_path(config), &secrets).await?)
@@ -84,6 +82,8 @@ pub async fn build_state(
         clock,
         lifecycle: lifecycle.clone(),
     });
+    let admins = Admins::new(config.admin.clone(), config.auth.registration);
+    let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
     registry.recover().await?;
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();

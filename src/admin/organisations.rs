@@ -1,4 +1,7 @@
 //! Organisations and teams: who is in them. What teams may do is kept with each package.
+//!
+//! Members decide who reads what is restricted to them, so being signed in is never enough to
+//! change them: it takes an administrator whom the settings name, or a role in the organisation.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,8 +9,18 @@ use super::Administration;
 use crate::{
     error::RegistryError,
     models::{Caller, Organisation, Team, Username},
+    policy::{require_no_limits, require_second_factor},
     storage::{AccountsError, OrganisationRecord, Role, TeamRecord},
 };
+
+/// What a caller may do with an organisation that she may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Authority {
+    /// Everything, also with its owners.
+    Owner,
+    /// Everything but that.
+    Admin,
+}
 
 impl Administration {
     /// The members of `organisation` and their roles; for those who are signed in.
@@ -19,8 +32,8 @@ impl Administration {
         Ok(self.organisation(caller, organisation)?.members.clone())
     }
 
-    /// Makes `user` a member of `organisation`, which begins with its first member. How many
-    /// members it has now.
+    /// Makes `user` a member of `organisation`, which an administrator begins with its first member.
+    /// How many members it has now.
     pub async fn set_member(
         &self,
         caller: &Caller,
@@ -28,13 +41,16 @@ impl Administration {
         user: &Username,
         role: Option<Role>,
     ) -> Result<(Role, usize), RegistryError> {
-        self.require(caller)?;
-        self.require_user(user)?;
-        self.edit(organisation, |record| {
-            let member = record.members.entry(user.as_str().to_owned()).or_default();
-            *member = role.unwrap_or(*member);
-            let role = *member;
-            Ok((role, record.members.len()))
+        self.edit(caller, organisation, |record, authority| {
+            self.require_user(user)?;
+            let before = record.members.get(user.as_str()).copied();
+            let after = role.or(before).unwrap_or_default();
+            let is_about_owners = (before == Some(Role::Owner)) != (after == Role::Owner);
+            if is_about_owners && authority != Authority::Owner {
+                return Err(only_owners(organisation));
+            }
+            record.members.insert(user.as_str().to_owned(), after);
+            Ok((after, record.members.len()))
         })
         .await
     }
@@ -46,12 +62,17 @@ impl Administration {
         organisation: &Organisation,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
-        self.edit(organisation, |record| {
-            if record.members.remove(user.as_str()).is_none() {
-                return Err(missing(format!(
-                    "`{user}` is not a member of @{organisation}"
-                )));
+        self.edit(caller, organisation, |record, authority| {
+            match record.members.remove(user.as_str()) {
+                Some(Role::Owner) if authority != Authority::Owner => {
+                    return Err(only_owners(organisation));
+                }
+                Some(_) => {}
+                None => {
+                    return Err(missing(format!(
+                        "`{user}` is not a member of @{organisation}"
+                    )));
+                }
             }
             for team in record.teams.values_mut() {
                 team.users.remove(user.as_str());
@@ -78,8 +99,7 @@ impl Administration {
         team: &Team,
         description: String,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
-        self.edit(&team.organisation, |record| {
+        self.edit(caller, &team.organisation, |record, _| {
             if record.teams.contains_key(team.name()) {
                 let message = format!("there is a team {} already", team.group());
                 return Err(AccountsError::Refused(message));
@@ -97,8 +117,7 @@ impl Administration {
     /// Removes a team. What packages grant it is worth nothing then, until there is such a team
     /// again.
     pub async fn destroy_team(&self, caller: &Caller, team: &Team) -> Result<(), RegistryError> {
-        self.require(caller)?;
-        self.edit(&team.organisation, |record| {
+        self.edit(caller, &team.organisation, |record, _| {
             let removed = record.teams.remove(team.name());
             removed.map(|_| ()).ok_or_else(|| no_such_team(team))
         })
@@ -120,9 +139,8 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
-        self.require_user(user)?;
-        self.edit(&team.organisation, |record| {
+        self.edit(caller, &team.organisation, |record, _| {
+            self.require_user(user)?;
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;
             members.users.insert(user.as_str().to_owned());
@@ -139,8 +157,7 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
-        self.edit(&team.organisation, |record| {
+        self.edit(caller, &team.organisation, |record, _| {
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;
             if members.users.remove(user.as_str()) {
@@ -164,23 +181,67 @@ impl Administration {
         record.ok_or_else(|| RegistryError::not_found(format!("there is no organisation @{name}")))
     }
 
-    fn require_user(&self, user: &Username) -> Result<(), RegistryError> {
+    fn require_user(&self, user: &Username) -> Result<(), AccountsError> {
         if self.auth.knows_all_users() && self.auth.user(user).is_none() {
-            return Err(RegistryError::not_found(format!(
-                "there is no user `{user}`"
-            )));
+            return Err(AccountsError::NoSuchUser(user.clone()));
         }
         Ok(())
     }
 
+    /// Changes `organisation` if `caller` may, with the second factor that changes need.
     async fn edit<T>(
         &self,
+        caller: &Caller,
         organisation: &Organisation,
-        edit: impl FnOnce(&mut OrganisationRecord) -> Result<T, AccountsError>,
+        edit: impl FnOnce(&mut OrganisationRecord, Authority) -> Result<T, AccountsError>,
     ) -> Result<T, RegistryError> {
+        if caller.is_anonymous() {
+            return Err(RegistryError::unauthorized("You must be logged in"));
+        }
+        require_no_limits(caller)?;
+        require_second_factor(caller)?;
         let accounts = self.auth.accounts();
-        Ok(accounts.edit_organisation(organisation, edit).await?)
+        let changed = accounts.edit_organisation(organisation, |record| {
+            let authority = self.authority(caller, organisation, record)?;
+            edit(record, authority)
+        });
+        Ok(changed.await?)
     }
+
+    fn authority(
+        &self,
+        caller: &Caller,
+        organisation: &Organisation,
+        record: &OrganisationRecord,
+    ) -> Result<Authority, AccountsError> {
+        if self.admins.names(caller) {
+            return Ok(Authority::Owner);
+        }
+        let user = caller.username();
+        let role = user.and_then(|user| record.members.get(user.as_str()));
+        match role {
+            Some(Role::Owner) => Ok(Authority::Owner),
+            Some(Role::Admin) => Ok(Authority::Admin),
+            Some(Role::Developer) | None => {
+                Err(AccountsError::Forbidden(if record.members.is_empty() {
+                    format!(
+                        "@{organisation} has no members yet, and only an administrator may begin                          it: somebody whom RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS names"
+                    )
+                } else {
+                    format!(
+                        "user {} is not allowed to change @{organisation}: its owners and admins                          are, and administrators whom RUSTACCIO_ADMIN_USERS or                          RUSTACCIO_ADMIN_GROUPS names",
+                        caller.display_name()
+                    )
+                }))
+            }
+        }
+    }
+}
+
+fn only_owners(organisation: &Organisation) -> AccountsError {
+    AccountsError::Forbidden(format!(
+        "only an owner of @{organisation} may make somebody its owner, or no longer one"
+    ))
 }
 
 fn missing(message: String) -> AccountsError {

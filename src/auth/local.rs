@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::{
     AuthHook, cidr,
     passwords::{self, Passwords},
+    sessions::Sessions,
     throttle::Throttle,
     tokens,
 };
@@ -89,6 +90,7 @@ pub struct Auth {
     passwords: Passwords,
     throttle: Throttle,
     pub(super) pass_throttle: Throttle,
+    pub(super) sessions: Sessions,
     /// Who showed the code of a user's 30 seconds first.
     pub(super) used_codes: Cache<(Username, u64), Arc<str>>,
     // The password's hash is part of the value: a changed password ends it at once.
@@ -115,6 +117,7 @@ impl Auth {
             hook,
         } = options;
         Self {
+            sessions: Sessions::new(config.login_session_ttl),
             config,
             reserved_names,
             accounts,
@@ -183,6 +186,14 @@ impl Auth {
         password: &SecretString,
         profile: Profile,
     ) -> Result<LoggedIn, RegistryError> {
+        if let Some(hook) = &self.hook {
+            let (name, min) = (user.as_str(), self.config.password_min);
+            hook.add_user(name, password.expose_secret(), min).await?;
+            return Ok(LoggedIn {
+                is_new: true,
+                token: self.issue_login_token(user).await?,
+            });
+        }
         if self.config.registration == Registration::Closed {
             return Err(RegistryError::conflict("user registration disabled"));
         }

@@ -241,10 +241,7 @@ impl Auth {
         if factor.recovery.contains(&hash) {
             return self.use_recovery_code(user, &hash).await;
         }
-        let now = self.clock.now();
-        Ok(self
-            .accounts
-            .has_session(now, |session| session.passes(user, &hash)))
+        Ok(self.sessions.has_pass(&hash, user, self.clock.now()))
     }
 
     /// Whether the code was still there; from now on it is not.

@@ -36,6 +36,11 @@ pub struct TokenLimits {
 }
 
 impl TokenLimits {
+    /// Whether the token may do all that its user may.
+    pub fn are_none(&self) -> bool {
+        !self.is_readonly && self.packages.is_empty() && self.scopes.is_empty()
+    }
+
     /// Whether the token may be used for `name` at all.
     pub fn cover(&self, name: &PackageName) -> bool {
         (self.packages.is_empty() && self.scopes.is_empty())

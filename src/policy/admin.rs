@@ -26,25 +26,40 @@ impl Admins {
         }
     }
 
-    /// Succeeds when `caller` is an administrator; 401 without a user, 403 for others.
+    /// Succeeds when `caller` is an administrator; 401 without a user, 403 for others, and for
+    /// tokens that are limited in any way.
     pub fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
-        let Some(identity) = &caller.identity else {
+        if caller.is_anonymous() {
             return Err(RegistryError::unauthorized("authorization required"));
-        };
-        let is_named = identity
-            .username
-            .as_ref()
-            .is_some_and(|username| self.config.users.contains(username));
-        let is_in_group = identity
-            .groups
-            .iter()
-            .any(|group| self.config.groups.contains(group));
-        if (self.any_authenticated || is_named || is_in_group) && !caller.limits.is_readonly {
+        }
+        require_no_limits(caller)?;
+        if self.any_authenticated || self.names(caller) {
             Ok(())
         } else {
             Err(RegistryError::forbidden("admin authorization required"))
         }
     }
+
+    /// Whether the settings name `caller`, or a group of hers. This is what counts where somebody
+    /// could give herself rights: "everybody who is signed in" names nobody.
+    pub fn names(&self, caller: &Caller) -> bool {
+        caller.identity.as_ref().is_some_and(|identity| {
+            let mut groups = identity.groups.iter();
+            let username = identity.username.as_ref();
+            username.is_some_and(|username| self.config.users.contains(username))
+                || groups.any(|group| self.config.groups.contains(group))
+        })
+    }
+}
+
+/// Refuses tokens that are limited to reading, to packages or to scopes.
+pub fn require_no_limits(caller: &Caller) -> Result<(), RegistryError> {
+    if caller.limits.are_none() {
+        return Ok(());
+    }
+    Err(RegistryError::forbidden(
+        "this token is limited and may not be used for administration; run `npm login`",
+    ))
 }
 
 #[cfg(test)]
@@ -52,7 +67,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::models::AuthIdentity;
+    use crate::models::{AuthIdentity, TokenLimits};
 
     #[track_caller]
     fn check(any: Option<bool>, registration: Registration, user: &str, groups: &[&str], ok: bool) {
@@ -69,12 +84,14 @@ mod tests {
             identity: Some(Arc::new(identity)),
             ..Caller::default()
         };
-        let decision = Admins::new(config, registration).require(&caller);
+        let admins = Admins::new(config, registration);
         assert_eq!(
-            decision.is_ok(),
+            admins.require(&caller).is_ok(),
             ok,
             "{any:?} {registration:?} {user} {groups:?}"
         );
+        let is_named = user == "root" || groups.contains(&"ops");
+        assert_eq!(admins.names(&caller), is_named, "{user} {groups:?}");
     }
 
     #[test]
@@ -86,5 +103,28 @@ mod tests {
         check(Some(false), Registration::Open, "root", &[], true);
         check(None, Registration::Open, "bob", &["ops"], true);
         check(None, Registration::Open, "ops", &[], false);
+    }
+
+    #[test]
+    fn limited_tokens_administer_nothing() {
+        let admins = Admins::new(AdminConfig::default(), Registration::Closed);
+        let scopes = vec!["@acme".to_owned()];
+        let packages = vec!["app".parse().unwrap()];
+        let may = |limits: TokenLimits| {
+            let caller = Caller {
+                identity: Some(Arc::new(AuthIdentity::default())),
+                limits: Arc::new(limits),
+                ..Caller::default()
+            };
+            admins.require(&caller).is_ok()
+        };
+        let none = TokenLimits::default;
+        assert!(may(none()));
+        assert!(!may(TokenLimits {
+            is_readonly: true,
+            ..none()
+        }));
+        assert!(!may(TokenLimits { scopes, ..none() }));
+        assert!(!may(TokenLimits { packages, ..none() }));
     }
 }

@@ -10,10 +10,10 @@ mod restrictions;
 use std::sync::Arc;
 
 pub use acl::Rules;
-pub use admin::Admins;
+pub use admin::{Admins, require_no_limits};
 pub use owners::check_owner;
 pub use pattern::{InvalidPattern, Pattern};
-pub use restrictions::require_unrestricted;
+pub use restrictions::{require_shown_second_factor, require_unrestricted};
 
 use crate::{
     auth::AuthHook,

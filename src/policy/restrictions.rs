@@ -26,21 +26,23 @@ pub fn require_unrestricted(
         )));
     }
     let is_write = !matches!(action, Action::Access | Action::Star);
-    if is_write && restrictions.publish_requires_tfa {
-        require_second_factor(restrictions, caller, name)?;
+    let is_overridden = restrictions.automation_token_overrides_tfa
+        && caller.second_factor.proof == Proof::Bypassed;
+    if is_write && restrictions.publish_requires_tfa && !is_overridden {
+        require_shown_second_factor(caller, name)?;
     }
     Ok(())
 }
 
-fn require_second_factor(
-    restrictions: &Restrictions,
+/// Succeeds when `caller` has a second factor and has shown it. Tokens that work without one do
+/// not count.
+pub fn require_shown_second_factor(
     caller: &Caller,
     name: &PackageName,
 ) -> Result<(), RegistryError> {
     let factor = caller.second_factor;
     match factor.proof {
         Proof::Given => Ok(()),
-        Proof::Bypassed if restrictions.automation_token_overrides_tfa => Ok(()),
         _ if factor.mode.is_none() => Err(RegistryError::forbidden(format!(
             "`{name}` may only be changed with a second factor; turn yours on with \
              `npm profile enable-2fa`"

@@ -8,6 +8,7 @@ use super::{Registry, edit::Edited, metadata::maintainers_json, publish::body::M
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName, Permission, Restrictions, Team, Username, Visibility},
+    policy::require_shown_second_factor,
 };
 
 /// A change of who may use a package; of a field that is not there nothing changes.
@@ -60,22 +61,57 @@ impl Registry {
             let message = "only scoped packages can be restricted";
             return Err(RegistryError::bad_request(message));
         }
+        let (asking, named) = (caller.clone(), name.clone());
         self.restrict(caller, name, move |restrictions| {
             let AccessChange {
                 visibility,
                 publish_requires_tfa,
                 automation_token_overrides_tfa,
             } = change;
-            let before = &*restrictions;
+            let before = restrictions.clone();
             *restrictions = Restrictions {
                 visibility: visibility.unwrap_or(before.visibility),
                 publish_requires_tfa: publish_requires_tfa.unwrap_or(before.publish_requires_tfa),
                 automation_token_overrides_tfa: automation_token_overrides_tfa
                     .unwrap_or(before.automation_token_overrides_tfa),
-                grants: before.grants.clone(),
+                grants: before.grants,
             };
+            // Whoever locks a package must have the key, and only the key unlocks it.
+            let is_about_locking = before.publish_requires_tfa != restrictions.publish_requires_tfa
+                || (restrictions.publish_requires_tfa
+                    && before.automation_token_overrides_tfa
+                        != restrictions.automation_token_overrides_tfa);
+            if is_about_locking {
+                require_shown_second_factor(&asking, &named)?;
+            }
+            Ok(())
         })
         .await
+    }
+
+    /// Lets `name` be changed without a second factor. Who may do that is for the caller of this
+    /// to decide.
+    #[tracing::instrument(name = "registry.lift_second_factor", skip_all, fields(package.name = %name))]
+    pub(crate) async fn lift_second_factor(
+        self: &Arc<Self>,
+        name: &PackageName,
+    ) -> Result<Restrictions, RegistryError> {
+        self.edit(name, move |registry, manifest| {
+            let restrictions = Restrictions {
+                publish_requires_tfa: false,
+                ..manifest.restrictions().clone()
+            };
+            if restrictions == *manifest.restrictions() {
+                return Ok(Edited::Unchanged);
+            }
+            manifest.restrict(restrictions, registry.clock.now());
+            Ok(Edited::Changed)
+        })
+        .await?;
+        let hosted = self.documents.hosted(name).await?;
+        Ok(hosted.map_or_else(Restrictions::default, |hosted| {
+            hosted.manifest.restrictions().clone()
+        }))
     }
 
     /// Grants `team` something, or takes back what it was granted.
@@ -88,16 +124,19 @@ impl Registry {
         permission: Option<Permission>,
     ) -> Result<(), RegistryError> {
         let group = team.group();
-        self.restrict(caller, name, move |restrictions| match permission {
-            Some(permission) => {
-                let grants = restrictions.grants.get_or_insert_default();
-                grants.insert(group.clone(), permission);
-            }
-            None => {
-                if let Some(grants) = &mut restrictions.grants {
-                    grants.shift_remove(&group);
+        self.restrict(caller, name, move |restrictions| {
+            match permission {
+                Some(permission) => {
+                    let grants = restrictions.grants.get_or_insert_default();
+                    grants.insert(group.clone(), permission);
+                }
+                None => {
+                    if let Some(grants) = &mut restrictions.grants {
+                        grants.shift_remove(&group);
+                    }
                 }
             }
+            Ok(())
         })
         .await
     }
@@ -162,12 +201,12 @@ impl Registry {
         self: &Arc<Self>,
         caller: &Caller,
         name: &PackageName,
-        edit: impl Fn(&mut Restrictions) + Send + 'static,
+        edit: impl Fn(&mut Restrictions) -> Result<(), RegistryError> + Send + 'static,
     ) -> Result<(), RegistryError> {
         self.authorise(caller, Action::ManageOwners, name).await?;
         self.edit_as_owner(caller, name, move |registry, manifest| {
             let mut restrictions = manifest.restrictions().clone();
-            edit(&mut restrictions);
+            edit(&mut restrictions)?;
             if restrictions == *manifest.restrictions() {
                 return Ok(Edited::Unchanged);
             }

@@ -35,7 +35,7 @@ use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 pub use listings::Holder;
 use locks::NameLocks;
-pub use publish::put::Done;
+pub use publish::put::{Done, Sent};
 use publish::receive::Room;
 pub use read::Document;
 pub use rendered::Rendering;

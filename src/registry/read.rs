@@ -50,7 +50,8 @@ impl Registry {
     }
 
     /// The packument as its editors need it: what is hosted, and nothing of upstream's under it.
-    /// A name that is not hosted shows what upstream has.
+    /// A name that is not hosted shows what upstream has. Whoever may read it may have it: a star
+    /// needs no more, and what is written is checked when it comes.
     #[tracing::instrument(name = "registry.packument_for_writing", skip_all, fields(package.name = %name))]
     pub async fn packument_for_writing(
         &self,
@@ -60,10 +61,7 @@ impl Registry {
     ) -> Result<Document, RegistryError> {
         self.authorise(caller, Action::Access, name).await?;
         let found = match self.documents.hosted_only(name).await? {
-            Some(found) => {
-                self.require_owner(caller, &found.document.packument)?;
-                found
-            }
+            Some(found) => found,
             None => self.visible(caller, name).await?,
         };
         let packument = &found.document.packument;

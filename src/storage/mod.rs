@@ -14,9 +14,8 @@ mod store;
 mod sweep;
 
 pub use accounts::{
-    Accounts, AccountsError, LoginSession, OrganisationRecord, PackageNameText, Profile, Role,
-    SecondFactorRecord, SessionPurpose, SessionState, TeamRecord, TokenKind, TokenRecord,
-    UserRecord,
+    Accounts, AccountsError, OrganisationRecord, PackageNameText, Profile, Role,
+    SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserRecord,
 };
 pub use cache::{CachedDocument, Freshness, UpstreamCache};
 pub use error::StorageError;

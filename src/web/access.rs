@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 
 use super::{
     error::Error,
-    extract::{Actor, Agent, Json, OrganisationName, Package, PathText, TeamName, Visitor},
+    extract::{Actor, Agent, Json, Package, PathText, TeamName, Visitor, unless_hidden},
     respond,
     state::WebState,
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, Permission, Restrictions, Team, Username, Visibility},
+    models::{
+        Caller, Organisation, PackageName, Permission, Restrictions, Team, Username, Visibility,
+    },
     registry::{AccessChange, Holder},
 };
 
@@ -82,10 +84,11 @@ fn permissions(packages: BTreeMap<String, Permission>) -> Response {
 /// `GET /-/package/:package/access`, which pnpm asks.
 pub(super) async fn show(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
 ) -> Result<Response, Error> {
-    let restrictions = state.registry.access(&caller, &name).await?;
+    let restrictions = state.registry.access(&caller, &name).await;
+    let restrictions = restrictions.map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::json(StatusCode::OK, &shown(&restrictions)))
 }
 
@@ -104,18 +107,29 @@ pub(super) async fn change(
         publish_requires_tfa: change.publish_requires_tfa,
         automation_token_overrides_tfa: change.automation_token_overrides_tfa,
     };
-    state.registry.set_access(&caller, &name, change).await?;
-    let restrictions = state.registry.access(&caller, &name).await?;
+    if change.publish_requires_tfa == Some(true) && !state.auth.knows_all_users() {
+        let message = "accounts are kept elsewhere, and so is their second factor: a package                        cannot require one here";
+        return Err(RegistryError::forbidden(message).into());
+    }
+    let only_unlocks = change.publish_requires_tfa == Some(false) && change.visibility.is_none();
+    let restrictions = if only_unlocks && state.administration.names(&caller) {
+        let lifted = state.administration.lift_second_factor(&caller, &name);
+        lifted.await?
+    } else {
+        state.registry.set_access(&caller, &name, change).await?;
+        state.registry.access(&caller, &name).await?
+    };
     Ok(respond::json(StatusCode::OK, &shown(&restrictions)))
 }
 
 /// `GET /-/package/:package/visibility`.
 pub(super) async fn visibility(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
 ) -> Result<Response, Error> {
-    let restrictions = state.registry.access(&caller, &name).await?;
+    let restrictions = state.registry.access(&caller, &name).await;
+    let restrictions = restrictions.map_err(|error| unless_hidden(problem, &name, error))?;
     let body = json!({ "public": restrictions.visibility == Visibility::Public });
     Ok(respond::json(StatusCode::OK, &body))
 }
@@ -168,10 +182,11 @@ fn team_of(group: &str) -> Option<Team> {
 /// `GET /-/package/:package/owners`.
 pub(super) async fn owners(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
 ) -> Result<Response, Error> {
-    let found = state.registry.collaborators(&caller, &name).await?;
+    let found = state.registry.collaborators(&caller, &name).await;
+    let found = found.map_err(|error| unless_hidden(problem, &name, error))?;
     let owners: Vec<Value> = found
         .owners
         .iter()
@@ -279,8 +294,12 @@ async fn set_grant(
 pub(super) async fn packages_of_organisation(
     State(state): State<WebState>,
     Actor(caller): Actor,
-    OrganisationName(organisation): OrganisationName,
+    PathText(text): PathText,
 ) -> Result<Response, Error> {
+    // What cannot be an organisation may well be a user.
+    let organisation: Organisation = text
+        .parse()
+        .map_err(|error| RegistryError::not_found(format!("{error}")))?;
     let is_known = state.administration.members(&caller, &organisation);
     let holder = Holder::Organisation(organisation);
     let packages = state.registry.packages_of(&caller, &holder).await?;

@@ -48,8 +48,10 @@ pub(super) async fn bootstrap(
         "snippets": snippets,
         "notes": [
             format!("Sign in with `{login}`, or put a token of `npm token create` into the variable {TOKEN}."),
-            "Yarn 1 sends tokens for unscoped packages only with `always-auth=true` in .npmrc; Yarn 4 \
-             with `npmAlwaysAuth: true` in .yarnrc.yml.",
+            "Yarn 1 sends tokens for unscoped packages only with `always-auth=true` in .npmrc. Yarn 4, \
+             pnpm and Deno pass over versions that are younger than a day, also of your own packages, \
+             unless `npmPreapprovedPackages`, `minimumReleaseAgeExclude` or `minimumDependencyAge` \
+             names them.",
         ],
     });
     Ok(respond::json(StatusCode::OK, &body))

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{
     error::Error,
-    extract::{Actor, Json, Package, PathText, TagName, Visitor},
+    extract::{Actor, Json, Package, PathText, TagName, Visitor, unless_hidden},
     respond,
     state::WebState,
 };
@@ -20,10 +20,11 @@ use crate::{
 
 pub(super) async fn list(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
 ) -> Result<Response, Error> {
-    let tags = state.registry.dist_tags(&caller, &name).await?;
+    let tags = state.registry.dist_tags(&caller, &name).await;
+    let tags = tags.map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::json(StatusCode::OK, &tags))
 }
 

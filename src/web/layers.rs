@@ -20,7 +20,7 @@ use super::{
     state::WebState,
     watched::watched,
 };
-use crate::{error::RegistryError, models::BaseUrl};
+use crate::{auth::AskedBy, error::RegistryError, models::BaseUrl};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -120,7 +120,7 @@ pub(super) async fn identity(
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Challenge { user } = challenge;
         let Browser { base, asked_by } = browser;
-        response = login::offer_browser(&state, response, user, &base, asked_by).await;
+        response = login::offer_browser(&state, response, &user, &base, asked_by);
     }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);
@@ -131,7 +131,7 @@ pub(super) async fn identity(
 /// What a page for a second factor needs to know of the request that was challenged.
 struct Browser {
     base: BaseUrl,
-    asked_by: String,
+    asked_by: AskedBy,
 }
 
 impl Browser {

@@ -22,16 +22,16 @@ use super::{
     state::WebState,
 };
 use crate::{
-    auth::Approval,
+    auth::{Approval, AskedBy, SessionIds, SessionPurpose, SessionView},
     error::RegistryError,
-    models::{BaseUrl, Caller},
-    storage::{LoginSession, SessionPurpose, SessionState},
+    models::{BaseUrl, Caller, Username},
 };
 
 const STYLE: &str = include_str!("../../templates/login.css");
 /// Seconds between two questions of a client that waits.
 const POLL: HeaderValue = HeaderValue::from_static("5");
-const MAX_ASKED_BY: usize = 200;
+/// How much a page shows of what a client says of itself.
+const MAX_SHOWN: usize = 60;
 
 /// What the page may load: its own style, and nothing else.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -51,24 +51,29 @@ pub(super) async fn begin(
     request: Request,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
-    let (parts, body) = request.into_parts();
-    let agent = asked_by(&parts.headers, &caller);
-    let body = small_body(Request::from_parts(parts, body), &state).await?;
-    // Older clients say the name of their machine; nothing else in the body counts.
-    let machine = serde_json::from_slice::<Machine>(&body).ok();
-    let asked_by = match machine.and_then(|machine| machine.hostname) {
-        Some(hostname) => shown(&format!("{hostname}: {agent}")),
-        None => agent,
+    let mut asked_by = asked_by(request.headers(), &caller);
+    let body = small_body(request, &state).await?;
+    // Older clients send nothing, or what is no JSON; it is not needed.
+    let wish: Wish = serde_json::from_slice(&body).unwrap_or_default();
+    let machine = wish.hostname.as_deref().map(shown);
+    asked_by.machine = machine.filter(|name| !name.is_empty());
+    let purpose = SessionPurpose::Login {
+        wants_account: wish.create,
     };
-    let id = state.auth.begin_session(SessionPurpose::Login, asked_by);
-    let Addresses { page, done } = Addresses::of(&base, &id.await?);
+    let ids = state.auth.begin_session(purpose, asked_by)?;
+    let Addresses { page, done } = Addresses::of(&base, &ids);
     let body = json!({ "loginUrl": page, "doneUrl": done });
     Ok(respond::secret_json(StatusCode::OK, &body))
 }
 
-#[derive(Deserialize)]
-struct Machine {
+/// What a client says when it begins.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wish {
+    /// npm up to version 9 names its machine.
     hostname: Option<String>,
+    /// `npm adduser` wants an account.
+    create: bool,
 }
 
 /// `/-/v1/done/:session`, by any method: npm asks with the method of the call that was challenged.
@@ -77,7 +82,7 @@ pub(super) async fn done(
     PathText(id): PathText,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
-    if let Some(token) = state.auth.fetch(&id).await? {
+    if let Some(token) = state.auth.fetch(&id)? {
         let body = json!({ "token": token.expose_secret() });
         return Ok(respond::secret_json(StatusCode::OK, &body));
     }
@@ -127,10 +132,12 @@ pub(super) async fn page(
 }
 
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Answer {
     username: Option<String>,
     password: Option<SecretString>,
     otp: Option<SecretString>,
+    create: bool,
 }
 
 impl Answer {
@@ -145,6 +152,7 @@ impl Answer {
                 "username" => answer.username = Some(value.into_owned()),
                 "password" => answer.password = Some(value.into_owned().into()),
                 "otp" => answer.otp = Some(value.into_owned().into()),
+                "create" => answer.create = true,
                 _ => {}
             }
         }
@@ -167,6 +175,7 @@ async fn approve(
         user,
         password: answer.password,
         pass,
+        is_new: answer.create,
         address: caller.address,
     };
     state.auth.approve(id, approval).await
@@ -206,11 +215,11 @@ struct Addresses {
 }
 
 impl Addresses {
-    fn of(base: &BaseUrl, id: &str) -> Self {
-        let prefix = path_of(base);
+    fn of(base: &BaseUrl, ids: &SessionIds) -> Self {
+        let (SessionIds { page, done }, prefix) = (ids, path_of(base));
         Self {
-            page: format!("{base}/-/web/login?next={prefix}/-/v1/login_cli/{id}"),
-            done: format!("{base}/-/v1/done/{id}"),
+            page: format!("{base}/-/web/login?next={prefix}/-/v1/login_cli/{page}"),
+            done: format!("{base}/-/v1/done/{done}"),
         }
     }
 }
@@ -223,32 +232,41 @@ fn path_of(base: &BaseUrl) -> String {
 }
 
 /// Who asks, as the page shows it.
-pub(super) fn asked_by(headers: &HeaderMap, caller: &Caller) -> String {
+pub(super) fn asked_by(headers: &HeaderMap, caller: &Caller) -> AskedBy {
     let agent = headers.get(header::USER_AGENT);
     let agent = agent.and_then(|value| value.to_str().ok());
-    let agent = agent.unwrap_or("a client that does not say its name");
-    match caller.address {
-        Some(address) => shown(&format!("{agent} from {address}")),
-        None => shown(agent),
+    AskedBy {
+        client: shown(agent.unwrap_or("a client that does not say its name")),
+        machine: None,
+        address: caller.address,
     }
 }
 
+/// What may be shown of a text that a client chose: nothing that could pass for the page's own.
 fn shown(text: &str) -> String {
-    let printable = text.chars().filter(|character| !character.is_control());
-    printable.take(MAX_ASKED_BY).collect()
+    let is_plain = |character: &char| {
+        *character == ' ' || character.is_ascii_graphic() || character.is_alphanumeric()
+    };
+    text.chars().filter(is_plain).take(MAX_SHOWN).collect()
 }
 
 /// Adds to a challenge for a second factor where a browser can answer it.
-pub(super) async fn offer_browser(
+pub(super) fn offer_browser(
     state: &WebState,
     challenge: Response,
-    user: String,
+    user: &str,
     base: &BaseUrl,
-    asked_by: String,
+    asked_by: AskedBy,
 ) -> Response {
-    let purpose = SessionPurpose::SecondFactor { user };
-    let id = match state.auth.begin_session(purpose, asked_by).await {
-        Ok(id) => id,
+    let begun = user
+        .parse::<Username>()
+        .map_err(RegistryError::internal)
+        .and_then(|user| {
+            let purpose = SessionPurpose::SecondFactor { user };
+            state.auth.begin_session(purpose, asked_by)
+        });
+    let ids = match begun {
+        Ok(ids) => ids,
         Err(error) => {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
@@ -257,7 +275,7 @@ pub(super) async fn offer_browser(
             return challenge;
         }
     };
-    let Addresses { page, done } = Addresses::of(base, &id);
+    let Addresses { page, done } = Addresses::of(base, &ids);
     let error = RegistryError::one_time_pass_required("", false);
     let body = json!({
         "error": error.to_string(),
@@ -302,21 +320,30 @@ enum PageState {
 
 struct Form {
     is_second_factor: bool,
-    asked_by: String,
+    /// Whether an account can be made here, and whether that is what the client asked for.
+    may_register: bool,
+    wants_account: bool,
+    asked_by: AskedBy,
     action: String,
     problem: Option<String>,
 }
 
 fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) -> Response {
     let (status, page) = match state.auth.session(id) {
-        Ok(LoginSession {
+        Ok(SessionView {
             purpose,
-            state: SessionState::Pending,
             asked_by,
-            ..
+            is_pending: true,
         }) => {
+            let may_register = state.auth.registration_is_open();
+            let wants_account = purpose
+                == SessionPurpose::Login {
+                    wants_account: true,
+                };
             let form = Form {
                 is_second_factor: matches!(purpose, SessionPurpose::SecondFactor { .. }),
+                may_register,
+                wants_account: may_register && wants_account,
                 asked_by,
                 action: format!("{}/-/v1/login_cli/{id}", path_of(base)),
                 problem,
@@ -328,7 +355,8 @@ fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) 
             (StatusCode::CONFLICT, PageState::Closed(reason))
         }
         Err(error) => {
-            let reason = "There is no such login, or it took too long.".to_owned();
+            let reason =
+                "There is no such login any more: it is done, or it took too long.".to_owned();
             (error.status(), PageState::Closed(reason))
         }
     };

@@ -87,6 +87,7 @@ fn routes(state: WebState) -> Router {
         .route("/-/user/v1/star", get(stars::own).put(stars::add).delete(stars::remove))
         .route("/-/user/package/{package}/star", put(stars::add_to_package).delete(stars::remove_from_package))
         .route("/-/user/{text}/stars", get(stars::of_user))
+        .route("/-/util/user/{text}/stars", get(stars::of_user))
         // Audits and signatures
         .route("/-/npm/v1/security/advisories/bulk", post(audit::bulk))
         .route("/-/npm/v1/security/audits/quick", post(audit::quick))

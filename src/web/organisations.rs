@@ -101,7 +101,7 @@ pub(super) async fn teams(
         .into_iter()
         .map(|team| match agent {
             Agent::Pnpm => json!({ "name": team }),
-            Agent::Other => format!("{organisation}:{team}").into(),
+            Agent::Npm | Agent::Other => format!("{organisation}:{team}").into(),
         })
         .collect();
     Ok(respond::json(StatusCode::OK, &shown))
@@ -147,7 +147,7 @@ pub(super) async fn team_members(
         .into_iter()
         .map(|user| match agent {
             Agent::Pnpm => json!({ "name": user, "user": user }),
-            Agent::Other => user.into(),
+            Agent::Npm | Agent::Other => user.into(),
         })
         .collect();
     Ok(respond::json(StatusCode::OK, &shown))

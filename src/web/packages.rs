@@ -8,8 +8,8 @@ use super::{
     dist_tags::{tagged, version_in},
     error::Error,
     extract::{
-        Actor, Base, BodyReader, FileName, Json, Package, PathText, Query, TagName, VersionText,
-        Visitor,
+        Actor, Agent, Base, BodyReader, FileName, Json, Package, PathText, Query, TagName,
+        VersionText, Visitor, unless_hidden,
     },
     respond::{self, choose_coding},
     state::WebState,
@@ -18,7 +18,7 @@ use crate::{
     auth::CredentialProblem,
     error::RegistryError,
     models::{BaseUrl, Caller, PackageName},
-    registry::packument::Form,
+    registry::{Sent, packument::Form},
 };
 
 /// What a reader sends besides the path.
@@ -60,16 +60,17 @@ pub(super) async fn packument(
     }
     let Reader {
         caller,
+        problem,
         headers,
         base,
-        ..
     } = reader;
     let form = form_of(&headers);
     let coding = choose_coding(&headers);
     let document = state
         .registry
         .packument(&caller, &name, form, &base, coding)
-        .await?;
+        .await
+        .map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::document(&headers, caller.is_anonymous(), document))
 }
 
@@ -102,7 +103,8 @@ pub(super) async fn version(
     let registry = &state.registry;
     let document = registry
         .version(&reader.caller, &name, &key, &reader.base)
-        .await?;
+        .await
+        .map_err(|error| unless_hidden(reader.problem, &name, error))?;
     let is_anonymous = reader.caller.is_anonymous();
     Ok(respond::document(&reader.headers, is_anonymous, document))
 }
@@ -110,12 +112,13 @@ pub(super) async fn version(
 /// `GET /:package/-/:file`.
 pub(super) async fn tarball(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
     FileName(file): FileName,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let tarball = state.registry.tarball(&caller, &name, &file).await?;
+    let tarball = state.registry.tarball(&caller, &name, &file).await;
+    let tarball = tarball.map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::tarball(&headers, caller.is_anonymous(), tarball)?)
 }
 
@@ -124,9 +127,15 @@ pub(super) async fn put(
     State(state): State<WebState>,
     Actor(caller): Actor,
     Package(name): Package,
+    agent: Agent,
     BodyReader(body): BodyReader,
 ) -> Result<Response, Error> {
-    let done = state.registry.put(&caller, &name, None, body).await?;
+    let sent = Sent {
+        revision: None,
+        means_access: agent.means_access(),
+        body,
+    };
+    let done = state.registry.put(&caller, &name, sent).await?;
     Ok(success(done.message()))
 }
 
@@ -136,10 +145,15 @@ pub(super) async fn put_revision(
     Actor(caller): Actor,
     Package(name): Package,
     PathText(revision): PathText,
+    agent: Agent,
     BodyReader(body): BodyReader,
 ) -> Result<Response, Error> {
-    let registry = &state.registry;
-    let done = registry.put(&caller, &name, Some(revision), body).await?;
+    let sent = Sent {
+        revision: Some(revision),
+        means_access: agent.means_access(),
+        body,
+    };
+    let done = state.registry.put(&caller, &name, sent).await?;
     Ok(success(done.message()))
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{
     error::Error,
-    extract::{PathText, Visitor},
+    extract::{PathText, Visitor, unless_hidden},
     respond,
     state::WebState,
 };
@@ -27,7 +27,7 @@ pub(super) async fn keys(State(state): State<WebState>) -> Result<Response, Erro
 /// `GET /-/npm/v1/attestations/:package@:version`.
 pub(super) async fn attestations(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     PathText(specifier): PathText,
 ) -> Result<Response, Error> {
     let (name, version) = specifier
@@ -39,6 +39,14 @@ pub(super) async fn attestations(
     let invalid = |error: &dyn std::fmt::Display| RegistryError::bad_request(error.to_string());
     let name = name.parse().map_err(|error| invalid(&error))?;
     let version = version.parse().map_err(|error| invalid(&error))?;
-    let found = state.registry.attestations(&caller, &name, &version);
-    Ok(respond::raw_json(found.await?))
+    let found = state.registry.attestations(&caller, &name, &version).await;
+    let found = found.map_err(|error| match error {
+        // A package that is hidden has no more of them than one that is not there.
+        RegistryError::NotFound { .. } => {
+            let none = RegistryError::not_found(format!("no attestations for {name}@{version}"));
+            unless_hidden(problem, &name, none)
+        }
+        error => error,
+    });
+    Ok(respond::raw_json(found?))
 }

@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{error::RegistryError, models::Caller};
 
-/// What pnpm stars.
+/// What pnpm stars; it says it twice.
 #[derive(Deserialize)]
 pub(super) struct Starred {
-    #[serde(alias = "package")]
-    name: String,
+    name: Option<String>,
+    package: Option<String>,
 }
 
 /// `GET /-/_view/starredByUser?key="name"`, a view of the registry's `CouchDB` times.
@@ -41,7 +41,7 @@ pub(super) async fn own(State(state): State<WebState>, user: User) -> Result<Res
     list(&state, &user.caller, user.name.as_str()).await
 }
 
-/// `GET /-/user/:user/stars`.
+/// `GET /-/user/:user/stars`, also as `/-/util/user/:user/stars`.
 pub(super) async fn of_user(
     State(state): State<WebState>,
     Visitor { caller, .. }: Visitor,
@@ -79,8 +79,11 @@ async fn set(
     starred: &Starred,
     is_starred: bool,
 ) -> Result<Response, Error> {
-    let name = starred.name.parse();
-    let name = name.map_err(|error| RegistryError::bad_request(format!("{error}")))?;
+    let name = starred.name.as_ref().or(starred.package.as_ref());
+    let name = name.ok_or_else(|| RegistryError::bad_request("`name` is missing"))?;
+    let name = name
+        .parse()
+        .map_err(|error| RegistryError::bad_request(format!("{error}")))?;
     state.registry.set_star(caller, &name, is_starred).await?;
     Ok(done())
 }

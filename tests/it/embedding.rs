@@ -207,6 +207,23 @@ fn a_file_is_read_on_top_of_the_environment() {
 }
 
 #[tokio::test]
+async fn a_package_cannot_need_a_second_factor_that_is_kept_elsewhere() {
+    let (router, _folder) = nested("").await;
+    let publish = async |version: &str| {
+        let body = publish_body(&Package::new("@s/app", version), "latest").to_string();
+        send(&router, "PUT", "/npm/@s%2fapp", Some("robot-token"), body).await
+    };
+    assert_eq!(publish("1.0.0").await.0, 201);
+    let path = "/npm/-/package/@s%2fapp/access";
+    let lock = r#"{"publish_requires_tfa":true}"#.to_owned();
+    let (status, refused) = send(&router, "POST", path, Some("robot-token"), lock).await;
+    assert_eq!(status, 403);
+    let why = refused["error"].as_str().unwrap();
+    assert!(why.contains("kept elsewhere"), "{why}");
+    assert_eq!(publish("1.0.1").await.0, 201);
+}
+
+#[tokio::test]
 async fn a_registry_with_wrong_settings_is_not_built() {
     let env: Env = [("RUSTACCIO_MAX_BODY_SIZE", "huge"), ("PORT", "x")]
         .into_iter()

@@ -9,7 +9,9 @@
 
 mod support;
 
+mod access;
 mod accounts;
+mod bootstrap;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -24,10 +26,13 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod npm;
+mod organisations;
 mod protocol_http;
 mod protocol_reads;
 mod protocol_writes;
 mod publishing;
 mod reading;
+mod stars;
 mod tidy;
 mod upstream;
+mod web_login;

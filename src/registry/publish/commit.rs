@@ -269,14 +269,19 @@ impl Registry {
         if is_new_package {
             let owners = candidate.first_owners(publisher.as_ref());
             manifest.set_field("maintainers", maintainers_json(&owners)?, now);
-            // As on the public registry, later publishes leave it as it is then.
-            if publish.access == Some(Access::Restricted) {
-                let restrictions = Restrictions {
-                    visibility: Visibility::Restricted,
-                    ..Restrictions::default()
-                };
-                manifest.restrict(restrictions, now);
-            }
+        }
+        // Without a word it stays as it is, as on the public registry.
+        let visibility = publish.access.map(|access| match access {
+            Access::Public => Visibility::Public,
+            Access::Restricted => Visibility::Restricted,
+        });
+        let before = manifest.restrictions();
+        if let Some(visibility) = visibility.filter(|wish| *wish != before.visibility) {
+            let restrictions = Restrictions {
+                visibility,
+                ..before.clone()
+            };
+            manifest.restrict(restrictions, now);
         }
         let latest = manifest.packument().resolve("latest").map(str::to_owned);
         let is_shown = latest.is_none_or(|latest| latest == new.version.as_str());

@@ -35,21 +35,35 @@ impl Done {
     }
 }
 
+/// A document as a client sends it.
+#[derive(Debug)]
+pub struct Sent<S> {
+    /// The revision in the address; without it no version is ever removed.
+    pub revision: Option<String>,
+    /// Whether an `access` in it was asked for by the user. Some clients send one always, which
+    /// must not change who may read a package.
+    pub means_access: bool,
+    /// The document.
+    pub body: S,
+}
+
 impl Registry {
     /// Takes a document for `name` as it comes from the wire, and does what it means.
-    ///
-    /// `revision` is the one in the address; without it no version is ever removed.
     #[tracing::instrument(name = "registry.put", skip_all, fields(package.name = %name))]
     pub async fn put<S>(
         self: &Arc<Self>,
         caller: &Caller,
         name: &PackageName,
-        revision: Option<String>,
-        body: S,
+        sent: Sent<S>,
     ) -> Result<Done, RegistryError>
     where
         S: Stream<Item = Result<Bytes, RegistryError>> + Send,
     {
+        let Sent {
+            revision,
+            means_access,
+            body,
+        } = sent;
         self.require_any_change(caller, name).await?;
         let received = receive(body, self.store.temporary(), &self.room).await?;
         let route = if revision.is_some() {
@@ -63,7 +77,8 @@ impl Registry {
             taken: _taken,
         } = received;
         match classify(name, route, body)? {
-            Intent::Publish(publish) => {
+            Intent::Publish(mut publish) => {
+                publish.access = publish.access.filter(|_| means_access);
                 let (mut tarball, mut bundle) = (None, None);
                 let bundle_key = publish.bundle.as_ref().map(|bundle| &bundle.key);
                 for (key, blob) in attachments {

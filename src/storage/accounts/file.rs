@@ -10,7 +10,7 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    LoginSession, OrganisationRecord,
+    OrganisationRecord,
     state::{AccountsError, State, TokenRecord, UserRecord},
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Users, tokens, logins and organisations, kept in one file that is replaced atomically. Cheap to clone.
+/// Users, tokens and organisations, kept in one file that is replaced atomically. Cheap to clone.
 ///
 /// A change returns when it is durable. Changes that come while the file is being written go into
 /// the next write together, so that many at once cost few writes. Reads see durable states only.
@@ -167,58 +167,6 @@ impl Accounts {
         .await
     }
 
-    /// The login session with this id.
-    pub fn session(&self, id: &str) -> Option<Arc<LoginSession>> {
-        self.state().sessions.get(id).cloned()
-    }
-
-    /// Whether a session that has not ended at `now` meets `condition`.
-    pub fn has_session(&self, now: Timestamp, condition: impl Fn(&LoginSession) -> bool) -> bool {
-        let state = self.state();
-        let mut sessions = state.sessions.values();
-        sessions.any(|session| !session.is_expired(now) && condition(session))
-    }
-
-    /// Adds a login session, unless there are `max` already.
-    pub async fn add_session(
-        &self,
-        id: String,
-        session: LoginSession,
-        max: usize,
-    ) -> Result<(), AccountsError> {
-        self.change(|state| {
-            let now = session.created;
-            state.sessions.retain(|_, known| !known.is_expired(now));
-            if state.sessions.len() >= max {
-                return Err(AccountsError::TooManySessions);
-            }
-            state.sessions.insert(id, Arc::new(session));
-            Ok(())
-        })
-        .await
-    }
-
-    /// Changes the login session with this id; it goes where `edit` returns no session. `None`
-    /// if there is no such session.
-    pub async fn edit_session<T>(
-        &self,
-        id: &str,
-        edit: impl FnOnce(&LoginSession) -> Result<(Option<LoginSession>, T), AccountsError>,
-    ) -> Result<Option<T>, AccountsError> {
-        self.change(|state| {
-            let Some(session) = state.sessions.get(id) else {
-                return Ok(None);
-            };
-            let (next, value) = edit(session)?;
-            match next {
-                Some(next) => state.sessions.insert(id.to_owned(), Arc::new(next)),
-                None => state.sessions.remove(id),
-            };
-            Ok(Some(value))
-        })
-        .await
-    }
-
     /// The organisation of this name.
     pub fn organisation(&self, name: &Organisation) -> Option<Arc<OrganisationRecord>> {
         self.state().organisations.get(name.as_str()).cloned()
@@ -233,7 +181,8 @@ impl Accounts {
             .collect()
     }
 
-    /// Changes an organisation; it begins empty, and an empty one is gone.
+    /// Changes an organisation; one that is not there begins empty. One whose last member has left
+    /// goes on: it can still be asked for its members.
     pub async fn edit_organisation<T>(
         &self,
         name: &Organisation,
@@ -243,12 +192,8 @@ impl Accounts {
             let known = state.organisations.get(name.as_str());
             let mut organisation = known.map(|known| (**known).clone()).unwrap_or_default();
             let value = edit(&mut organisation)?;
-            if organisation.is_empty() {
-                state.organisations.remove(name.as_str());
-            } else {
-                let name = name.as_str().to_owned();
-                state.organisations.insert(name, Arc::new(organisation));
-            }
+            let name = name.as_str().to_owned();
+            state.organisations.insert(name, Arc::new(organisation));
             Ok(value)
         })
         .await
@@ -272,19 +217,18 @@ impl Accounts {
             .await
     }
 
-    /// Removes tokens and login sessions that have ended at `now`. How many tokens.
+    /// Removes tokens that have ended at `now`. How many.
     pub async fn prune(&self, now: Timestamp) -> Result<usize, AccountsError> {
-        let state = self.state();
-        let is_needed = state.tokens.values().any(|token| token.is_expired(now))
-            || state.sessions.values().any(|known| known.is_expired(now));
-        if !is_needed {
+        if !self
+            .state()
+            .tokens
+            .values()
+            .any(|token| token.is_expired(now))
+        {
             return Ok(0);
         }
-        self.change(|state| {
-            state.sessions.retain(|_, known| !known.is_expired(now));
-            Ok(remove_tokens(state, |token| token.is_expired(now)).len())
-        })
-        .await
+        self.change(|state| Ok(remove_tokens(state, |token| token.is_expired(now)).len()))
+            .await
     }
 
     fn state(&self) -> Arc<State> {

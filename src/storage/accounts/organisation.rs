@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::models::{Organisation, Username};
 
-/// A member's role, in npm's words. Only the list of members shows it.
+/// A member's role, in npm's words. Owners and admins may change members and teams; only owners may
+/// make somebody an owner, or no longer one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -41,11 +42,6 @@ pub struct OrganisationRecord {
 }
 
 impl OrganisationRecord {
-    /// Whether nothing is left of it.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.teams.is_empty()
-    }
-
     /// The groups that `user` holds through this organisation, whose name is `name`.
     pub(super) fn groups_of(&self, name: &str, user: &Username) -> Vec<String> {
         let Ok(organisation) = name.parse::<Organisation>() else {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::{LoginSession, OrganisationRecord};
+use super::OrganisationRecord;
 use crate::{
     error::RegistryError,
     models::{PackageName, SecondFactorMode, Timestamp, Username},
@@ -29,12 +29,12 @@ pub enum AccountsError {
     /// As many users as allowed are registered.
     #[error("maximum amount of users reached")]
     TooManyUsers,
-    /// As many logins are under way as there may be.
-    #[error("too many logins are under way, try again in a minute")]
-    TooManySessions,
     /// The change makes no sense.
     #[error("{0}")]
     Refused(String),
+    /// The caller may not make this change.
+    #[error("{0}")]
+    Forbidden(String),
     /// What was named is not there.
     #[error("{0}")]
     Missing(String),
@@ -51,11 +51,9 @@ impl From<AccountsError> for RegistryError {
                 Self::not_found(error.to_string())
             }
             AccountsError::Refused(_) => Self::bad_request(error.to_string()),
-            AccountsError::TooManyUsers => Self::forbidden(error.to_string()),
-            AccountsError::TooManySessions => Self::RateLimited {
-                message: error.to_string(),
-                retry_after: std::time::Duration::from_secs(60),
-            },
+            AccountsError::Forbidden(_) | AccountsError::TooManyUsers => {
+                Self::forbidden(error.to_string())
+            }
             AccountsError::Storage(error) => error.into(),
         }
     }
@@ -201,7 +199,6 @@ impl From<PackageNameText> for String {
 pub(super) struct State {
     pub(super) users: BTreeMap<String, Arc<UserRecord>>,
     pub(super) tokens: BTreeMap<String, Arc<TokenRecord>>,
-    pub(super) sessions: BTreeMap<String, Arc<LoginSession>>,
     pub(super) organisations: BTreeMap<String, Arc<OrganisationRecord>>,
     other: serde_json::Map<String, serde_json::Value>,
 }
@@ -213,7 +210,7 @@ struct Form {
     users: BTreeMap<String, Arc<UserRecord>>,
     auth_tokens: BTreeMap<String, Arc<TokenRecord>>,
     npm_tokens: Vec<Arc<TokenRecord>>,
-    /// Those of earlier versions look different and have long ended.
+    /// Written empty, for earlier versions: logins under way are kept in memory.
     login_sessions: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     organisations: BTreeMap<String, Arc<OrganisationRecord>>,
@@ -232,11 +229,6 @@ impl State {
         let mut state = Self {
             users: form.users,
             tokens: BTreeMap::new(),
-            sessions: form
-                .login_sessions
-                .into_iter()
-                .filter_map(|(id, session)| Some((id, serde_json::from_value(session).ok()?)))
-                .collect(),
             organisations: form.organisations,
             other: form.other,
         };
@@ -265,15 +257,10 @@ impl State {
                 TokenKind::Npm => npm_tokens.push(Arc::clone(record)),
             }
         }
-        let sessions = self.sessions.iter();
-        let sessions: Result<_, _> = sessions
-            .map(|(id, session)| Ok((id.clone(), serde_json::to_value(session)?)))
-            .collect();
         serde_json::to_vec_pretty(&Form {
             users: self.users.clone(),
             auth_tokens,
             npm_tokens,
-            login_sessions: sessions?,
             organisations: self.organisations.clone(),
             other: self.other.clone(),
             ..Form::default()

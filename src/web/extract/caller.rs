@@ -11,7 +11,7 @@ use crate::{
     auth::{CredentialProblem, Presented},
     config::TrustProxy,
     error::RegistryError,
-    models::{Caller, Proof, Username},
+    models::{Caller, PackageName, Proof, Username},
     web::{error::Error, layers::RequestId, state::WebState},
 };
 
@@ -114,6 +114,23 @@ fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
 fn session(headers: &HeaderMap) -> Option<Arc<str>> {
     let text = headers.get("npm-session")?.to_str().ok()?;
     (!text.is_empty() && text.len() <= 128).then(|| text.into())
+}
+
+/// What a caller hears whose read of `name` failed with `error`. Credentials that do not count might
+/// have shown her a package that is hidden from others, so a missing one is no news to her; and
+/// since a hidden one must not differ from a missing one, all that could be hidden are told alike.
+pub(in crate::web) fn unless_hidden(
+    problem: Option<CredentialProblem>,
+    name: &PackageName,
+    error: RegistryError,
+) -> RegistryError {
+    let can_be_hidden = name.scope().is_some();
+    match (problem, &error) {
+        (Some(problem), RegistryError::NotFound { .. }) if can_be_hidden => {
+            RegistryError::unauthorized(problem.to_string())
+        }
+        _ => error,
+    }
 }
 
 fn credentials(parts: &Parts) -> Result<Credentials, Error> {

@@ -8,7 +8,9 @@ mod query;
 
 pub(super) use base_url::{Base, PublicPrefix, base_of};
 pub(super) use body::{BodyReader, Json, small_body};
-pub(super) use caller::{Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass};
+pub(super) use caller::{
+    Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass, unless_hidden,
+};
 pub(super) use path::{
     Agent, FileName, OrganisationName, Package, PathText, TagName, TeamName, VersionText,
 };

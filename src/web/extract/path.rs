@@ -106,13 +106,24 @@ impl FromRequestParts<WebState> for TeamName {
     }
 }
 
-/// Which family of clients asks, where they want answers of different shapes.
+/// Which family of clients asks, where they want answers of different shapes or mean different
+/// things by the same words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::web) enum Agent {
     /// pnpm, from the version on that does not call npm.
     Pnpm,
-    /// npm and all others.
+    /// npm, Yarn 1 and Bun.
+    Npm,
+    /// All others: Yarn from version 2 on, libraries, scripts.
     Other,
+}
+
+impl Agent {
+    /// Whether an `access` in a document to publish is what the user asked for. Yarn from version
+    /// 2 on and older versions of npm's library (Lerna) say `restricted` for every scoped package.
+    pub(in crate::web) fn means_access(self) -> bool {
+        self != Self::Other
+    }
 }
 
 impl FromRequestParts<WebState> for Agent {
@@ -120,8 +131,15 @@ impl FromRequestParts<WebState> for Agent {
 
     async fn from_request_parts(parts: &mut Parts, _: &WebState) -> Result<Self, Error> {
         let agent = parts.headers.get(header::USER_AGENT);
-        let is_pnpm = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"pnpm"));
-        Ok(if is_pnpm { Self::Pnpm } else { Self::Other })
+        let agent = agent.map(http::HeaderValue::as_bytes).unwrap_or_default();
+        let is_one_of = |names: &[&[u8]]| names.iter().any(|name| agent.starts_with(name));
+        Ok(if is_one_of(&[b"pnpm/"]) {
+            Self::Pnpm
+        } else if is_one_of(&[b"npm/", b"yarn/", b"Bun/"]) {
+            Self::Npm
+        } else {
+            Self::Other
+        })
     }
 }
 

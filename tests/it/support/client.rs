@@ -12,6 +12,8 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::{Registry, User};
+
 const VERSIONS: &str = include_str!("../clients/versions.txt");
 
 /// A package manager as somebody runs it who knows nothing of this machine: with a home of its
@@ -23,6 +25,18 @@ pub(crate) struct Client {
     home: TempDir,
     path: OsString,
     variables: Vec<(String, String)>,
+}
+
+/// Runs `work`, which blocks, with a client of this name that uses `registry` as `user`.
+pub(crate) async fn as_user<T: Send + 'static>(
+    name: &'static str,
+    registry: &Registry,
+    user: &User,
+    work: impl FnOnce(Client) -> T + Send + 'static,
+) -> T {
+    let (url, token) = (registry.url.clone(), user.token.clone());
+    let work = tokio::task::spawn_blocking(move || work(Client::at(name, &url, &token)));
+    work.await.unwrap()
 }
 
 /// One exchange with a client on a terminal.
@@ -105,6 +119,17 @@ impl Client {
             ),
         );
         npm
+    }
+
+    /// The client of this name, pointed at `registry` as the holder of `token`.
+    pub(crate) fn at(name: &str, registry: &str, token: &str) -> Self {
+        let client = Self::new(name);
+        client.configure(
+            ".npmrc",
+            &format!("registry={registry}/\nupdate-notifier=false\nfund=false\naudit=false\nfetch-retries=0\n"),
+        );
+        client.sign_in_with(registry, token);
+        client
     }
 
     /// Its major version.

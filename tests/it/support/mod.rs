@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod packages;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod second_factor;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 
