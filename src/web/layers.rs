@@ -18,7 +18,11 @@ use super::{
     normalize::canonical_path,
     state::WebState,
 };
-use crate::{error::RegistryError, models::BaseUrl};
+use crate::{
+    error::RegistryError,
+    lifecycle::{Circle, Hops},
+    models::BaseUrl,
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -69,8 +73,8 @@ pub(super) async fn around(
         request.id = %id,
     );
     let work = async {
-        let mut response = match normalize(&state, &mut request) {
-            Ok(()) => handle(next, request).await,
+        let mut response = match prepare(&state, &mut request) {
+            Ok(hops) => hops.scope(handle(next, request)).await,
             Err(error) => error.into_response(),
         };
         let status = response.status().as_u16();
@@ -86,6 +90,16 @@ pub(super) async fn around(
         response
     };
     work.instrument(span).await
+}
+
+/// Brings the request into its form. What it came through, this registry included.
+fn prepare(state: &WebState, request: &mut Request) -> Result<Hops, Error> {
+    let hops = request.headers().get(Hops::HEADER);
+    let hops = hops.and_then(|hops| hops.to_str().ok());
+    let hops =
+        Hops::arrived(hops, &state.settings.instance).map_err(|Circle| RegistryError::Circle)?;
+    normalize(state, request)?;
+    Ok(hops)
 }
 
 async fn handle(next: Next, request: Request) -> Response {
