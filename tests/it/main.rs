@@ -10,6 +10,7 @@
 mod support;
 
 mod accounts;
+mod cache;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -22,6 +23,7 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod npm;
+mod proxies;
 mod publishing;
 mod reading;
 mod tidy;
