@@ -153,7 +153,7 @@ async fn publishing_unpublishing_and_reading_at_once_never_shows_half_of_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fifty_clients_follow_one_download() {
+async fn fifty_clients_follow_one_download_and_most_hang_up() {
     let upstream = Upstream::start().await;
     let mut package = Package::new("huge", "1.0.0");
     // Nobody looks into it on this way.
@@ -185,6 +185,8 @@ async fn fifty_clients_follow_one_download() {
         assert_eq!(answer.status(), 200);
         answers.push(answer);
     }
+    // Most of them hang up, which is nobody else's business.
+    answers.truncate(10);
     open.send(true).unwrap();
     let mut readers = JoinSet::new();
     for mut answer in answers {
