@@ -144,6 +144,9 @@ pub enum RegistryError {
         /// Text for the client.
         message: String,
     },
+    /// 508: the request came from this very registry, or an uplink would ask it in turn.
+    #[error("loop detected: an uplink of this registry leads back to it")]
+    Circle,
     /// 500: a bug or an unexpected failure; the client learns nothing more.
     #[error("internal server error")]
     Internal(#[source] BoxError),
@@ -154,6 +157,8 @@ const FORBIDDEN_HINT: &str =
     "You are signed in, but the registry's rules do not allow this. Ask an administrator.";
 const OTP_HINT: &str =
     "Enter the code of your authenticator app, or add `--otp=<code>`; a recovery code does too.";
+const CIRCLE_HINT: &str =
+    "Point the uplink at the registry behind this one, or set RUSTACCIO_UPSTREAM=none.";
 const POLICY_HINT: &str = "Try again; if it goes on, check the policy service.";
 
 impl RegistryError {
@@ -245,6 +250,7 @@ impl RegistryError {
             Self::Forbidden { .. } => Some(FORBIDDEN_HINT),
             Self::OneTimePassRequired { .. } => Some(OTP_HINT),
             Self::PolicyUnavailable(_) => Some(POLICY_HINT),
+            Self::Circle => Some(CIRCLE_HINT),
             _ => None,
         }
     }
@@ -286,6 +292,7 @@ impl RegistryError {
             Self::StorageFull(_) => (S::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
             Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),
             Self::Settings { .. } => (S::INTERNAL_SERVER_ERROR, "INVALID_SETTINGS"),
+            Self::Circle => (S::LOOP_DETECTED, "LOOP_DETECTED"),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         }
     }

@@ -2,7 +2,7 @@
 
 mod problems;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 pub use problems::find_problems;
 
@@ -10,11 +10,13 @@ use crate::{
     admin::Administration,
     app::{AppState, build_router},
     auth::{Auth, AuthHook, AuthOptions},
-    config::{AdminConfig, Config, ListenAddress, Registration, UplinksConfig, describe},
+    config::{
+        AdminConfig, Config, ListenAddress, Registration, UplinkConfig, UplinksConfig, describe,
+    },
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, SystemClock},
+    lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
     models::Username,
-    net::probe,
+    net::{is_of_this_machine, probe},
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
@@ -65,7 +67,8 @@ pub async fn build_state(
         hook: hook.clone(),
     }));
     auth.prune().await?;
-    let uplinks = Uplinks::new(&without_ourselves(config), &clock).map_err(unusable)?;
+    let uplinks = without_ourselves(config).await;
+    let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
         Some(SigningKeys::open(signing_keys_path(config), &secrets).await?)
     } else {
@@ -93,16 +96,7 @@ pub async fn build_state(
     lifecycle.spawn(async move { indexed.fill_index().await });
     let pruned = (Arc::clone(&auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
-    let settings = WebSettings {
-        url_prefix: config.url_prefix.trim_end_matches('/').to_owned(),
-        public_url: config.server.public_url.clone(),
-        trust_proxy: config.server.trust_proxy.clone(),
-        max_body_size: config.server.max_body_size,
-        request_timeout: config.server.request_timeout,
-        web_login: config.web.enable && config.web.web_login,
-        title: config.web.title.clone(),
-        audit: config.audit,
-    };
+    let settings = web_settings(config);
     Ok(AppState {
         web: WebState {
             registry,
@@ -112,6 +106,20 @@ pub async fn build_state(
             lifecycle,
         },
     })
+}
+
+fn web_settings(config: &Config) -> WebSettings {
+    WebSettings {
+        instance: random_hex::<8>(),
+        url_prefix: config.url_prefix.trim_end_matches('/').to_owned(),
+        public_url: config.server.public_url.clone(),
+        trust_proxy: config.server.trust_proxy.clone(),
+        max_body_size: config.server.max_body_size,
+        request_timeout: config.server.request_timeout,
+        web_login: config.web.enable && config.web.web_login,
+        title: config.web.title.clone(),
+        audit: config.audit,
+    }
 }
 
 /// A registry with its sockets open.
@@ -213,17 +221,59 @@ fn unusable(error: impl std::error::Error) -> RegistryError {
     }
 }
 
-/// The uplinks without those that are this very registry, which would ask itself for ever.
-fn without_ourselves(config: &Config) -> UplinksConfig {
+/// The uplinks without those that are this very registry, which would ask itself for ever. One that
+/// is hidden behind another address is found out when it is asked, see [`crate::lifecycle::Hops`].
+async fn without_ourselves(config: &Config) -> UplinksConfig {
     let mut uplinks = config.uplinks.clone();
-    uplinks.uplinks.retain(|(name, uplink)| {
-        let is_ours = is_our_address(config, &uplink.url);
-        if is_ours {
+    let mut others = Vec::new();
+    for (name, uplink) in uplinks.uplinks {
+        if is_our_address(config, &uplink.url) || leads_to_us(config, &uplink).await {
             tracing::warn!(uplink.name = %name, "is this registry itself, and is not asked; set RUSTACCIO_UPSTREAM to the registry behind it");
+        } else {
+            others.push((name, uplink));
         }
-        !is_ours
-    });
+    }
+    uplinks.uplinks = others;
     uplinks
+}
+
+/// Whether the uplink's host has an address that this registry listens on.
+async fn leads_to_us(config: &Config, uplink: &UplinkConfig) -> bool {
+    let uplink_port = uplink.url.port_or_known_default();
+    let mut hosts = Vec::new();
+    for address in &config.server.listen {
+        if let ListenAddress::Tcp { host, port, .. } = address
+            && *port != 0
+            && uplink_port == Some(*port)
+        {
+            hosts.push(host.as_str());
+        }
+    }
+    if hosts.is_empty() {
+        return false;
+    }
+    let theirs = addresses_of(uplink.url.host_str().unwrap_or_default(), uplink).await;
+    for host in hosts {
+        let ours = addresses_of(host, uplink).await;
+        let is_ours = |address: &IpAddr| {
+            let is_any = |own: &IpAddr| own.is_unspecified() && is_of_this_machine(*address);
+            ours.iter().any(|own| own == address || is_any(own))
+        };
+        if theirs.iter().any(is_ours) {
+            return true;
+        }
+    }
+    false
+}
+
+/// The addresses of `host`; none if they do not come in time.
+async fn addresses_of(host: &str, uplink: &UplinkConfig) -> Vec<IpAddr> {
+    let host = host.trim_matches(['[', ']']);
+    let found = tokio::net::lookup_host((host, 0));
+    match tokio::time::timeout(uplink.connect_timeout, found).await {
+        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn is_our_address(config: &Config, url: &url::Url) -> bool {
@@ -232,16 +282,9 @@ fn is_our_address(config: &Config, url: &url::Url) -> bool {
         .and_then(|base| base.as_str().parse::<url::Url>().ok())
         .is_some_and(|base| base.origin() == url.origin() && url.path().starts_with(base.path()));
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let is_loopback = |host: &str| {
-        host == "localhost"
-            || host
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
-    };
-    let is_any = |host: &str| {
-        host.parse()
-            .is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified())
-    };
+    let is_loopback =
+        |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let is_any = |host: &str| host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
     is_public
         || config.server.listen.iter().any(|address| match address {
             ListenAddress::Tcp {
@@ -340,6 +383,27 @@ async fn prune_regularly(auth: &Auth, lifecycle: &Lifecycle) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_name_of_this_machine_is_seen_through() {
+        let mut config = Config::default();
+        let port = "127.0.0.1:4873".parse::<std::net::SocketAddr>().unwrap();
+        let url = |host: &str| format!("http://{host}:{}", port.port()).parse().unwrap();
+        let listen = |host: &str| ListenAddress::Tcp {
+            host: host.to_owned(),
+            port: port.port(),
+            tls: None,
+        };
+        let own = UplinkConfig::new(url("127.0.0.2"));
+        // Another name for an address that is listened on; only the port is the same elsewhere.
+        config.server.listen = vec![listen("0.0.0.0")];
+        assert!(leads_to_us(&config, &own).await);
+        assert!(!leads_to_us(&config, &UplinkConfig::new(url("192.0.2.1"))).await);
+        config.server.listen = vec![listen("127.0.0.1")];
+        assert!(!leads_to_us(&config, &own).await);
+        let by_name = UplinkConfig::new(url("localhost"));
+        assert!(leads_to_us(&config, &by_name).await);
+    }
 
     #[test]
     fn a_registry_knows_its_own_addresses() {

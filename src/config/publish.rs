@@ -13,6 +13,8 @@ pub struct PublishConfig {
     pub strict_revision_check: bool,
     /// Published versions are signed.
     pub signing: bool,
+    /// The largest tarball in bytes when unpacked; no setting changes it.
+    pub max_unpacked: u64,
 }
 
 impl Default for PublishConfig {
@@ -23,6 +25,7 @@ impl Default for PublishConfig {
             immutable: false,
             strict_revision_check: false,
             signing: true,
+            max_unpacked: 2 << 30,
         }
     }
 }

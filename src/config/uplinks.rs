@@ -40,6 +40,8 @@ pub struct UplinkConfig {
     pub fail_timeout: Duration,
     /// Whether its tarballs are kept on disk.
     pub cache: bool,
+    /// The largest tarball in bytes; no setting changes it.
+    pub max_tarball: u64,
     /// Whether its certificate is checked.
     pub strict_ssl: bool,
     /// A file with a certificate authority to trust besides the system's.
@@ -70,6 +72,7 @@ impl UplinkConfig {
             max_fails: 2,
             fail_timeout: Duration::from_secs(300),
             cache: true,
+            max_tarball: 4 << 30,
             strict_ssl: true,
             ca: None,
             headers: HeaderMap::new(),

@@ -2,6 +2,7 @@
 
 mod clock;
 mod crash;
+mod hops;
 mod random;
 mod watch;
 
@@ -12,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use crash::crash_point;
+pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};
 pub use watch::{Pause, Watch, carried, elsewhere};
 
@@ -31,14 +33,15 @@ impl Lifecycle {
         Self::default()
     }
 
-    /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away.
+    /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away, and
+    /// inherits its caller's [`Hops`].
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tasks.track_future(task))
+        tokio::spawn(self.tasks.track_future(Hops::current().scope(task)))
     }
 
     /// Runs `task` without making the shutdown wait for it.

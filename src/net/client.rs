@@ -5,10 +5,13 @@ use std::{
     time::Duration,
 };
 
-use reqwest::{Certificate, Client, NoProxy, Proxy, redirect};
+use reqwest::{Certificate, Client, redirect};
 use url::Url;
 
-use super::egress::{PublicResolver, Reach};
+use super::{
+    egress::{PublicResolver, Reach},
+    proxies::{proxy_hosts, through_proxies},
+};
 
 /// How a client connects.
 #[derive(Clone, Debug)]
@@ -35,6 +38,13 @@ pub struct ClientOptions {
     pub no_proxy: Vec<String>,
     /// What it may connect to.
     pub reach: Reach,
+}
+
+impl ClientOptions {
+    /// Whether requests may go through a proxy, which resolves names itself.
+    pub fn has_proxies(&self) -> bool {
+        !proxy_hosts(self).is_empty()
+    }
 }
 
 /// The client cannot be built.
@@ -82,7 +92,7 @@ pub fn build_client(options: &ClientOptions) -> Result<Client, ClientError> {
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never());
     if options.reach == Reach::PublicOnly {
-        builder = builder.dns_resolver(PublicResolver::shared());
+        builder = builder.dns_resolver(PublicResolver::except(proxy_hosts(options)));
     }
     if !options.strict_ssl {
         builder = builder.tls_danger_accept_invalid_certs(true);
@@ -90,12 +100,6 @@ pub fn build_client(options: &ClientOptions) -> Result<Client, ClientError> {
     if let Some(path) = &options.ca {
         builder = builder.tls_certs_merge(read_authorities(path)?);
     }
-    let no_proxy = NoProxy::from_string(&options.no_proxy.join(","));
-    if let Some(proxy) = &options.http_proxy {
-        builder = builder.proxy(Proxy::http(proxy.clone())?.no_proxy(no_proxy.clone()));
-    }
-    if let Some(proxy) = &options.https_proxy {
-        builder = builder.proxy(Proxy::https(proxy.clone())?.no_proxy(no_proxy));
-    }
+    builder = through_proxies(builder, options)?;
     Ok(builder.build()?)
 }

@@ -1,6 +1,7 @@
 //! Which addresses outgoing requests may reach.
 
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -63,16 +64,39 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// Whether all addresses of `host` belong to the public internet; an error where it has none.
+///
+/// For requests through a proxy, which resolves the name itself and may reach more than this
+/// machine should.
+pub async fn has_public_addresses(host: &str) -> io::Result<bool> {
+    let mut addresses = tokio::net::lookup_host((host, 0)).await?;
+    Ok(addresses.all(|address| is_public(address.ip())))
+}
+
+/// Whether `address` is one of this machine's own.
+pub fn is_of_this_machine(address: IpAddr) -> bool {
+    // Only an address of one's own can be bound to.
+    address.is_loopback() || std::net::UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// Resolves names, and leaves out addresses that are not public. Because it is asked at the moment
 /// of connecting, a name that changes its address between check and use gains nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PublicResolver;
+///
+/// Proxies are where the configuration says, private or not. What is asked through one is not
+/// resolved here, and must be checked before.
+#[derive(Clone, Debug)]
+pub(super) struct PublicResolver {
+    proxies: Arc<[String]>,
+}
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let is_proxy = self.proxies.iter().any(|proxy| proxy == name.as_str());
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
+            let public: Vec<SocketAddr> = found
+                .filter(|address| is_proxy || is_public(address.ip()))
+                .collect();
             if public.is_empty() {
                 return Err(format!("`{}` has no public address", name.as_str()).into());
             }
@@ -82,14 +106,21 @@ impl Resolve for PublicResolver {
 }
 
 impl PublicResolver {
-    pub(super) fn shared() -> Arc<Self> {
-        Arc::new(Self)
+    /// One that resolves the hosts of `proxies` to any address.
+    pub(super) fn except(proxies: Arc<[String]>) -> Arc<Self> {
+        Arc::new(Self { proxies })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_addresses_are_known() {
+        assert!(is_of_this_machine("127.0.0.1".parse().unwrap()));
+        assert!(!is_of_this_machine("192.0.2.1".parse().unwrap()));
+    }
 
     #[test]
     fn special_addresses_are_not_public() {

@@ -3,29 +3,23 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use moka::sync::Cache;
-use parking_lot::Mutex;
 
 use super::{
-    flight::{Flights, Lost},
+    changes::{Changes, Seen},
     packument::{Dist, Hosted, Ours, Packument, merge},
+    upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments},
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, elsewhere},
+    lifecycle::{Lifecycle, SharedClock},
     models::{Integrity, Origin, PackageName, TarballName, Timestamp, UplinkName},
     policy::Policy,
-    storage::{CachedDocument, Freshness, Stamp, StorageError, Store},
-    uplink::{PackumentAnswer, Uplink, UplinkError, Uplinks, Validators},
+    storage::{Stamp, StorageError, Store},
+    uplink::{Uplink, Uplinks},
 };
 
-/// Memory for parsed documents in bytes.
-const MAX_MEMORY: u64 = 128 * 1024 * 1024;
-const MAX_ABSENT: u64 = 100_000;
-/// How long a reader waits for upstream when there is an old copy to serve.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long after a failure an old copy is served without asking again.
-const RESPITE: Duration = Duration::from_secs(5);
-
+/// Memory for parsed manifests in bytes, and again for merged documents.
+const MAX_MEMORY: u64 = 32 * 1024 * 1024;
 /// A stored manifest, parsed.
 #[derive(Clone, Debug)]
 pub(super) struct HostedDocument {
@@ -33,16 +27,6 @@ pub(super) struct HostedDocument {
     pub(super) revision: crate::models::Revision,
     stamp: Stamp,
     looked_at: Timestamp,
-    length: usize,
-}
-
-/// A document of an uplink, parsed.
-#[derive(Clone, Debug)]
-struct UpstreamDocument {
-    uplink: UplinkName,
-    packument: Arc<Packument>,
-    digest: Arc<str>,
-    freshness: Freshness,
     length: usize,
 }
 
@@ -92,14 +76,6 @@ pub(super) struct Found {
     pub(super) is_stale: bool,
 }
 
-#[derive(Clone, Debug)]
-enum Lookup {
-    Found(UpstreamDocument),
-    Missing,
-    Failed(UplinkError),
-    Damaged(Arc<StorageError>),
-}
-
 /// What [`Documents`] is made of.
 pub(super) struct DocumentsOptions {
     pub(super) store: Store,
@@ -122,11 +98,9 @@ pub(super) struct Documents {
     clock: SharedClock,
     hosted_ttl: Duration,
     hosted: Cache<PackageName, HostedDocument>,
-    upstream: Cache<(PackageName, UplinkName), UpstreamDocument>,
-    absent: Cache<(PackageName, UplinkName), ()>,
+    changes: Changes,
+    upstream: UpstreamDocuments,
     merged: Cache<PackageName, Arc<Document>>,
-    failures: Mutex<HashMap<UplinkName, (Timestamp, UplinkError)>>,
-    flights: Flights<(PackageName, UplinkName), Lookup>,
 }
 
 impl Documents {
@@ -140,6 +114,8 @@ impl Documents {
             hosted_ttl,
             negative_ttl,
         } = options;
+        let upstream =
+            UpstreamDocuments::new(store.clone(), Arc::clone(&clock), lifecycle, negative_ttl);
         Self {
             store,
             uplinks,
@@ -147,24 +123,16 @@ impl Documents {
             clock,
             hosted_ttl,
             hosted: Cache::builder()
-                .max_capacity(MAX_MEMORY / 4)
+                .max_capacity(MAX_MEMORY)
                 .weigher(|_, document: &HostedDocument| weight(document.length))
                 .build(),
-            upstream: Cache::builder()
-                .max_capacity(MAX_MEMORY / 2)
-                .weigher(|_, document: &UpstreamDocument| weight(document.length))
-                .build(),
-            absent: Cache::builder()
-                .max_capacity(MAX_ABSENT)
-                .time_to_live(negative_ttl)
-                .build(),
+            changes: Changes::default(),
+            upstream,
             // Merged documents share their bytes with their sources.
             merged: Cache::builder()
-                .max_capacity(MAX_MEMORY / 4)
+                .max_capacity(MAX_MEMORY)
                 .weigher(|_, document: &Arc<Document>| weight(document.length / 4))
                 .build(),
-            failures: Mutex::default(),
-            flights: Flights::new(lifecycle),
         }
     }
 
@@ -173,7 +141,7 @@ impl Documents {
         &self,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
-        let (metadata, now) = (self.store.metadata(), self.clock.now());
+        let now = self.clock.now();
         let known = self.hosted.get(name);
         let is_believed = |known: &HostedDocument| {
             Duration::from_millis(now.millis_since(known.looked_at)) < self.hosted_ttl
@@ -181,32 +149,54 @@ impl Documents {
         if let Some(known) = known.as_ref().filter(|known| is_believed(known)) {
             return Ok(Some(known.clone()));
         }
-        let Some(stamp) = metadata.stamp(name).await? else {
-            return Ok(None);
-        };
-        if let Some(mut known) = known.filter(|known| known.stamp == stamp) {
-            if !self.hosted_ttl.is_zero() {
-                known.looked_at = now;
-                self.hosted.insert(name.clone(), known.clone());
+        let seen = self.changes.seen(name);
+        let stamp = self.store.metadata().stamp(name).await?;
+        let current = match (stamp, known) {
+            (None, _) => None,
+            (Some(stamp), Some(known)) if known.stamp == stamp => {
+                if self.hosted_ttl.is_zero() {
+                    return Ok(Some(known));
+                }
+                Some(HostedDocument {
+                    looked_at: now,
+                    ..known
+                })
             }
-            return Ok(Some(known));
+            _ => self.stored(name, now).await?,
+        };
+        if let Some(current) = &current {
+            self.keep(name, current, seen);
         }
-        let Some(document) = metadata.get(name).await? else {
+        Ok(current)
+    }
+
+    /// The manifest of `name`, read and parsed.
+    async fn stored(
+        &self,
+        name: &PackageName,
+        now: Timestamp,
+    ) -> Result<Option<HostedDocument>, RegistryError> {
+        let Some(document) = self.store.metadata().get(name).await? else {
             return Ok(None);
         };
         let manifest = Hosted::parse(&document.json).map_err(|error| StorageError::Damaged {
             what: format!("the manifest of `{name}`"),
             source: error.into(),
         })?;
-        let hosted = HostedDocument {
+        Ok(Some(HostedDocument {
             manifest: Arc::new(manifest),
             revision: document.revision,
             stamp: document.stamp,
             looked_at: now,
             length: document.json.len(),
-        };
-        self.hosted.insert(name.clone(), hosted.clone());
-        Ok(Some(hosted))
+        }))
+    }
+
+    /// Keeps what was read after `seen`, if it was not written meanwhile.
+    fn keep(&self, name: &PackageName, current: &HostedDocument, seen: Seen) {
+        self.changes.unless_since(name, seen, || {
+            self.hosted.insert(name.clone(), current.clone());
+        });
     }
 
     /// Everything that is known of `name`; `None` if nobody has it.
@@ -225,7 +215,7 @@ impl Documents {
     pub(super) async fn at_hand(&self, name: &PackageName) -> Result<Option<Found>, RegistryError> {
         let hosted = self.hosted(name).await?;
         let upstream = if self.merges(name, hosted.as_ref()) {
-            self.known_upstream(name).await?
+            self.known_upstream(name).await
         } else {
             None
         };
@@ -258,7 +248,7 @@ impl Documents {
         &self,
         name: &PackageName,
         hosted: Option<HostedDocument>,
-        upstream: Option<(UpstreamDocument, bool)>,
+        upstream: Option<Answer>,
     ) -> Result<Option<Found>, RegistryError> {
         let (upstream, is_stale) = upstream.map_or((None, false), |(document, is_stale)| {
             (Some(document), is_stale)
@@ -268,26 +258,19 @@ impl Documents {
         Ok(document.map(|document| Found { document, is_stale }))
     }
 
-    async fn known_upstream(
-        &self,
-        name: &PackageName,
-    ) -> Result<Option<(UpstreamDocument, bool)>, RegistryError> {
-        for uplink in self.policy.proxies_of(name) {
-            let Some(uplink) = self.uplinks.get(uplink) else {
-                continue;
-            };
-            let key = (name.clone(), uplink.name().clone());
-            let known = match self.upstream.get(&key) {
-                Some(known) => Some(known),
-                None => self.cached_upstream(name, uplink.name()).await?,
-            };
-            if let Some(known) = known {
-                let age = self.clock.now().millis_since(known.freshness.fetched_at);
-                let is_stale = Duration::from_millis(age) >= uplink.maxage();
-                return Ok(Some((known, is_stale)));
+    async fn known_upstream(&self, name: &PackageName) -> Option<Answer> {
+        for uplink in self.uplinks_of(name) {
+            if let Some(known) = self.upstream.at_hand(name, uplink).await {
+                return Some(known);
             }
         }
-        Ok(None)
+        None
+    }
+
+    /// The uplinks that the rules name for `name`.
+    fn uplinks_of(&self, name: &PackageName) -> impl Iterator<Item = &Arc<Uplink>> {
+        let names = self.policy.proxies_of(name).iter();
+        names.filter_map(|uplink| self.uplinks.get(uplink))
     }
 
     /// What upstream has of `name`, whatever is hosted; `None` if the rules name no uplink or none
@@ -302,14 +285,14 @@ impl Documents {
 
     /// The manifest of `name` was written.
     pub(super) fn changed(&self, name: &PackageName) {
-        self.hosted.invalidate(name);
+        self.changes.note(name, || self.hosted.invalidate(name));
         self.forget_absence(name);
     }
 
     /// Forgets that upstream has nothing of this name.
     pub(super) fn forget_absence(&self, name: &PackageName) {
-        for uplink in self.policy.proxies_of(name) {
-            self.absent.invalidate(&(name.clone(), uplink.clone()));
+        for uplink in self.uplinks_of(name) {
+            self.upstream.forget_absence(name, uplink);
         }
     }
 
@@ -342,187 +325,19 @@ impl Documents {
 
     /// Asks the uplinks of the rule in order: what one does not have, the next may; a failure ends
     /// the search, because the next one could answer with somebody else's package.
-    async fn upstream(
-        &self,
-        name: &PackageName,
-    ) -> Result<Option<(UpstreamDocument, bool)>, RegistryError> {
-        for uplink in self.policy.proxies_of(name) {
-            let Some(uplink) = self.uplinks.get(uplink) else {
-                continue;
-            };
-            if let Some(found) = self.one_upstream(name, uplink).await? {
+    async fn upstream(&self, name: &PackageName) -> Result<Option<Answer>, RegistryError> {
+        for uplink in self.uplinks_of(name) {
+            if let Some(found) = self.upstream.ask(name, uplink).await? {
                 return Ok(Some(found));
             }
         }
         Ok(None)
-    }
-
-    async fn one_upstream(
-        &self,
-        name: &PackageName,
-        uplink: &Arc<Uplink>,
-    ) -> Result<Option<(UpstreamDocument, bool)>, RegistryError> {
-        let key = (name.clone(), uplink.name().clone());
-        if self.absent.contains_key(&key) {
-            return Ok(None);
-        }
-        let known = match self.upstream.get(&key) {
-            Some(known) => Some(known),
-            None => self.cached_upstream(name, uplink.name()).await?,
-        };
-        let now = self.clock.now();
-        if let Some(known) = &known {
-            let age = Duration::from_millis(now.millis_since(known.freshness.fetched_at));
-            if age < uplink.maxage() {
-                return Ok(Some((known.clone(), false)));
-            }
-            if self.is_resting(uplink.name(), now) {
-                return Ok(Some((known.clone(), true)));
-            }
-        }
-        let asking = elsewhere(self.flights.join(key.clone(), || {
-            ask(
-                Arc::clone(uplink),
-                name.clone(),
-                known.clone(),
-                self.store.clone(),
-                Arc::clone(&self.clock),
-            )
-        }));
-        let answer = if known.is_some() {
-            tokio::time::timeout(PATIENCE, asking).await.ok()
-        } else {
-            Some(asking.await)
-        };
-        match (answer, known) {
-            (Some(Ok(Lookup::Found(document))), _) => {
-                self.failures.lock().remove(uplink.name());
-                self.upstream.insert(key, document.clone());
-                Ok(Some((document, false)))
-            }
-            (Some(Ok(Lookup::Missing)), _) => {
-                self.failures.lock().remove(uplink.name());
-                self.upstream.invalidate(&key);
-                self.absent.insert(key, ());
-                Ok(None)
-            }
-            (Some(Ok(Lookup::Failed(error))), Some(known)) => {
-                tracing::warn!(package.name = %name, uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "upstream failed, serving an old copy");
-                self.failures
-                    .lock()
-                    .insert(uplink.name().clone(), (now, error));
-                Ok(Some((known, true)))
-            }
-            (None, Some(known)) => Ok(Some((known, true))),
-            (Some(Ok(Lookup::Failed(error))), None) => Err(error.into()),
-            (Some(Ok(Lookup::Damaged(error))), _) => {
-                Err(RegistryError::StorageUnavailable(Box::new(error)))
-            }
-            (Some(Err(lost @ Lost)), _) => Err(RegistryError::internal(lost)),
-            (None, None) => Err(RegistryError::internal(Lost)),
-        }
-    }
-
-    fn is_resting(&self, uplink: &UplinkName, now: Timestamp) -> bool {
-        let failures = self.failures.lock();
-        failures
-            .get(uplink)
-            .is_some_and(|(at, _)| Duration::from_millis(now.millis_since(*at)) < RESPITE)
-    }
-
-    async fn cached_upstream(
-        &self,
-        name: &PackageName,
-        uplink: &UplinkName,
-    ) -> Result<Option<UpstreamDocument>, RegistryError> {
-        let Some(cached) = self.store.cache().packument(name, uplink).await? else {
-            return Ok(None);
-        };
-        let Some(document) = parse(name.clone(), uplink.clone(), cached).await else {
-            return Ok(None);
-        };
-        self.upstream
-            .insert((name.clone(), uplink.clone()), document.clone());
-        Ok(Some(document))
     }
 }
 
 /// What a document of `length` bytes weighs in a cache.
 fn weight(length: usize) -> u32 {
     u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
-}
-
-/// One question to an uplink, and what is kept of the answer.
-async fn ask(
-    uplink: Arc<Uplink>,
-    name: PackageName,
-    known: Option<UpstreamDocument>,
-    store: Store,
-    clock: SharedClock,
-) -> Lookup {
-    let validators = known
-        .as_ref()
-        .map_or_else(Validators::default, |known| Validators {
-            etag: known.freshness.etag.clone(),
-            last_modified: known.freshness.last_modified.clone(),
-        });
-    let answer = match uplink.packument(&name, &validators).await {
-        Ok(answer) => answer,
-        Err(error) => return Lookup::Failed(error),
-    };
-    let fetched_at = clock.now();
-    let cache = store.cache();
-    let kept = match (answer, known) {
-        (PackumentAnswer::NotModified, Some(mut known)) => {
-            known.freshness.fetched_at = fetched_at;
-            let (digest, freshness) = (known.digest.to_string(), known.freshness.clone());
-            let kept = cache
-                .refresh_packument(&name, uplink.name(), digest, freshness)
-                .await;
-            kept.map(|()| Lookup::Found(known))
-        }
-        (PackumentAnswer::NotModified, None) => {
-            return Lookup::Failed(UplinkError::BadBody("not modified, though nothing is here"));
-        }
-        (PackumentAnswer::Missing, _) => {
-            let removed = cache.remove_packument(&name, uplink.name()).await;
-            removed.map(|()| Lookup::Missing)
-        }
-        (PackumentAnswer::Found { body, validators }, _) => {
-            let freshness = Freshness {
-                fetched_at,
-                etag: validators.etag,
-                last_modified: validators.last_modified,
-            };
-            let cached = CachedDocument::new(body, freshness);
-            let Some(document) = parse(name.clone(), uplink.name().clone(), cached.clone()).await
-            else {
-                return Lookup::Failed(UplinkError::BadBody("it is not a packument of this name"));
-            };
-            let kept = cache.put_packument(&name, uplink.name(), cached).await;
-            kept.map(|()| Lookup::Found(document))
-        }
-    };
-    kept.unwrap_or_else(|error| Lookup::Damaged(Arc::new(error)))
-}
-
-/// Parses what an uplink sent; `None` if it is no packument of `name`.
-async fn parse(
-    name: PackageName,
-    uplink: UplinkName,
-    cached: CachedDocument,
-) -> Option<UpstreamDocument> {
-    let work = move || {
-        let packument = Packument::parse(&cached.body).ok()?;
-        (packument.text("name").as_deref() == Some(name.as_str())).then(|| UpstreamDocument {
-            uplink,
-            packument: Arc::new(packument),
-            digest: cached.digest.into(),
-            freshness: cached.freshness,
-            length: cached.body.len(),
-        })
-    };
-    tokio::task::spawn_blocking(work).await.ok().flatten()
 }
 
 fn combine(
@@ -593,5 +408,60 @@ fn combine(
         unsigned_from,
         tarballs,
         length,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{PackagesConfig, UplinksConfig},
+        lifecycle::SystemClock,
+        policy::Rules,
+        storage::{Expected, StoreOptions},
+    };
+
+    async fn documents(folder: &tempfile::TempDir) -> Documents {
+        let store = Store::open_with_options(StoreOptions {
+            data_dir: folder.path().to_owned(),
+            cache_dir: None,
+        });
+        let clock: SharedClock = Arc::new(SystemClock);
+        let rules = Rules::compile(&PackagesConfig::default()).unwrap();
+        let uplinks = Uplinks::new(&UplinksConfig::default(), &clock).unwrap();
+        Documents::new(DocumentsOptions {
+            store: store.await.unwrap(),
+            uplinks: Arc::new(uplinks),
+            policy: Arc::new(Policy::new(rules, None)),
+            clock,
+            lifecycle: Lifecycle::new(),
+            hosted_ttl: Duration::from_secs(3600),
+            negative_ttl: Duration::ZERO,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reader_does_not_bring_back_what_a_writer_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = documents(&folder).await;
+        let name: PackageName = "app".parse().unwrap();
+        let json = |text: &'static str| bytes::Bytes::from_static(text.as_bytes());
+        let metadata = Arc::clone(documents.store.metadata());
+        let old = json(r#"{"name":"app","versions":{}}"#);
+        let revision = metadata.put(&name, old, Expected::Absent).await.unwrap();
+        // A reader has read, and is about to keep it, when the manifest is written.
+        let seen = documents.changes.seen(&name);
+        let now = documents.clock.now();
+        let read = documents.stored(&name, now).await.unwrap().unwrap();
+        let new = json(r#"{"name":"app","versions":{},"readme":"new"}"#);
+        let new = metadata.put(&name, new, Expected::Exactly(revision));
+        let new = new.await.unwrap();
+        documents.changed(&name);
+        documents.keep(&name, &read, seen);
+        let shown = documents.hosted(&name).await.unwrap().unwrap();
+        assert_eq!(shown.revision, new);
+        // From now on it is believed without a look.
+        let seen = documents.hosted.get(&name).unwrap();
+        assert_eq!(seen.revision, new);
     }
 }

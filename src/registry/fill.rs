@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use url::Url;
 
+use super::upstream_documents::warn_of_cache;
 use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, elsewhere},
@@ -237,6 +238,15 @@ impl Download {
     }
 
     async fn download(&self) -> Result<Progress, FillError> {
+        // Somebody may have kept it between the look at the cache and this download.
+        let kept = self.store.cache();
+        let kept = kept.tarball(&self.name, self.integrity.strongest()).await;
+        if let Ok(Some(blob)) = kept {
+            return Ok(Progress::Done {
+                length: blob.length,
+                file: Arc::new(blob.file),
+            });
+        }
         let Some(mut response) = self.uplink.tarball(&self.url).await? else {
             return Ok(Progress::Missing);
         };
@@ -267,11 +277,10 @@ impl Download {
         self.verify(&blob)?;
         if self.uplink.keeps_tarballs() {
             let digest = self.integrity.strongest();
-            self.store
-                .cache()
-                .put_tarball(&self.name, digest, &blob)
-                .await
-                .map_err(storage)?;
+            let kept = self.store.cache().put_tarball(&self.name, digest, &blob);
+            if let Err(error) = kept.await {
+                warn_of_cache(&self.name, &error);
+            }
         }
         Ok(Progress::Done {
             file,

@@ -4,6 +4,7 @@ mod access;
 mod attestations;
 mod audit;
 mod authorise;
+mod changes;
 mod compress;
 mod dist_tags;
 mod documents;
@@ -24,6 +25,7 @@ mod side_documents;
 mod signatures;
 mod tarball;
 mod unpublish;
+mod upstream_documents;
 
 use std::{sync::Arc, time::Duration};
 

@@ -9,6 +9,7 @@ use super::{
     Registry,
     documents::{Found, ListedTarball, TarballSource},
     fill::Following,
+    upstream_documents::warn_of_cache,
 };
 use crate::{
     error::RegistryError,
@@ -157,8 +158,10 @@ impl Registry {
             integrity,
         } = wanted;
         let cached = self.store.cache().tarball(name, integrity.strongest());
-        if let Some(blob) = cached.await? {
-            return Ok(TarballBytes::Stored(blob));
+        match cached.await {
+            Ok(Some(blob)) => return Ok(TarballBytes::Stored(blob)),
+            Ok(None) => {}
+            Err(error) => warn_of_cache(name, &error),
         }
         let uplink = self.documents.uplinks.get(uplink);
         let uplink = uplink.ok_or_else(|| RegistryError::Unavailable {

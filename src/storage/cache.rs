@@ -1,9 +1,10 @@
 //! [`UpstreamCache`]: what came from upstream, on disk. All of it may be deleted at any time.
 
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64::Engine as _;
@@ -14,10 +15,11 @@ use sha2::Digest as _;
 use super::{
     Blob, Observer, StorageError, TemporaryBlob,
     fs::{
-        atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic},
+        atomic::{copy_atomic_by, create_folder_synced, sync_parent, write_atomic_by},
         blocking, open_blob,
     },
     layout::folder_name,
+    sweep,
 };
 use crate::models::{Digest, Integrity, PackageName, Timestamp, UplinkName};
 
@@ -66,9 +68,17 @@ struct Sidecar {
 }
 
 /// The cache of upstream documents and tarballs, apart from everything hosted.
+///
+/// Several processes may share one: each file is put in its place whole, and says itself what it
+/// is. Folders are made when something is put into them, because all of them may be deleted at
+/// any time.
 #[derive(Clone, Debug)]
 pub struct UpstreamCache {
     root: PathBuf,
+    /// Where files are while they are being written.
+    temporary: PathBuf,
+    // Held for as long as any clone lives.
+    _in_use: Arc<File>,
 }
 
 impl UpstreamCache {
@@ -76,7 +86,14 @@ impl UpstreamCache {
     pub fn open(root: PathBuf) -> Result<Self, StorageError> {
         create_folder_synced(&root)
             .map_err(|error| StorageError::io(format!("making {}", root.display()), error))?;
-        Ok(Self { root })
+        let temporary = root.join("tmp");
+        let in_use = take_part(&root.join("lock"), &temporary)
+            .map_err(|error| StorageError::io(format!("opening {}", root.display()), error))?;
+        Ok(Self {
+            root,
+            temporary,
+            _in_use: Arc::new(in_use),
+        })
     }
 
     /// The cached packument of `name` from `uplink`. Damaged entries are as good as none.
@@ -100,19 +117,22 @@ impl UpstreamCache {
         blocking(move || paths.write(packument)).await
     }
 
-    /// Notes that upstream said again that the document with `digest` is current.
+    /// Notes that upstream said again that the document with `digest` is current. Whether the
+    /// document is there.
     pub async fn refresh_packument(
         &self,
         name: &PackageName,
         uplink: &UplinkName,
         digest: String,
         freshness: Freshness,
-    ) -> Result<(), StorageError> {
+    ) -> Result<bool, StorageError> {
         let paths = self.packument_paths(name, uplink);
         blocking(move || {
-            paths.write_sidecar(digest, freshness).map_err(|error| {
-                StorageError::io(format!("writing {}", paths.sidecar.display()), error)
-            })
+            let is_there = paths.body.is_file();
+            if is_there {
+                paths.write_sidecar(digest, freshness)?;
+            }
+            Ok(is_there)
         })
         .await
     }
@@ -179,16 +199,20 @@ impl UpstreamCache {
         blob: &TemporaryBlob<O>,
     ) -> Result<(), StorageError> {
         let (from, to) = (blob.path().to_owned(), self.tarball_path(name, digest));
+        let temporary = self.temporary.clone();
         blocking(move || {
             let failed = |error| StorageError::io(format!("creating {}", to.display()), error);
             if let Some(folder) = to.parent() {
                 create_folder_synced(folder).map_err(failed)?;
             }
-            match link_or_copy(&from, &to) {
+            match fs::hard_link(&from, &to) {
                 Ok(()) => sync_parent(&to).map_err(failed),
                 // The name is the content: whoever was faster kept the same bytes.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                Err(error) => Err(failed(error)),
+                // It may be on another file system than the blob, or on one without links.
+                Err(_) => create_folder_synced(&temporary)
+                    .and_then(|()| copy_atomic_by(&temporary, &from, &to))
+                    .map_err(failed),
             }
         })
         .await
@@ -225,6 +249,7 @@ impl UpstreamCache {
             body: folder.join(format!("{uplink}.json")),
             sidecar: folder.join(format!("{uplink}.meta")),
             folder,
+            temporary: self.temporary.clone(),
         }
     }
 
@@ -236,6 +261,7 @@ impl UpstreamCache {
             body: folder.join(format!("{stem}.json")),
             sidecar: folder.join(format!("{stem}.meta")),
             folder,
+            temporary: self.temporary.clone(),
         }
     }
 
@@ -290,23 +316,31 @@ fn is_as_named(path: &Path) -> Result<bool, StorageError> {
     }
 }
 
-/// The cache may be on another file system than the temporary folder.
-fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::hard_link(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-            let beside = to.with_extension("tmp");
-            fs::copy(from, &beside)?;
-            fs::File::open(&beside)?.sync_all()?;
-            fs::rename(&beside, to)
+/// Marks the cache as in use for as long as the file is open. Whoever is alone removes what was
+/// left half-made.
+fn take_part(lock: &Path, temporary: &Path) -> io::Result<File> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(lock)?;
+    match file.try_lock() {
+        Ok(()) => {
+            sweep::temporary_folder(temporary)?;
+            file.unlock()?;
         }
-        result => result,
+        Err(TryLockError::WouldBlock) => {}
+        Err(TryLockError::Error(error)) => return Err(error),
     }
+    file.lock_shared()?;
+    Ok(file)
 }
 
 struct DocumentPaths {
     folder: PathBuf,
     body: PathBuf,
     sidecar: PathBuf,
+    temporary: PathBuf,
 }
 
 impl DocumentPaths {
@@ -326,16 +360,21 @@ impl DocumentPaths {
     }
 
     fn write(&self, document: CachedDocument) -> Result<(), StorageError> {
-        let failed = |error| StorageError::io(format!("writing {}", self.body.display()), error);
-        create_folder_synced(&self.folder).map_err(failed)?;
-        write_atomic(&self.body, &document.body, MODE_PUBLIC).map_err(failed)?;
+        self.put(&self.body, &document.body)?;
         self.write_sidecar(document.digest, document.freshness)
-            .map_err(failed)
     }
 
-    fn write_sidecar(&self, sha256: String, freshness: Freshness) -> io::Result<()> {
-        let sidecar = serde_json::to_vec(&Sidecar { sha256, freshness })?;
-        write_atomic(&self.sidecar, &sidecar, MODE_PUBLIC)
+    fn write_sidecar(&self, sha256: String, freshness: Freshness) -> Result<(), StorageError> {
+        let sidecar = serde_json::to_vec(&Sidecar { sha256, freshness });
+        let sidecar = sidecar.map_err(|error| StorageError::backend("writing a sidecar", error))?;
+        self.put(&self.sidecar, &sidecar)
+    }
+
+    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+        create_folder_synced(&self.folder)
+            .and_then(|()| create_folder_synced(&self.temporary))
+            .and_then(|()| write_atomic_by(&self.temporary, path, bytes))
+            .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
     }
 }
 
@@ -381,7 +420,39 @@ mod tests {
         assert_eq!(read.freshness, freshness("2"));
 
         let paths = cache.packument_paths(&name, &uplink);
-        write_atomic(&paths.body, b"{ }", MODE_PUBLIC).unwrap();
+        write_atomic_by(&paths.temporary, &paths.body, b"{ }").unwrap();
         assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
+        assert_eq!(fs::read_dir(&paths.temporary).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_is_alone_sweeps() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || UpstreamCache::open(folder.path().to_owned()).unwrap();
+        let first = open();
+        create_folder_synced(&first.temporary).unwrap();
+        let half = first.temporary.join("half");
+        File::create(&half).unwrap();
+        let second = open();
+        drop(first);
+        assert!(half.exists(), "somebody may still be writing it");
+        let third = open();
+        drop((second, third));
+        open();
+        assert!(!half.exists());
+    }
+
+    #[test]
+    fn a_copy_is_whole_or_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (by, from) = (folder.path().join("tmp"), folder.path().join("from"));
+        fs::create_dir(&by).unwrap();
+        let to = folder.path().join("to");
+        assert!(copy_atomic_by(&by, &from, &to).is_err());
+        assert!(!to.exists());
+        write_atomic_by(&by, &from, b"bytes").unwrap();
+        copy_atomic_by(&by, &from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "bytes");
+        assert_eq!(fs::read_dir(&by).unwrap().count(), 0);
     }
 }

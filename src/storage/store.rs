@@ -50,6 +50,7 @@ impl Store {
         create_folder_synced(&data_dir)
             .map_err(|error| StorageError::io(format!("making {}", data_dir.display()), error))?;
         let exclusive = lock_exclusively(&data_dir.join("lock"))?;
+        sweep::temporaries(&data_dir)?;
         let layout = Layout::native(data_dir.join("tarballs"));
         let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
         sweep::hosted(&layout)?;

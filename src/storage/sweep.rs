@@ -9,6 +9,24 @@ use super::{
 };
 use crate::models::PackageName;
 
+/// Removes what writes of files in `folder` left half-made. Blocks.
+pub(super) fn temporaries(folder: &Path) -> Result<(), StorageError> {
+    remove_temporaries(folder)
+        .map_err(|error| StorageError::io(format!("sweeping {}", folder.display()), error))
+}
+
+/// Removes everything in `folder`, which holds nothing but temporary files. Blocks.
+pub(super) fn temporary_folder(folder: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        fs::remove_file(entry?.path())?;
+    }
+    Ok(())
+}
+
 /// Sweeps the folders of hosted packages. Blocks.
 pub(super) fn hosted(layout: &Layout) -> Result<(), StorageError> {
     let root = layout.root();
@@ -22,18 +40,23 @@ fn sweep(layout: &Layout, root: &Path) -> io::Result<()> {
         if !entry.file_type()?.is_dir() {
             continue;
         }
-        for file in fs::read_dir(entry.path())? {
-            let file = file?;
-            if file.file_name().to_str().is_some_and(is_temporary) {
-                fs::remove_file(file.path())?;
-            }
-        }
+        remove_temporaries(&entry.path())?;
         let folder = entry.file_name();
         let Some(folder) = folder.to_str() else {
             continue;
         };
         if layout::package_of(folder).is_none() {
             rename_old(layout, &entry.path(), folder)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_temporaries(folder: &Path) -> io::Result<()> {
+    for file in fs::read_dir(folder)? {
+        let file = file?;
+        if file.file_name().to_str().is_some_and(is_temporary) {
+            fs::remove_file(file.path())?;
         }
     }
     Ok(())
@@ -90,5 +113,22 @@ mod tests {
         let name: PackageName = "@a/b__c".parse().unwrap();
         assert!(layout.manifest(&name).is_file());
         assert_eq!(fs::read_dir(layout.folder(&name)).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_temporary_files_are_swept() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = ["state.json", ".state.json.00.tmp", ".hidden", "x.tmp"];
+        for name in names {
+            fs::File::create(folder.path().join(name)).unwrap();
+        }
+        temporaries(folder.path()).unwrap();
+        for name in names {
+            let is_left = folder.path().join(name).exists();
+            assert_eq!(is_left, name != ".state.json.00.tmp", "{name}");
+        }
+        temporary_folder(&folder.path().join("missing")).unwrap();
+        temporary_folder(folder.path()).unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

@@ -1,21 +1,25 @@
 //! [`Uplink`]: one upstream registry, asked politely and never trusted.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use futures_core::Stream;
+use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use secrecy::ExposeSecret as _;
 use url::{Host, Origin, Url};
 
-use super::{UplinkError, breaker::Breaker};
+use super::{
+    UplinkError,
+    body::{counted, read_document},
+    breaker::Breaker,
+};
 use crate::{
     config::{UplinkAuth, UplinkConfig},
-    lifecycle::{SharedClock, elsewhere, jittered},
+    lifecycle::{Hops, SharedClock, elsewhere, jittered},
     models::{PackageName, UplinkName, parse_http_date},
-    net::{ClientError, ClientOptions, Reach, build_client, is_public},
+    net::{ClientError, ClientOptions, Reach, build_client, has_public_addresses, is_public},
 };
 
 /// The largest packument in decoded bytes; the largest real one has about 50 MB.
@@ -74,8 +78,30 @@ pub struct Uplink {
     own_headers: HeaderMap,
     trusted: Client,
     guarded: Client,
+    has_proxies: bool,
     allowed: Arc<[Origin]>,
+    max_tarball: u64,
+    /// For packuments and tarballs.
     breaker: Arc<Breaker>,
+    /// For everything else, by route: an uplink whose audits fail has packages all the same, and
+    /// the other way round.
+    side_breakers: Mutex<HashMap<String, Arc<Breaker>>>,
+    new_breaker: NewBreaker,
+}
+
+/// How breakers are made.
+#[derive(Clone, Debug)]
+struct NewBreaker {
+    clock: SharedClock,
+    max_fails: u32,
+    fail_timeout: Duration,
+}
+
+impl NewBreaker {
+    fn make(&self) -> Arc<Breaker> {
+        let clock = Arc::clone(&self.clock);
+        Arc::new(Breaker::new(clock, self.max_fails, self.fail_timeout))
+    }
 }
 
 impl Uplink {
@@ -99,6 +125,12 @@ impl Uplink {
             no_proxy: config.no_proxy.clone(),
             reach,
         };
+        let new_breaker = NewBreaker {
+            clock,
+            max_fails: config.max_fails,
+            fail_timeout: config.fail_timeout,
+        };
+        let guarded = options(Reach::PublicOnly);
         Ok(Self {
             name,
             base: config.url.clone(),
@@ -106,9 +138,13 @@ impl Uplink {
             keeps_tarballs: config.cache,
             own_headers: own_headers(config),
             trusted: build_client(&options(Reach::Anywhere))?,
-            guarded: build_client(&options(Reach::PublicOnly))?,
+            guarded: build_client(&guarded)?,
+            has_proxies: guarded.has_proxies(),
             allowed,
-            breaker: Arc::new(Breaker::new(clock, config.max_fails, config.fail_timeout)),
+            max_tarball: config.max_tarball,
+            breaker: new_breaker.make(),
+            side_breakers: Mutex::default(),
+            new_breaker,
         })
     }
 
@@ -145,7 +181,7 @@ impl Uplink {
                 headers.insert(name, value);
             }
         }
-        self.retrying(|| async {
+        self.retrying(&self.breaker, || async {
             let response = self.get(url.clone(), &headers).await?;
             match response.status() {
                 StatusCode::NOT_MODIFIED => Ok(PackumentAnswer::NotModified),
@@ -173,7 +209,8 @@ impl Uplink {
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         );
-        let response = self.retrying(|| self.get(url.clone(), &headers)).await?;
+        let get = || self.get(url.clone(), &headers);
+        let response = self.retrying(&self.breaker, get).await?;
         if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
             return Ok(None);
         }
@@ -181,7 +218,11 @@ impl Uplink {
             return Err(UplinkError::BadBody("a tarball with a content encoding"));
         }
         let length = response.content_length();
-        let body = counted(response, length, Arc::clone(&self.breaker)).boxed();
+        if length.is_some_and(|length| length > self.max_tarball) {
+            let limit = self.max_tarball;
+            return Err(UplinkError::TooLarge { limit });
+        }
+        let body = counted(response, self.max_tarball, Arc::clone(&self.breaker)).boxed();
         Ok(Some(TarballResponse { length, body }))
     }
 
@@ -190,7 +231,8 @@ impl Uplink {
     pub async fn document(&self, path: &str) -> Result<Option<Bytes>, UplinkError> {
         let url = self.url_of(path)?;
         let headers = json_headers();
-        self.retrying(|| async {
+        let breaker = self.breaker_of(path);
+        self.retrying(&breaker, || async {
             let response = self.get(url.clone(), &headers).await?;
             if is_missing(response.status()) {
                 return Ok(None);
@@ -210,7 +252,8 @@ impl Uplink {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        self.retrying(|| async {
+        let breaker = self.breaker_of(path);
+        self.retrying(&breaker, || async {
             let request = Some(body.clone());
             let response = self.send(url.clone(), &headers, request).await?;
             if is_missing(response.status()) {
@@ -229,19 +272,34 @@ impl Uplink {
             .map_err(|_| UplinkError::BadBody("an unusable address"))
     }
 
+    /// The breaker of the route of `path`, which its first segments name.
+    fn breaker_of(&self, path: &str) -> Arc<Breaker> {
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let route = path.split('/').take(4).collect::<Vec<_>>().join("/");
+        let mut breakers = self.side_breakers.lock();
+        let breaker = breakers
+            .entry(route)
+            .or_insert_with(|| self.new_breaker.make());
+        Arc::clone(breaker)
+    }
+
     /// Runs `request` behind the breaker, again after transient failures.
-    async fn retrying<T, F>(&self, request: impl Fn() -> F) -> Result<T, UplinkError>
+    async fn retrying<T, F>(
+        &self,
+        breaker: &Breaker,
+        request: impl Fn() -> F,
+    ) -> Result<T, UplinkError>
     where
         F: Future<Output = Result<T, UplinkError>>,
     {
         let mut attempt = 1;
         loop {
-            if let Err(retry_after) = self.breaker.check() {
+            if let Err(retry_after) = breaker.check() {
                 return Err(UplinkError::BreakerOpen { retry_after });
             }
             let error = match elsewhere(request()).await {
                 Ok(value) => {
-                    self.breaker.succeeded();
+                    breaker.succeeded();
                     return Ok(value);
                 }
                 Err(error) => error,
@@ -259,9 +317,9 @@ impl Uplink {
             if is_last {
                 // One question that failed is one failure, however often it was asked.
                 if error.is_trouble() {
-                    self.breaker.failed();
+                    breaker.failed();
                 } else {
-                    self.breaker.succeeded();
+                    breaker.succeeded();
                 }
                 return Err(error);
             }
@@ -283,9 +341,13 @@ impl Uplink {
         body: Option<Bytes>,
     ) -> Result<Response, UplinkError> {
         for _ in 0..=MAX_REDIRECTS {
-            let client = self.client_for(&url)?;
+            let client = self.client_for(&url).await?;
             let mut headers = headers.clone();
             if url.origin() == self.base.origin() {
+                let hops = Hops::current();
+                if let Some(hops) = hops.as_header().and_then(|h| h.parse().ok()) {
+                    headers.insert(Hops::HEADER, hops);
+                }
                 for (name, value) in &self.own_headers {
                     headers.insert(name, value.clone());
                 }
@@ -317,6 +379,7 @@ impl Uplink {
                 StatusCode::TOO_MANY_REQUESTS => Err(UplinkError::RateLimited {
                     retry_after: retry_after(&response),
                 }),
+                StatusCode::LOOP_DETECTED => Err(UplinkError::Circle),
                 _ => Err(UplinkError::BadStatus(status.as_u16())),
             };
         }
@@ -324,7 +387,7 @@ impl Uplink {
     }
 
     /// The client that may ask `url`: the guarded one for origins that nobody configured.
-    fn client_for(&self, url: &Url) -> Result<&Client, UplinkError> {
+    async fn client_for(&self, url: &Url) -> Result<&Client, UplinkError> {
         let refused = || UplinkError::Refused {
             origin: url.origin().ascii_serialization(),
         };
@@ -338,7 +401,15 @@ impl Uplink {
         let is_public = match url.host() {
             Some(Host::Ipv4(address)) => is_public(address.into()),
             Some(Host::Ipv6(address)) => is_public(address.into()),
-            Some(Host::Domain(domain)) => domain != "localhost" && !domain.ends_with(".localhost"),
+            Some(Host::Domain(domain)) if is_localhost(domain) => false,
+            // A direct connection is checked when it is made. A proxy finds the address itself.
+            Some(Host::Domain(domain)) if self.has_proxies => {
+                let found = has_public_addresses(domain).await;
+                found.map_err(|_| UplinkError::Unresolved {
+                    host: domain.to_owned(),
+                })?
+            }
+            Some(Host::Domain(_)) => true,
             None => false,
         };
         if is_public {
@@ -347,6 +418,10 @@ impl Uplink {
             Err(refused())
         }
     }
+}
+
+fn is_localhost(domain: &str) -> bool {
+    domain == "localhost" || domain.ends_with(".localhost")
 }
 
 fn own_headers(config: &UplinkConfig) -> HeaderMap {
@@ -392,64 +467,4 @@ fn is_missing(status: StatusCode) -> bool {
         status,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED
     )
-}
-
-/// An object of at most `limit` decoded bytes.
-async fn read_document(mut response: Response, limit: u64) -> Result<Bytes, UplinkError> {
-    let too_large = UplinkError::TooLarge { limit };
-    if response
-        .content_length()
-        .is_some_and(|length| length > limit)
-    {
-        return Err(too_large);
-    }
-    let mut body = BytesMut::new();
-    while let Some(chunk) = response.chunk().await.map_err(UplinkError::from_reqwest)? {
-        if body.is_empty() && !starts_an_object(&chunk) {
-            return Err(UplinkError::BadBody("it is not a JSON object"));
-        }
-        body.extend_from_slice(&chunk);
-        if u64::try_from(body.len()).unwrap_or(u64::MAX) > limit {
-            return Err(too_large);
-        }
-    }
-    if body.is_empty() {
-        return Err(UplinkError::BadBody("it is empty"));
-    }
-    Ok(body.freeze())
-}
-
-fn starts_an_object(chunk: &[u8]) -> bool {
-    chunk
-        .iter()
-        .find(|byte| !byte.is_ascii_whitespace())
-        .is_none_or(|&byte| byte == b'{')
-}
-
-/// The body, with an error where it has another length than announced.
-fn counted(
-    response: Response,
-    announced: Option<u64>,
-    breaker: Arc<Breaker>,
-) -> impl Stream<Item = Result<Bytes, UplinkError>> + Send + 'static {
-    let start = (Some(response), 0_u64, breaker);
-    stream::unfold(start, move |(response, received, breaker)| async move {
-        let mut response = response?;
-        let error = match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let received = received + u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-                return Some((Ok(chunk), (Some(response), received, breaker)));
-            }
-            Ok(None) => {
-                let announced = announced.filter(|&announced| announced != received)?;
-                UplinkError::Truncated {
-                    received,
-                    announced,
-                }
-            }
-            Err(error) => UplinkError::from_reqwest(error),
-        };
-        breaker.failed();
-        Some((Err(error), (None, received, breaker)))
-    })
 }

@@ -53,6 +53,17 @@ pub enum UplinkError {
         /// The origin of the address.
         origin: String,
     },
+    /// The name has no address here, so that nobody can tell where a proxy would find it.
+    #[error(
+        "`{host}` cannot be resolved here and is not asked for through a proxy; if it is right, name it in `uplinks`"
+    )]
+    Unresolved {
+        /// The name.
+        host: String,
+    },
+    /// The uplink says that the question came from the registry that it would ask itself.
+    #[error("the uplink leads back to this registry")]
+    Circle,
     /// The uplink failed too often and is left alone for a while.
     #[error("left alone after repeated failures")]
     BreakerOpen {
@@ -69,6 +80,17 @@ impl UplinkError {
             Self::BadStatus(status) => *status >= 500,
             _ => false,
         }
+    }
+
+    /// Whether any other question to this uplink would fail too.
+    pub fn concerns_all(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout(_)
+                | Self::Unreachable(_)
+                | Self::RateLimited { .. }
+                | Self::BreakerOpen { .. }
+        )
     }
 
     /// Whether asking again at once may help.
@@ -118,7 +140,8 @@ impl From<UplinkError> for RegistryError {
             | UplinkError::BadBody(_)
             | UplinkError::Truncated { .. } => bad("bad uplink payload", source),
             UplinkError::BadRedirect => bad("the uplink redirects without end", source),
-            UplinkError::Refused { .. } => {
+            UplinkError::Circle => Self::Circle,
+            UplinkError::Refused { .. } | UplinkError::Unresolved { .. } => {
                 bad("the uplink names an address that may not be asked", source)
             }
         }

@@ -1,5 +1,6 @@
 //! Floor 3: the upstream registries.
 
+mod body;
 mod breaker;
 mod client;
 mod error;

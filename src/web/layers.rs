@@ -20,7 +20,12 @@ use super::{
     state::WebState,
     watched::watched,
 };
-use crate::{auth::AskedBy, error::RegistryError, models::BaseUrl};
+use crate::{
+    auth::AskedBy,
+    error::RegistryError,
+    lifecycle::{Circle, Hops},
+    models::BaseUrl,
+};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -71,9 +76,9 @@ pub(super) async fn around(
         request.id = %id,
     );
     let work = async {
-        let mut response = match normalize(&state, &mut request) {
-            Ok(()) => {
-                let handle = |request| handle(next, request);
+        let mut response = match prepare(&state, &mut request) {
+            Ok(hops) => {
+                let handle = |request| hops.scope(handle(next, request));
                 watched(&state.settings, request, handle).await
             }
             Err(error) => error.into_response(),
@@ -91,6 +96,16 @@ pub(super) async fn around(
         response
     };
     work.instrument(span).await
+}
+
+/// Brings the request into its form. What it came through, this registry included.
+fn prepare(state: &WebState, request: &mut Request) -> Result<Hops, Error> {
+    let hops = request.headers().get(Hops::HEADER);
+    let hops = hops.and_then(|hops| hops.to_str().ok());
+    let hops =
+        Hops::arrived(hops, &state.settings.instance).map_err(|Circle| RegistryError::Circle)?;
+    normalize(state, request)?;
+    Ok(hops)
 }
 
 async fn handle(next: Next, request: Request) -> Response {

@@ -10,6 +10,8 @@ use crate::{
 /// Settings of the HTTP side.
 #[derive(Clone, Debug)]
 pub struct WebSettings {
+    /// Names this instance to the registries that it asks, see `Hops`.
+    pub instance: String,
     /// The path below which the registry is, without a slash at its end; empty for the root.
     pub url_prefix: String,
     /// The address that clients use, if it is not the one that they send.

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use axum::{body::Body, response::IntoResponse as _};
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use http::header;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Package, Registry, User, registry::Start};
+use crate::support::{Package, Registry, Upstream, User, registry::Start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_package_never_lose_each_others_versions() {
@@ -146,4 +150,87 @@ async fn publishing_unpublishing_and_reading_at_once_never_shows_half_of_it() {
     while let Some(seen) = readers.join_next().await {
         seen.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_clients_follow_one_download_and_most_hang_up() {
+    let upstream = Upstream::start().await;
+    let mut package = Package::new("huge", "1.0.0");
+    // Nobody looks into it on this way.
+    package.tarball = (0..60_000_000_u32 / 4).flat_map(u32::to_le_bytes).collect();
+    upstream.has(&[&package]);
+    let whole = Bytes::from(std::mem::take(&mut package.tarball));
+    let (open, opened) = tokio::sync::watch::channel(false);
+    let sent = whole.clone();
+    let path = "/huge/-/huge-1.0.0.tgz";
+    upstream.plays(path, move |_| {
+        let (whole, mut opened) = (sent.clone(), opened.clone());
+        async move {
+            let length = whole.len();
+            let first = stream::iter([Ok::<_, std::io::Error>(whole.slice(..2_000_000))]);
+            let rest = stream::once(async move {
+                opened.wait_for(|is_open| *is_open).await.unwrap();
+                Ok(whole.slice(2_000_000..))
+            });
+            let headers = [(header::CONTENT_LENGTH, length.to_string())];
+            (headers, Body::from_stream(first.chain(rest))).into_response()
+        }
+    });
+    let registry = Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await;
+    let url = format!("{}{path}", registry.url);
+    // All of them have their first bytes before upstream goes on.
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        let answer = registry.client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answers.push(answer);
+    }
+    // Most of them hang up, which is nobody else's business.
+    answers.truncate(10);
+    open.send(true).unwrap();
+    let mut readers = JoinSet::new();
+    for mut answer in answers {
+        let whole = whole.clone();
+        readers.spawn(async move {
+            let mut at = 0;
+            while let Some(chunk) = answer.chunk().await.unwrap() {
+                assert!(whole[at..].starts_with(&chunk));
+                at += chunk.len();
+            }
+            assert_eq!(at, whole.len());
+        });
+    }
+    readers.join_all().await;
+    assert_eq!(upstream.asked(path), 1);
+    assert_eq!(upstream.asked("/huge"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_who_ask_for_a_cold_document_cost_one_question() {
+    let upstream = Upstream::start().await;
+    let body = upstream
+        .document(&[&Package::new("lib", "1.0.0")])
+        .to_string();
+    let (open, opened) = tokio::sync::watch::channel(false);
+    upstream.plays("/lib", move |_| {
+        let (body, mut opened) = (body.clone(), opened.clone());
+        async move {
+            opened.wait_for(|is_open| *is_open).await.unwrap();
+            body.into_response()
+        }
+    });
+    let registry = Arc::new(Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await);
+    let mut readers = JoinSet::new();
+    for _ in 0..20 {
+        let registry = Arc::clone(&registry);
+        readers.spawn(async move { registry.get("/lib").await.assert(200).body });
+    }
+    while upstream.asked("/lib") == 0 {
+        tokio::task::yield_now().await;
+    }
+    // Those who come later find the answer.
+    open.send(true).unwrap();
+    let bodies = readers.join_all().await;
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
+    assert_eq!(upstream.asked("/lib"), 1);
 }

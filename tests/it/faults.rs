@@ -7,9 +7,13 @@ use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http::{StatusCode, header};
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Package, Registry, Upstream};
+use crate::support::{
+    Package, Registry, Upstream,
+    registry::{Start, with_json},
+};
 
 /// Short patience, and a breaker that these tests do not reach.
 async fn proxy(upstream: &Upstream) -> Registry {
@@ -52,27 +56,88 @@ async fn an_upstream_that_hangs() {
 
 #[tokio::test]
 async fn an_upstream_that_answers_with_errors() {
-    let upstream = Upstream::start().await;
-    let package = Package::new("lib", "1.0.0");
-    upstream.has(&[&package]);
-    let registry = proxy(&upstream).await;
-    let good = registry.get("/lib").await.assert(200);
     for status in [500, 502, 503, 403, 429, 418, 301] {
+        let upstream = Upstream::start().await;
+        upstream.has(&[&Package::new("lib", "1.0.0")]);
+        let registry = proxy(&upstream).await;
+        let good = registry.get("/lib").await.assert(200);
         upstream.fails("/lib", status);
+        let before = upstream.asked("/lib");
         let stale = registry.get("/lib").await.assert(200);
+        assert!(upstream.asked("/lib") > before, "{status}");
+        assert!(stale.header("warning").is_some(), "{status}");
         assert_eq!(stale.body, good.body, "{status}");
         upstream.fails("/fresh", status);
         let fresh = registry.get("/fresh").await;
         assert!(fresh.status.is_server_error(), "{status}: {}", fresh.status);
-        assert!(
-            fresh.json()["code"]
-                .as_str()
-                .unwrap()
-                .starts_with("UPSTREAM_")
-        );
+        let code = fresh.json()["code"].clone();
+        assert!(code.as_str().unwrap().starts_with("UPSTREAM_"), "{code}");
+        upstream.has(&[&Package::new("fresh", "1.0.0")]);
+        registry.get("/fresh").await.assert(200);
     }
-    upstream.has(&[&Package::new("fresh", "1.0.0")]);
-    registry.get("/fresh").await.assert(200);
+}
+
+#[tokio::test]
+async fn one_document_that_fails_leaves_the_others_current() {
+    let upstream = Upstream::start().await;
+    let (bad, good) = (Package::new("bad", "1.0.0"), Package::new("good", "1.0.0"));
+    upstream.has(&[&bad]);
+    upstream.has(&[&good]);
+    let registry = proxy(&upstream).await;
+    registry.get("/bad").await.assert(200);
+    registry.get("/good").await.assert(200);
+    upstream.fails("/bad", 500);
+    upstream.has(&[&good, &Package::new("good", "2.0.0")]);
+    let stale = registry.get("/bad").await.assert(200);
+    assert!(stale.header("warning").is_some());
+    let asked = upstream.asked("/bad");
+    registry.get("/bad").await.assert(200);
+    assert_eq!(upstream.asked("/bad"), asked, "it is spared for a while");
+    let current = registry.get("/good").await.assert(200);
+    assert_eq!(current.header("warning"), None);
+    assert!(current.json()["versions"]["2.0.0"].is_object());
+}
+
+#[tokio::test]
+async fn other_questions_that_fail_leave_packages_alone() {
+    let upstream = Upstream::start().await;
+    let lib = Package::new("lib", "1.0.0");
+    upstream.has(&[&lib]);
+    let sides = [
+        "/-/npm/v1/security/advisories/bulk",
+        "/-/npm/v1/security/audits/quick",
+        "/-/npm/v1/keys",
+        "/-/v1/search",
+        "/-/npm/v1/attestations/lib@1.0.0",
+    ];
+    for side in sides {
+        upstream.fails(side, 500);
+    }
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    fail_timeout: 1h\n",
+        upstream.url
+    );
+    let registry = Registry::with_file(&file).await;
+    for _ in 0..4 {
+        let audit = registry.request(Method::POST, sides[0]);
+        let audit = with_json(audit, &json!({ "lib": ["1.0.0"] }));
+        registry.send(audit).await;
+        for side in [sides[2], "/-/v1/search?text=x", sides[4]] {
+            registry.get(side).await;
+        }
+    }
+    assert!(upstream.asked(sides[0]) > 0 && upstream.asked(sides[3]) > 0);
+    assert_eq!(registry.tarball(&lib).await.assert(200).body, lib.tarball);
+    // Nor does their good health make packages whole.
+    for name in ["/p0", "/p1", "/p2"] {
+        upstream.fails(name, 500);
+    }
+    registry.get("/p0").await.assert(502);
+    registry.get("/p1").await.assert(502);
+    upstream.forgets(sides[4]);
+    registry.get(sides[4]).await;
+    registry.get("/p2").await.assert(503);
+    assert_eq!(upstream.asked("/p2"), 0);
 }
 
 #[tokio::test]
@@ -192,6 +257,140 @@ async fn a_tarball_that_breaks_off() {
         registry.tarball(&package).await.assert(200).body,
         package.tarball
     );
+}
+
+#[tokio::test]
+async fn a_tarball_without_end() {
+    let upstream = Upstream::start().await;
+    let package = Package::new("lib", "1.0.0");
+    upstream.has(&[&package]);
+    let path = "/lib/-/lib-1.0.0.tgz";
+    upstream.plays(path, |_| async {
+        let piece = Bytes::from(vec![b'x'; 64 << 10]);
+        let endless = stream::repeat_with(move || Ok::<_, std::io::Error>(piece.clone()));
+        Body::from_stream(endless).into_response()
+    });
+    let variables = vec![("RUSTACCIO_UPSTREAM", upstream.url.clone())];
+    let registry = Registry::with(Start {
+        variables,
+        tune: Some(|config| {
+            for (_, uplink) in &mut config.uplinks.uplinks {
+                uplink.max_tarball = 1 << 20;
+            }
+        }),
+        ..Start::default()
+    })
+    .await;
+    let url = format!("{}{path}", registry.url);
+    let response = registry.client.get(&url).send().await.unwrap();
+    assert!(response.status() == 502 || response.bytes().await.is_err());
+    assert_eq!(kept(&registry), 0);
+    let left = std::fs::read_dir(registry.data().join("tmp")).unwrap();
+    assert_eq!(left.count(), 0);
+    // One that says how long it is is not begun.
+    let long = vec![0; (1 << 20) + 1];
+    upstream.has_tarball(&package, long);
+    registry.get(path).await.assert(502);
+    upstream.has(&[&package]);
+    assert_eq!(registry.get(path).await.assert(200).body, package.tarball);
+}
+
+#[tokio::test]
+async fn answers_that_stop_in_the_middle() {
+    let upstream = Upstream::start().await;
+    let package = Package::heavy("lib", "1.0.0", 1_000_000);
+    let registry = proxy(&upstream).await;
+    let half = |whole: &[u8], resets: bool| {
+        let half = Bytes::copy_from_slice(&whole[..whole.len() / 2]);
+        move |_| {
+            let start = stream::iter([Ok(half.clone())]);
+            let rest = if resets {
+                stream::iter([Err(std::io::Error::other("reset"))]).boxed()
+            } else {
+                stream::pending().boxed()
+            };
+            async move { Body::from_stream(start.chain(rest)).into_response() }
+        }
+    };
+    let document = upstream.document(&[&package]).to_string();
+    for (resets, status) in [(true, 503), (false, 504)] {
+        upstream.plays("/lib", half(document.as_bytes(), resets));
+        registry.get("/lib").await.assert(status);
+    }
+    upstream.has(&[&package]);
+    let good = registry.get("/lib").await.assert(200);
+    let path = "/lib/-/lib-1.0.0.tgz";
+    for resets in [true, false] {
+        upstream.plays(path, half(&package.tarball, resets));
+        let url = format!("{}{path}", registry.url);
+        let response = registry.client.get(&url).send().await.unwrap();
+        assert!(response.status().is_server_error() || response.bytes().await.is_err());
+        assert_eq!(kept(&registry), 0);
+    }
+    // And what is here already stays what it was.
+    upstream.plays("/lib", half(document.as_bytes(), true));
+    let stale = registry.get("/lib").await.assert(200);
+    assert!(stale.header("warning").is_some());
+    assert_eq!(stale.body, good.body);
+    upstream.has(&[&package]);
+    assert_eq!(registry.get(path).await.assert(200).body, package.tarball);
+}
+
+#[tokio::test]
+async fn a_storage_failure_is_never_not_found() {
+    let upstream = Upstream::start().await;
+    let registry = proxy(&upstream).await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    // Whoever falls through to upstream would find this.
+    upstream.has(&[&Package::new("app", "6.6.6")]);
+    let asked = upstream.asked("/app");
+    let folder = registry.data().join("tarballs/app");
+    let (manifest, blob) = (folder.join("package.json"), folder.join("app-1.0.0.tgz"));
+    let paths = [
+        "/app",
+        "/app/1.0.0",
+        "/app/latest",
+        "/app/-/app-1.0.0.tgz",
+        "/-/package/app/dist-tags",
+    ];
+    let fail = async |paths: &[&str], what: &str| {
+        for path in paths {
+            let answer = registry.get(path).await;
+            assert_eq!(answer.status, 503, "{what}: {path}");
+            assert_eq!(answer.json()["code"], "STORAGE_UNAVAILABLE");
+            let head = registry.send(registry.request(Method::HEAD, path)).await;
+            assert_eq!(head.status, 503, "{what}: HEAD {path}");
+        }
+    };
+    let good = std::fs::read(&manifest).unwrap();
+    for rubbish in [&b"{\"name\":\"app\",\"vers"[..], b"", b"[]", b"\0\0\0\0"] {
+        std::fs::write(&manifest, rubbish).unwrap();
+        fail(&paths, "rubbish").await;
+    }
+    std::fs::remove_file(&manifest).unwrap();
+    std::fs::create_dir(&manifest).unwrap();
+    fail(&paths, "a folder in the place of the manifest").await;
+    std::fs::remove_dir(&manifest).unwrap();
+    std::fs::write(&manifest, &good).unwrap();
+    registry.get("/app").await.assert(200);
+    let bytes = std::fs::read(&blob).unwrap();
+    std::fs::remove_file(&blob).unwrap();
+    registry.get("/app").await.assert(200);
+    fail(&["/app/-/app-1.0.0.tgz"], "no blob").await;
+    std::fs::write(&blob, bytes).unwrap();
+    let aside = registry.data().join("aside");
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, b"no folder").unwrap();
+    fail(&paths, "a file in the place of the folder").await;
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    assert_eq!(
+        registry.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
+    assert_eq!(upstream.asked("/app"), asked);
 }
 
 #[tokio::test]

@@ -15,11 +15,11 @@ use tokio::{
 };
 
 use crate::support::{
-    Package, Registry, User,
+    Package, Registry, Upstream, User,
     packages::tarball,
     process::Process,
     publish_body,
-    registry::{client, with_json},
+    registry::{Start, client, with_json},
 };
 
 /// Sends a request line as it is: clients would clean it.
@@ -105,6 +105,43 @@ async fn no_parameter_leads_outside() {
     }
     assert_eq!(files(registry.folder()), before);
     registry.get("/app").await.assert(200);
+}
+
+#[tokio::test]
+async fn no_parameter_leads_upstream_astray() {
+    let upstream = Upstream::start().await;
+    let registry = Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await;
+    let alice = registry.user("alice").await;
+    upstream.has(&[&Package::new("lib", "1.0.0")]);
+    for bad in CLIMBING {
+        for target in [
+            format!("/{bad}"),
+            format!("/{bad}/latest"),
+            format!("/{bad}/-/x-1.0.0.tgz"),
+            format!("/lib/{bad}"),
+            format!("/lib/-/{bad}"),
+            format!("/lib/-/{bad}.tgz"),
+            format!("/@scope%2f{bad}"),
+            format!("/-/npm/v1/attestations/{bad}@1.0.0"),
+            format!("/-/npm/v1/attestations/lib@{bad}"),
+            format!("/-/package/{bad}/dist-tags"),
+        ] {
+            let status = raw(&registry, "GET", &target, &alice, "").await;
+            assert!((400..500).contains(&status), "{target}: {status}");
+        }
+    }
+    registry.get("/lib").await.assert(200);
+    for (path, _) in upstream.seen() {
+        let is_clean = path
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"/%@._-".contains(&byte));
+        let decoded = percent_encoding::percent_decode_str(&path).decode_utf8_lossy();
+        assert!(is_clean && !decoded.contains(".."), "{path}");
+        assert!(!decoded.contains(['\\', '\0', '\r', '\n']), "{path}");
+        // The only slash in a name is that of its scope.
+        let name = path.trim_start_matches('/').split("/-/").next().unwrap();
+        assert!(name.starts_with('-') || !name.contains('/'), "{path}");
+    }
 }
 
 #[tokio::test]
@@ -334,6 +371,63 @@ async fn tarballs_that_would_hurt_whoever_unpacks_them() {
         .put(&alice, "/app", &with_tarball(&big))
         .await
         .assert(201);
+}
+
+/// A gzip of a tar with one file of zeros that is never finished: `times` 32 MiB.
+fn bomb(times: usize) -> Vec<u8> {
+    use flate2::{Compress, Compression, FlushCompress};
+
+    let deflate = |bytes: &[u8]| {
+        let mut compress = Compress::new(Compression::best(), false);
+        let mut out = Vec::with_capacity(1 << 20);
+        let status = compress.compress_vec(bytes, &mut out, FlushCompress::Sync);
+        status.unwrap();
+        assert_eq!(compress.total_in(), bytes.len() as u64);
+        out
+    };
+    let manifest = archive(&[(
+        b"package/package.json",
+        tar::EntryType::Regular,
+        br#"{"name":"app","version":"1.0.0"}"#,
+    )]);
+    let mut start = Vec::new();
+    let mut gzip = flate2::read::GzDecoder::new(&manifest[..]);
+    std::io::Read::read_to_end(&mut gzip, &mut start).unwrap();
+    // Without the two empty blocks at its end.
+    start.truncate(1024);
+    let mut header = tar::Header::new_gnu();
+    header.set_path("package/zeros").unwrap();
+    header.set_mode(0o644);
+    header.set_size((times as u64) << 25);
+    header.set_cksum();
+    start.extend_from_slice(header.as_bytes());
+    // Pieces that end at a whole byte may be strung together.
+    let mut bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    bytes.extend(deflate(&start));
+    bytes.extend(deflate(&vec![0; 1 << 25]).repeat(times));
+    bytes
+}
+
+#[tokio::test]
+async fn a_tarball_that_grows_without_measure() {
+    let registry = Registry::with(Start {
+        tune: Some(|config| config.publish.max_unpacked = 64 << 20),
+        ..Start::default()
+    })
+    .await;
+    let alice = registry.user("alice").await;
+    let bytes = bomb(30);
+    assert!(bytes.len() < 2 << 20, "{}", bytes.len());
+    let answer = registry.put(&alice, "/app", &with_tarball(&bytes)).await;
+    let answer = answer.assert(400);
+    assert!(
+        answer.error().contains("when unpacked"),
+        "{}",
+        answer.error()
+    );
+    registry.get("/app").await.assert(404);
+    let left = std::fs::read_dir(registry.data().join("tmp")).unwrap();
+    assert_eq!(left.count(), 0);
 }
 
 #[tokio::test]

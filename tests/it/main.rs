@@ -12,6 +12,7 @@ mod support;
 mod access;
 mod accounts;
 mod bootstrap;
+mod cache;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -30,6 +31,7 @@ mod organisations;
 mod protocol_http;
 mod protocol_reads;
 mod protocol_writes;
+mod proxies;
 mod publishing;
 mod reading;
 mod stars;

@@ -39,7 +39,7 @@ const TOP: u8 = 9;
 const ONLY_IN: &[(&str, &[&str])] = &[
     ("axum", &["web", "server", "app"]),
     ("hyper", &["web", "server"]),
-    ("hyper_util", &["server"]),
+    ("hyper_util", &["net", "server"]),
     ("tower", &["web", "server", "app"]),
     ("clap", &["cli"]),
     ("reqwest", &["net", "uplink", "events", "policy", "auth"]),

@@ -3,10 +3,17 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use reqwest::Method;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::{Package, Registry, Upstream, registry::Start, upstream::path_of};
+use crate::support::{
+    Answer, Package, Registry, Upstream,
+    forward_proxy::Door,
+    registry::{Start, with_json},
+    tls::{Authority, proxy_before},
+    upstream::path_of,
+};
 
 async fn proxy(upstream: &Upstream) -> Registry {
     Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await
@@ -267,4 +274,119 @@ async fn upstream_errors_have_their_kinds() {
         assert_ne!(answer.status, StatusCode::NOT_FOUND);
     }
     registry.get("/-/ping").await.assert(200);
+}
+
+#[tokio::test]
+async fn certificates_are_checked_as_the_uplink_says() {
+    let (upstream, authority) = (Upstream::start().await, Authority::new());
+    let secure = proxy_before(&upstream.url, &authority).await;
+    let package = Package::new("lib", "1.0.0");
+    let mut document = upstream.document(&[&package]);
+    let address = format!("{}/lib/-/lib-1.0.0.tgz", secure.url);
+    document["versions"]["1.0.0"]["dist"]["tarball"] = json!(address);
+    upstream.answers("/lib", &document);
+    upstream.has_tarball(&package, package.tarball.clone());
+    let file = |more: &str| {
+        let url = &secure.url;
+        format!("uplinks:\n  default:\n    url: {url}\n    max_fails: 0\n{more}")
+    };
+    let registry = Registry::with_file(&file("")).await;
+    registry.get("/lib").await.assert(503);
+    let others = Authority::new();
+    let ca = |authority: &Authority| format!("    ca: {}\n", authority.file().display());
+    let registry = Registry::with_file(&file(&ca(&others))).await;
+    registry.get("/lib").await.assert(503);
+    for more in [ca(&authority), "    strict_ssl: false\n".to_owned()] {
+        let registry = Registry::with_file(&file(&more)).await;
+        let bytes = registry.tarball(&package).await.assert(200).body;
+        assert_eq!(bytes, package.tarball, "{more}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_may_overrule_where_a_name_was_born() {
+    let upstream = Upstream::start().await;
+    let theirs = Package::new("lib", "1.0.0");
+    upstream.has(&[&theirs]);
+    let file = |merge: &str| {
+        format!(
+            "uplinks:\n  default:\n    url: {}\npackages:\n  '**':\n    access: $all\n    \
+             publish: $authenticated\n    proxy: default\n{merge}",
+            upstream.url
+        )
+    };
+    let versions = |answer: Answer| {
+        let document = answer.assert(200).json();
+        document["versions"].as_object().unwrap().len()
+    };
+    let registry = Registry::with_file(&file("")).await;
+    let alice = registry.user("alice").await;
+    let (ours, patch) = (Package::new("ours", "1.0.0"), Package::new("lib", "2.0.0"));
+    registry.publish(&alice, &ours).await.assert(201);
+    registry.publish(&alice, &patch).await.assert(201);
+    let later = Package::new("ours", "9.0.0");
+    upstream.has(&[&later]);
+    let mut folder = registry.stop().await;
+    for (merge, of_ours, of_lib) in [
+        ("", 1, 2),
+        ("    merge: true\n", 2, 2),
+        ("    merge: false\n", 1, 1),
+    ] {
+        let registry = Registry::with(Start {
+            file: &file(merge),
+            folder: Some(folder),
+            ..Start::default()
+        })
+        .await;
+        assert_eq!(versions(registry.get("/ours").await), of_ours, "{merge}");
+        assert_eq!(versions(registry.get("/lib").await), of_lib, "{merge}");
+        let status = registry.tarball(&later).await.status;
+        assert_eq!(status, if of_ours == 2 { 200 } else { 404 }, "{merge}");
+        folder = registry.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_built_in_uplink_has_its_patience_from_variables() {
+    let upstream = Upstream::start().await;
+    upstream.plays("/lib", |_| std::future::pending());
+    let registry = Registry::start(&[
+        ("RUSTACCIO_UPSTREAM", &upstream.url),
+        ("RUSTACCIO_UPSTREAM_TIMEOUT_SECS", "1"),
+    ])
+    .await;
+    registry.get("/lib").await.assert(504);
+    assert_eq!(upstream.asked("/lib"), 1);
+}
+
+#[tokio::test]
+async fn a_registry_that_leads_back_to_itself_says_so() {
+    // Straight back, and by way of another one.
+    let (own, there) = (Door::new().await, Door::new().await);
+    let of = |url: &str| format!("uplinks:\n  default:\n    url: {url}\n    timeout: 60s\n");
+    let lonely = Registry::with_file(&of(&own.url)).await;
+    own.lead_to(&lonely.url);
+    let one = Registry::with_file(&of(&there.url)).await;
+    let two = Registry::with_file(&of(&one.url)).await;
+    there.lead_to(&two.url);
+    for registry in [&lonely, &one, &two] {
+        let answer = registry.get("/lib").await.assert(508);
+        let text = answer.error();
+        assert!(text.contains("leads back"), "{text}");
+        registry.get("/lib/-/lib-1.0.0.tgz").await.assert(508);
+        let path = "/-/npm/v1/security/advisories/bulk";
+        let audit = registry.request(Method::POST, path);
+        let audit = with_json(audit, &json!({ "lib": ["1.0.0"] }));
+        registry.send(audit).await.assert(508);
+    }
+    // Two in a row are no circle.
+    let upstream = Upstream::start().await;
+    let package = Package::new("lib", "1.0.0");
+    upstream.has(&[&package]);
+    let near = Registry::with_file(&of(&upstream.url)).await;
+    let far = Registry::with_file(&of(&near.url)).await;
+    assert_eq!(
+        far.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
 }

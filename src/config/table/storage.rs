@@ -52,7 +52,8 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.storage.cache.folder = Some(units::path(text)?);
             Ok(())
         }),
-        "The folder of what came from upstream. Without it, `cache` in the data folder.",
+        "The folder of what came from upstream. Without it, `cache` in the data folder. All of it \
+         may be deleted at any time; several registries may share one.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES",

@@ -72,7 +72,11 @@ impl Registry {
             .map(|hasher| hasher.clone().finish())
             .ok_or_else(|| RegistryError::internal("the tarball was not written"))?;
         digests.check(&new.claims)?;
-        let facts = inspect_file(&tarball).await?;
+        let limits = ArchiveLimits {
+            unpacked_bytes: self.publish.max_unpacked,
+            ..ArchiveLimits::default()
+        };
+        let facts = inspect_file(&tarball, limits).await?;
         facts.require(&name, &new.version)?;
         let provenance = match bundle {
             Some(bundle) => {
@@ -429,11 +433,12 @@ async fn text_of(bundle: &TemporaryBlob<TarballHasher>) -> Result<String, Regist
 
 async fn inspect_file(
     tarball: &TemporaryBlob<TarballHasher>,
+    limits: ArchiveLimits,
 ) -> Result<TarballFacts, RegistryError> {
     let path = tarball.path().to_owned();
     let work = move || {
         let file = File::open(path).map_err(storage_failure)?;
-        Ok(inspect(file, ArchiveLimits::default())?)
+        Ok(inspect(file, limits)?)
     };
     let inspected = tokio::task::spawn_blocking(work).await;
     inspected.map_err(RegistryError::internal)?

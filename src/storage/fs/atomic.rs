@@ -20,13 +20,40 @@ pub(crate) const MODE_SECRET: u32 = 0o600;
 /// of the folder. The folder must exist.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    let written = write_synced(&temporary, bytes, mode).and_then(|()| {
+    put_in_place(&temporary, path, || write_synced(&temporary, bytes, mode))
+}
+
+/// Replaces `path` like [`write_atomic`], with the temporary file in `folder`, which must be on the
+/// same file system.
+pub(crate) fn write_atomic_by(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(random_hex::<16>());
+    put_in_place(&temporary, path, || {
+        write_synced(&temporary, bytes, MODE_PUBLIC)
+    })
+}
+
+/// Replaces `path` by a copy of `from` like [`write_atomic_by`].
+pub(crate) fn copy_atomic_by(folder: &Path, from: &Path, path: &Path) -> io::Result<()> {
+    let temporary = folder.join(random_hex::<16>());
+    put_in_place(&temporary, path, || {
+        let mut copy = create_new(&temporary, MODE_PUBLIC)?;
+        io::copy(&mut File::open(from)?, &mut copy)?;
+        copy.sync_all()
+    })
+}
+
+fn put_in_place(
+    temporary: &Path,
+    path: &Path,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let written = write().and_then(|()| {
         crash_point("file-written");
-        fs::rename(&temporary, path)
+        fs::rename(temporary, path)
     });
     if let Err(error) = written {
         // The first error is the one that matters; a left-over temporary file is swept at start.
-        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(temporary);
         return Err(error);
     }
     crash_point("file-renamed");
@@ -66,13 +93,17 @@ pub(crate) fn is_temporary(file_name: &str) -> bool {
 }
 
 fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new()
+    let mut file = create_new(path, mode)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+        .open(path)
 }
 
 fn temporary_beside(path: &Path) -> io::Result<PathBuf> {

@@ -130,6 +130,7 @@ mod tests {
     #[track_caller]
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
         let settings = WebSettings {
+            instance: String::new(),
             url_prefix: String::new(),
             public_url: None,
             trust_proxy,

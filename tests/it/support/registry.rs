@@ -73,6 +73,8 @@ pub(crate) struct Start<'a> {
     pub(crate) variables: Vec<(&'a str, String)>,
     pub(crate) file: &'a str,
     pub(crate) folder: Option<TempDir>,
+    /// For what no setting changes.
+    pub(crate) tune: Option<fn(&mut Config)>,
 }
 
 impl Registry {
@@ -105,7 +107,10 @@ impl Registry {
 
     pub(crate) async fn with(start: Start<'_>) -> Self {
         let folder = start.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
-        let config = config(&start.variables, start.file, folder.path());
+        let mut config = config(&start.variables, start.file, folder.path());
+        if let Some(tune) = start.tune {
+            tune(&mut config);
+        }
         let state = build_state(&config, None).await.unwrap();
         let lifecycle = state.lifecycle().clone();
         let address = ListenAddress::Tcp {

@@ -1,0 +1,96 @@
+//! [`Hops`]: which registries a request came through, so that none ends up asking itself.
+
+use std::sync::Arc;
+
+tokio::task_local! {
+    static CAME_THROUGH: Hops;
+}
+
+/// The most registries that may stand in a row.
+const MAX_HOPS: usize = 8;
+
+/// The registries that a request came through, the present one included, by their instances' names.
+///
+/// They belong to a task as its span does: what it spawns through [`super::Lifecycle`] inherits them,
+/// and what is asked upstream on its behalf names them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hops(Option<Arc<str>>);
+
+/// The request has been here before, or came through more registries than stand in any row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request goes round in circles")]
+pub struct Circle;
+
+impl Hops {
+    /// The header that carries them, with commas between names.
+    pub const HEADER: &str = "x-rustaccio-hops";
+
+    /// What a request with this header has come through once it is at `instance`.
+    pub fn arrived(header: Option<&str>, instance: &str) -> Result<Self, Circle> {
+        let mut hops: Vec<&str> = header
+            .into_iter()
+            .flat_map(|header| header.split(','))
+            .map(str::trim)
+            .filter(|name| is_name(name))
+            .collect();
+        if hops.contains(&instance) || hops.len() >= MAX_HOPS {
+            return Err(Circle);
+        }
+        hops.push(instance);
+        Ok(Self(Some(hops.join(",").into())))
+    }
+
+    /// Those of the present task.
+    pub fn current() -> Self {
+        CAME_THROUGH.try_with(Clone::clone).unwrap_or_default()
+    }
+
+    /// The text of the header; `None` for work that no request asked for.
+    pub fn as_header(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+
+    /// `task` on behalf of a request that came through these.
+    pub fn scope<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
+        CAME_THROUGH.scope(self, task)
+    }
+}
+
+/// Whether a text is the name of an instance: what others write is not passed on.
+fn is_name(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::{Lifecycle, random_hex};
+
+    #[test]
+    fn a_circle_is_seen_by_whoever_is_in_it() {
+        let [a, b] = [random_hex::<8>(), random_hex::<8>()];
+        let at_a = Hops::arrived(None, &a).unwrap();
+        assert_eq!(at_a.as_header(), Some(a.as_str()));
+        let at_b = Hops::arrived(at_a.as_header(), &b).unwrap();
+        assert_eq!(at_b.as_header(), Some(format!("{a},{b}").as_str()));
+        for header in [at_a, at_b] {
+            assert_eq!(Hops::arrived(header.as_header(), &a), Err(Circle));
+        }
+        let rubbish = Hops::arrived(Some("x, , \"y\""), &a).unwrap();
+        assert_eq!(rubbish.as_header(), Some(a.as_str()));
+        let many = [b.as_str(); MAX_HOPS].join(",");
+        assert_eq!(Hops::arrived(Some(&many), &a), Err(Circle));
+    }
+
+    #[tokio::test]
+    async fn spawned_work_inherits_them() {
+        let lifecycle = Lifecycle::new();
+        assert_eq!(Hops::current(), Hops::default());
+        let hops = Hops::arrived(None, &random_hex::<8>()).unwrap();
+        let spawned = hops.clone().scope(async {
+            let task = lifecycle.spawn(async { Hops::current() });
+            task.await.unwrap()
+        });
+        assert_eq!(spawned.await, hops);
+    }
+}
