@@ -551,13 +551,12 @@ async fn secrets_stay_out_of_the_log() {
     let made = send(Method::POST, "/-/npm/v1/tokens", Some(&first), wish).await;
     let made = made["token"].as_str().unwrap().to_owned();
     let login = send(Method::POST, "/-/v1/login", None, json!({})).await;
-    let session = login["doneUrl"]
-        .as_str()
-        .unwrap()
-        .rsplit('/')
-        .next()
-        .unwrap();
-    secrets.extend([made.clone(), session.to_owned()]);
+    let last_of = |url: &str| {
+        let url = login[url].as_str().unwrap();
+        url.rsplit('/').next().unwrap().to_owned()
+    };
+    let (page, session) = (last_of("loginUrl"), last_of("doneUrl"));
+    secrets.extend([made.clone(), page.clone(), session.clone()]);
     for (method, path, token) in [
         (
             Method::DELETE,
@@ -566,11 +565,11 @@ async fn secrets_stay_out_of_the_log() {
         ),
         (
             Method::GET,
-            format!("/-/web/login?next=/-/v1/login_cli/{session}"),
+            format!("/-/web/login?next=/-/v1/login_cli/{page}"),
             None,
         ),
         (Method::GET, format!("/-/v1/done/{session}"), None),
-        (Method::POST, format!("/-/v1/login_cli/{session}"), None),
+        (Method::POST, format!("/-/v1/login_cli/{page}"), None),
         (Method::GET, format!("/-/v1/done/{session}"), None),
         (
             Method::DELETE,
@@ -593,7 +592,7 @@ async fn secrets_stay_out_of_the_log() {
         let answer = send(method, &path, token.map(String::as_str), body).await;
         secrets.extend(answer["token"].as_str().map(str::to_owned));
     }
-    assert_eq!(secrets.len(), 7, "nobody was signed in: {secrets:?}");
+    assert_eq!(secrets.len(), 8, "nobody was signed in: {secrets:?}");
     let request = client.get(format!("{}/-/whoami", registry.url));
     let request = request.basic_auth("alice", Some(&secrets[0]));
     assert_eq!(request.send().await.unwrap().status(), 200);
