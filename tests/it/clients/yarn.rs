@@ -284,9 +284,10 @@ fn modern_login(scene: &Scene) {
 fn modern_login_in_browser(scene: &Scene) {
     let mut yarn = scene.client();
     Modern.point(&mut yarn, Address::of(&scene.world.plain.url));
-    let turns = vec![Turn::then("/-/v1/login_cli/", |text| {
-        scene.sign_in_at_page(text);
-    })];
+    let turns = vec![
+        Turn::new("open your browser", "n"),
+        Turn::then("/-/v1/login_cli/", |text| scene.sign_in_at_page(text)),
+    ];
     yarn.converse("npm login --web-login", turns);
     let said = in_project(&yarn, &["npm", "whoami"]);
     assert!(said.contains("alice"), "{said}");

@@ -88,7 +88,7 @@ fn installed(folder: &str) -> PathBuf {
     let bin = all.join(folder).join("node_modules/.bin");
     assert!(
         bin.is_dir(),
-        "{folder} is not installed; run `./scripts/clients` (with `--all` for older ones)"
+        "{folder} is not installed; run `./scripts/clients`"
     );
     bin
 }
