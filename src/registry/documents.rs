@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::{
     flight::{Flights, Lost},
     packument::{Dist, Hosted, Ours, Packument, merge},
+    signatures::{Signed, UpstreamSignatures},
 };
 use crate::{
     error::RegistryError,
@@ -73,8 +74,8 @@ pub(super) struct Document {
     pub(super) ours: Ours,
     /// Whether one of those is not signed.
     pub(super) has_unsigned_of_ours: bool,
-    /// The uplink, if it has not signed all of its versions.
-    pub(super) unsigned_from: Option<UplinkName>,
+    /// How upstream's versions are signed, if some of these are upstream's.
+    pub(super) upstream_signatures: Option<UpstreamSignatures>,
     tarballs: HashMap<TarballName, ListedTarball>,
     length: usize,
 }
@@ -532,9 +533,9 @@ fn combine(
     generation: Arc<str>,
 ) -> Document {
     let mut tarballs = HashMap::new();
-    // Whether a version of `packument` is not signed.
+    // Lists the tarballs of `packument`, and how its versions are signed.
     let mut list = |packument: &Packument, source: &dyn Fn(&Dist) -> TarballSource| {
-        let mut has_unsigned = false;
+        let mut signed = Signed::default();
         for (version, raw) in packument.versions() {
             let dist = Dist::of(raw);
             let Some((dist, file)) = dist.and_then(|dist| {
@@ -544,28 +545,29 @@ fn combine(
                 continue;
             };
             let source = source(&dist);
-            has_unsigned |= !dist.is_signed;
+            signed.count(&dist);
             tarballs.entry(file).or_insert(ListedTarball {
                 integrity: dist.integrity,
                 source,
             });
         }
-        has_unsigned
+        signed
     };
     let mut length = 0;
     let mut has_unsigned_of_ours = false;
-    let mut unsigned_from = None;
+    let mut upstream_signatures = None;
     if let Some(hosted) = &hosted {
         length += hosted.length;
-        has_unsigned_of_ours = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
+        let signed = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
+        has_unsigned_of_ours = signed.has_unsigned;
     }
     if let Some(upstream) = &upstream {
         length += upstream.length;
-        let has_unsigned = list(&upstream.packument, &|dist| TarballSource::Upstream {
+        let signed = list(&upstream.packument, &|dist| TarballSource::Upstream {
             uplink: upstream.uplink.clone(),
             address: dist.tarball.clone(),
         });
-        unsigned_from = has_unsigned.then(|| upstream.uplink.clone());
+        upstream_signatures = Some(UpstreamSignatures::new(&upstream.uplink, signed));
     }
     let is_hosted = hosted.is_some();
     let ours = match (&hosted, &upstream) {
@@ -590,7 +592,7 @@ fn combine(
         is_hosted,
         ours,
         has_unsigned_of_ours,
-        unsigned_from,
+        upstream_signatures,
         tarballs,
         length,
     }

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        self, ServerConfig,
         pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     },
     server::TlsStream,
@@ -122,17 +122,32 @@ async fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> 
     if chain.is_empty() {
         return Err(TlsError::certificate(
             certificate,
-            &"no certificate is in it",
+            &"no certificate is in it; it has to be in PEM, with `-----BEGIN CERTIFICATE-----`",
         ));
     }
     let private = tokio::fs::read(key).await;
     let private = private.map_err(|error| TlsError::key(key, &error))?;
     let private = PrivateKeyDer::from_pem_slice(&private);
-    let private = private.map_err(|error| TlsError::key(key, &error))?;
+    let private = private.map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::key(
+            key,
+            &"no private key is in it; it has to be in PEM, with `-----BEGIN PRIVATE KEY-----`",
+        ),
+        error => TlsError::key(key, &error),
+    })?;
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, private);
-    let mut config = config.map_err(|error| TlsError::key(key, &error))?;
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::key(
+            key,
+            &format!(
+                "it is not the key of the certificate in `{}`",
+                certificate.display()
+            ),
+        ),
+        error => TlsError::key(key, &error),
+    })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
 }

@@ -10,6 +10,7 @@
 mod support;
 
 mod accounts;
+mod audit;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -24,5 +25,8 @@ mod hostile;
 mod npm;
 mod publishing;
 mod reading;
+mod search;
+mod signatures;
 mod tidy;
+mod tls;
 mod upstream;

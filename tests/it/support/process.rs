@@ -4,12 +4,15 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
 };
 
 /// A running process; killed when dropped.
 pub(crate) struct Process {
     pub(crate) url: String,
     child: Child,
+    log: Arc<(Mutex<String>, Condvar)>,
 }
 
 impl Process {
@@ -36,10 +39,39 @@ impl Process {
             panic!("it did not start: {text}");
         };
         let url = line.split_whitespace().last().unwrap().to_owned();
-        // Nobody reads its log; a full pipe would stop it.
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Self { url, child }
+        // A full pipe would stop it.
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let log: Arc<(Mutex<String>, Condvar)> = Arc::default();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                written.0.lock().unwrap().push_str(&(line + "\n"));
+                written.1.notify_all();
+            }
+        });
+        Self { url, child, log }
+    }
+
+    /// Waits until its log has `text` for the `count`th time.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str, count: usize) {
+        let (log, written) = &*self.log;
+        let log = log.lock().unwrap();
+        let is_missing = |log: &mut String| log.matches(text).count() < count;
+        let (log, waited) = written
+            .wait_timeout_while(log, Duration::from_secs(30), is_missing)
+            .unwrap();
+        assert!(!waited.timed_out(), "no `{text}` in {log}");
+    }
+
+    /// Sends it a signal: `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(id)
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// The program with no environment but this.

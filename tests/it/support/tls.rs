@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use http::{HeaderName, StatusCode, header};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::Client;
 use rustaccio::{
     config::{ListenAddress, TlsConfig},
@@ -29,6 +29,9 @@ pub(crate) struct Authority {
 impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
         let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
@@ -51,7 +54,10 @@ impl Authority {
     /// Writes a new certificate for this machine over the last one. Its DER form.
     pub(crate) fn renew(&self) -> Vec<u8> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let params = CertificateParams::new(names).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "localhost");
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let folder = self.folder.path();
@@ -101,8 +107,8 @@ pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Sec
     };
     let served = lifecycle.clone();
     // It ends with the lifecycle.
-    let _ = lifecycle
-        .spawn_untracked(async move { serve(listeners, router, options, &served).await });
+    let _ =
+        lifecycle.spawn_untracked(async move { serve(listeners, router, options, &served).await });
     Secure {
         url: format!("https://localhost:{}", address.port()),
         address,
