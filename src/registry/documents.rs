@@ -8,7 +8,6 @@ use parking_lot::Mutex;
 use super::{
     flight::{Flights, Lost},
     packument::{Dist, Hosted, Ours, Packument, merge},
-    signatures::{Signed, UpstreamSignatures},
 };
 use crate::{
     error::RegistryError,
@@ -74,8 +73,8 @@ pub(super) struct Document {
     pub(super) ours: Ours,
     /// Whether one of those is not signed.
     pub(super) has_unsigned_of_ours: bool,
-    /// How upstream's versions are signed, if some of these are upstream's.
-    pub(super) upstream_signatures: Option<UpstreamSignatures>,
+    /// The uplink, if it has not signed all of its versions.
+    pub(super) unsigned_from: Option<UplinkName>,
     tarballs: HashMap<TarballName, ListedTarball>,
     length: usize,
 }
@@ -533,9 +532,9 @@ fn combine(
     generation: Arc<str>,
 ) -> Document {
     let mut tarballs = HashMap::new();
-    // Lists the tarballs of `packument`, and how its versions are signed.
+    // Whether a version of `packument` is not signed.
     let mut list = |packument: &Packument, source: &dyn Fn(&Dist) -> TarballSource| {
-        let mut signed = Signed::default();
+        let mut has_unsigned = false;
         for (version, raw) in packument.versions() {
             let dist = Dist::of(raw);
             let Some((dist, file)) = dist.and_then(|dist| {
@@ -545,29 +544,28 @@ fn combine(
                 continue;
             };
             let source = source(&dist);
-            signed.count(&dist);
+            has_unsigned |= !dist.is_signed;
             tarballs.entry(file).or_insert(ListedTarball {
                 integrity: dist.integrity,
                 source,
             });
         }
-        signed
+        has_unsigned
     };
     let mut length = 0;
     let mut has_unsigned_of_ours = false;
-    let mut upstream_signatures = None;
+    let mut unsigned_from = None;
     if let Some(hosted) = &hosted {
         length += hosted.length;
-        let signed = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
-        has_unsigned_of_ours = signed.has_unsigned;
+        has_unsigned_of_ours = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
     }
     if let Some(upstream) = &upstream {
         length += upstream.length;
-        let signed = list(&upstream.packument, &|dist| TarballSource::Upstream {
+        let has_unsigned = list(&upstream.packument, &|dist| TarballSource::Upstream {
             uplink: upstream.uplink.clone(),
             address: dist.tarball.clone(),
         });
-        upstream_signatures = Some(UpstreamSignatures::new(&upstream.uplink, signed));
+        unsigned_from = has_unsigned.then(|| upstream.uplink.clone());
     }
     let is_hosted = hosted.is_some();
     let ours = match (&hosted, &upstream) {
@@ -592,7 +590,7 @@ fn combine(
         is_hosted,
         ours,
         has_unsigned_of_ours,
-        upstream_signatures,
+        unsigned_from,
         tarballs,
         length,
     }

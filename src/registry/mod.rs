@@ -45,7 +45,8 @@ use rendered::Renderings;
 pub use search::SearchPage;
 use search_upstream::{Findings, findings};
 use side_documents::SideDocuments;
-use signatures::{Keyring, Signers};
+use signatures::Keyring;
+pub use signatures::PublishedKeys;
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
@@ -98,7 +99,6 @@ pub struct Registry {
     documents: Documents,
     keyrings: SideDocuments<Keyring>,
     attestations: SideDocuments<Attestations>,
-    signers: Arc<Signers>,
     signing_keys: Option<Arc<SigningKeys>>,
     renderings: Renderings,
     fills: Fills,
@@ -137,7 +137,6 @@ impl Registry {
             }),
             keyrings: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             attestations: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
-            signers: Signers::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             signing_keys: signing_keys.map(Arc::new),
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),

@@ -1,5 +1,8 @@
 //! Signatures and attestations: who signs, which keys are published, and what it costs readers.
 
+#[cfg(feature = "test-clients")]
+mod clients;
+
 use std::{fs, path::Path, sync::Arc};
 
 use axum::response::IntoResponse as _;
@@ -225,43 +228,46 @@ fn age(folder: &Path) {
 }
 
 #[tokio::test]
-async fn behind_a_mirror_without_keys_there_are_no_keys() {
-    for (status, expected) in [(404, 404), (403, 404), (500, 502)] {
+async fn what_a_mirror_without_keys_passes_on_stays_as_it_is() {
+    for (status, caching) in [
+        (404, "public, max-age=300"),
+        (403, "public, max-age=300"),
+        (500, "no-store"),
+    ] {
         let mirror = Upstream::start().await;
         let signer = Signer::new().await;
         let lib = Package::new("lib", "1.0.0");
         signer.stocks(&mirror, &lib);
         mirror.fails(KEYS, status);
-        let file = file_of(&[("default", &mirror)]);
-        let registry = Registry::with_file(&file).await;
-        // Nothing is known of its signatures yet.
-        assert_eq!(keyids(&registry).await.len(), 1, "{status}");
-        let shown = registry.get("/lib").await.assert(200).json();
-        let signatures = &shown["versions"]["1.0.0"]["dist"]["signatures"];
-        assert_eq!(*signatures, json!([signer.signature(&lib)]), "{status}");
-        let refused = registry.get(KEYS).await.assert(expected);
-        if expected == 404 {
-            assert!(refused.error().contains("default"), "{}", refused.error());
+        let registry = proxy(&mirror).await;
+        let alice = registry.user("alice").await;
+        let local = Package::new("local", "1.0.0");
+        registry.publish(&alice, &local).await.assert(201);
+        for path in ["/lib", "/lib/1.0.0"] {
+            let shown = registry.get(path).await.assert(200).json();
+            let whole = &shown["versions"]["1.0.0"]["dist"]["signatures"];
+            let one = &shown["dist"]["signatures"];
+            let shown = if whole.is_null() { one } else { whole };
+            assert_eq!(*shown, json!([signer.signature(&lib)]), "{status} {path}");
         }
-        // It is remembered, because clients ask for keys first.
-        let folder = registry.stop().await;
-        let registry = Registry::with(Start {
-            file: &file,
-            folder: Some(folder),
-            ..Start::default()
-        })
-        .await;
-        registry.get(KEYS).await.assert(expected);
-        // Once its keys can be had, all is well.
+        // What was published here can be verified all the same.
+        assert_eq!(
+            keyids(&registry).await,
+            signers(&registry, "local", "1.0.0").await
+        );
+        let keys = registry.get(KEYS).await;
+        assert_eq!(keys.header("cache-control"), Some(caching), "{status}");
+        // A mirror that learns the keys is believed at the next start at the latest.
         let folder = registry.stop().await;
         mirror.answers(KEYS, &signer.document());
+        let file = file_of(&[("default", &mirror)]);
         let registry = Registry::with(Start {
             file: &file,
             folder: Some(folder),
             ..Start::default()
         })
         .await;
-        assert_eq!(keyids(&registry).await.len(), 2, "{status}");
+        assert!(keyids(&registry).await.contains(&signer.keyid()));
     }
 }
 
@@ -481,159 +487,4 @@ async fn attestations_do_not_tell_what_is_restricted() {
         restricted.replace("secret", ""),
         missing.replace("nothing", "")
     );
-}
-
-#[cfg(feature = "test-clients")]
-mod clients {
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::support::client::Client;
-
-    /// npm from version 9 on asks Sigstore's own repository before it asks a registry for keys,
-    /// and that cannot be reached by tests. This answers for it that it knows no such registry.
-    const NO_SIGSTORE: &str = "
-        const Module = require('node:module')
-        const load = Module._load
-        const getTarget = async () => {
-          throw Object.assign(new Error('no such target'), { code: 'TUF_FIND_TARGET_ERROR' })
-        }
-        Module._load = function (request, ...rest) {
-          const loaded = load.call(this, request, ...rest)
-          if (request !== '@sigstore/tuf') return loaded
-          return { ...loaded, initTUF: async () => ({ getTarget }) }
-        }
-    ";
-
-    /// A project of a client that has installed `needs` from `registry`.
-    fn installed(client: &mut Client, registry: &str, needs: &[&str]) -> PathBuf {
-        client.configure("no-sigstore.cjs", NO_SIGSTORE);
-        let shim = client.home().join("no-sigstore.cjs");
-        client.set("NODE_OPTIONS", &format!("--require={}", shim.display()));
-        let settings = "audit=false\nfund=false\nupdate-notifier=false\nfetch-retries=0\n";
-        client.configure(".npmrc", &format!("registry={registry}/\n{settings}"));
-        let needs: serde_json::Map<String, Value> = needs
-            .iter()
-            .map(|name| ((*name).to_owned(), json!("^1.0.0")))
-            .collect();
-        let manifest = json!({ "name": "project", "version": "1.0.0", "dependencies": needs });
-        let project = client.project("project", &manifest);
-        client.ok_in(&project, &["install"]);
-        project
-    }
-
-    /// Packages of ours and one that upstream signed; the key was replaced between the first two,
-    /// where a client knows that a signature outlives its key.
-    async fn verifies(name: &'static str) {
-        let knows_of_expiry = !matches!(name, "npm-8" | "npm-9");
-        let upstream = Upstream::start().await;
-        let signer = Signer::new().await;
-        upstream.answers(KEYS, &signer.document());
-        signer.stocks(&upstream, &Package::new("theirs", "1.0.0"));
-        let file = file_of(&[("default", &upstream)]);
-        let registry = Registry::with_file(&file).await;
-        let alice = registry.user("alice").await;
-        let old = Package::new("@acme/old", "1.0.0");
-        registry.publish(&alice, &old).await.assert(201);
-        let folder = registry.stop().await;
-        if knows_of_expiry {
-            let (text, is_ok) = signing_key(&folder.path().join("data"), &["rotate"], &[]);
-            assert!(is_ok, "{text}");
-        }
-        let start = Start {
-            file: &file,
-            folder: Some(folder),
-            ..Start::default()
-        };
-        let registry = Registry::with(start).await;
-        let new = Package::new("new", "1.0.0");
-        registry.publish(&alice, &new).await.assert(201);
-        let url = registry.url.clone();
-        let work = move || {
-            let mut client = Client::new(name);
-            let project = installed(&mut client, &url, &["@acme/old", "new", "theirs"]);
-            let said = client.ok_in(&project, &["audit", "signatures"]);
-            assert!(said.contains('3') && said.contains("verified"), "{said}");
-            assert!(
-                !said.contains("missing") && !said.contains("invalid"),
-                "{said}"
-            );
-        };
-        tokio::task::spawn_blocking(work).await.unwrap();
-        drop(registry);
-    }
-
-    /// What a client says of what `registry` has, without addresses and times.
-    fn opinion(name: &str, registry: &str) -> (String, bool) {
-        let mut client = Client::new(name);
-        let project = installed(&mut client, registry, &["good", "unsigned", "wrong"]);
-        let output = client.run_in(&project, &["audit", "signatures"]);
-        let text = [output.stdout, output.stderr].concat();
-        let text = String::from_utf8(text).unwrap().replace(registry, "");
-        let lines = text
-            .lines()
-            .filter(|line| !line.starts_with("audited") && !line.contains("_logs"));
-        (
-            lines.collect::<Vec<_>>().join("\n"),
-            output.status.success(),
-        )
-    }
-
-    /// What clients hear is what they hear without us, behind a registry that signs and behind a
-    /// mirror of it that has no keys.
-    async fn says_the_same(name: &'static str) {
-        let signer = Signer::new().await;
-        for has_keys in [true, false] {
-            let upstream = Upstream::start().await;
-            if has_keys {
-                upstream.answers(KEYS, &signer.document());
-            }
-            upstream.has(&[&Package::new("unsigned", "1.0.0")]);
-            let good = Package::new("good", "1.0.0");
-            signer.stocks(&upstream, &good);
-            let wrong = Package::new("wrong", "1.0.0");
-            upstream.has(&[&wrong]);
-            let mut document = upstream.document(&[&wrong]);
-            document["versions"]["1.0.0"]["dist"]["signatures"] = json!([signer.signature(&good)]);
-            upstream.answers("/wrong", &document);
-            let registry = proxy(&upstream).await;
-            let (direct, through) = (upstream.url.clone(), registry.url.clone());
-            let work = move || (opinion(name, &direct), opinion(name, &through));
-            let (direct, through) = tokio::task::spawn_blocking(work).await.unwrap();
-            assert_eq!(direct, through);
-            for word in ["wrong", "unsigned", "invalid", "missing"] {
-                assert_eq!(direct.0.contains(word), has_keys, "{word}: {}", direct.0);
-            }
-        }
-    }
-
-    macro_rules! tests_of {
-        ($what:ident: $($test:ident $name:literal),* $(,)?) => {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $test() {
-                    super::$what($name).await;
-                }
-            )*
-        };
-    }
-
-    mod newest {
-        tests_of! {
-            verifies: npm_12_verifies "npm-12", pnpm_12_verifies "pnpm-12",
-        }
-        tests_of! {
-            says_the_same: npm_12_says_the_same "npm-12", pnpm_12_says_the_same "pnpm-12",
-        }
-    }
-
-    mod older {
-        tests_of! {
-            verifies: npm_8_verifies "npm-8", npm_9_verifies "npm-9", npm_10_verifies "npm-10",
-            npm_11_verifies "npm-11", pnpm_11_verifies "pnpm-11",
-        }
-        tests_of! {
-            says_the_same: npm_8_says_the_same "npm-8", npm_9_says_the_same "npm-9",
-        }
-    }
 }
