@@ -209,10 +209,16 @@ pub(crate) fn signing_keys_path(config: &Config) -> PathBuf {
     config.storage.data_dir.join("signing-keys.json")
 }
 
-/// The key that readable secrets are sealed with.
+/// The key that readable secrets are sealed with; a new one where nothing was sealed yet.
 pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryError> {
     let path = config.storage.data_dir.join("secret.key");
-    Ok(Secrets::open(path, config.storage.secret_key.as_ref()).await?)
+    let given = config.storage.secret_key.as_ref();
+    let signing_keys = SigningKeys::list(signing_keys_path(config)).await?;
+    Ok(if signing_keys.is_empty() {
+        Secrets::open(path, given).await?
+    } else {
+        Secrets::open_existing(path, given).await?
+    })
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {

@@ -13,7 +13,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Clock as _, SystemClock},
     runtime::{open_secrets, signing_keys_path},
-    storage::{SigningKeys, Store, StoreOptions},
+    storage::{PublicSigningKey, SigningKeys, Store, StoreOptions},
 };
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -30,7 +30,7 @@ pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl 
     }
     match run_command(command, settings) {
         Ok(keys) => {
-            let written = keys.public().iter().try_for_each(|key| match key.expires {
+            let written = keys.iter().try_for_each(|key| match key.expires {
                 Some(expires) => writeln!(out, "{}  expired {expires}", key.keyid),
                 None => writeln!(out, "{}  signs", key.keyid),
             });
@@ -54,7 +54,7 @@ pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl 
 fn run_command(
     command: SigningKeyCommand,
     settings: &Config,
-) -> Result<SigningKeys, RegistryError> {
+) -> Result<Vec<PublicSigningKey>, RegistryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -62,10 +62,7 @@ fn run_command(
     runtime.block_on(async {
         let path = signing_keys_path(settings);
         match command {
-            SigningKeyCommand::List => {
-                let secrets = open_secrets(settings).await?;
-                Ok(SigningKeys::open(path, &secrets).await?)
-            }
+            SigningKeyCommand::List => Ok(SigningKeys::list(path).await?),
             SigningKeyCommand::Rotate => {
                 // Nobody else may be signing meanwhile.
                 let _store = Store::open_with_options(StoreOptions {
@@ -74,7 +71,8 @@ fn run_command(
                 })
                 .await?;
                 let secrets = open_secrets(settings).await?;
-                Ok(SigningKeys::rotate(path, &secrets, SystemClock.now()).await?)
+                let keys = SigningKeys::rotate(path, &secrets, SystemClock.now()).await?;
+                Ok(keys.public().to_vec())
             }
         }
     })

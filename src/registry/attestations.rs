@@ -1,21 +1,34 @@
 //! Attestations of versions: provenance that was published with them, or upstream's.
 
-use std::time::Duration;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
-use super::Registry;
+use super::{
+    Registry,
+    side_documents::{Patience, SideDocument},
+};
 use crate::{
     error::RegistryError,
     models::{Action, Caller, Digest, PackageName, Version},
+    uplink::UplinkError,
 };
 
-/// Attestations of a version hardly ever change; a new one is seen within this time.
-const MAXAGE: Duration = Duration::from_secs(3600);
 const STATEMENT: &str = "application/vnd.in-toto+json";
+
+/// The attestations of a version, as an uplink sent them.
+#[derive(Clone, Debug)]
+pub(super) struct Attestations(Bytes);
+
+impl SideDocument for Attestations {
+    fn parse(body: &Bytes) -> Result<Self, UplinkError> {
+        match serde_json::from_slice::<&RawValue>(body) {
+            Ok(_) => Ok(Self(body.clone())),
+            Err(_) => Err(UplinkError::BadBody("it is not JSON")),
+        }
+    }
+}
 
 /// A Sigstore bundle, as far as it is looked at.
 #[derive(Deserialize)]
@@ -129,13 +142,18 @@ impl Registry {
         name: &PackageName,
         version: &Version,
     ) -> Result<Bytes, RegistryError> {
-        self.authorise(caller, Action::Access, name).await?;
+        let none = || RegistryError::not_found(format!("no attestations for {name}@{version}"));
+        let authorised = self.authorise(caller, Action::Access, name).await;
+        authorised.map_err(|error| match error {
+            // Who may not know of a package hears what whoever asks for a missing one hears.
+            RegistryError::NotFound { .. } => none(),
+            error => error,
+        })?;
         let hosted = self.documents.hosted(name).await?;
         let is_ours = |hosted: &super::documents::HostedDocument| {
             let packument = hosted.manifest.packument();
             packument.version(version.as_str()).is_some()
         };
-        let none = || RegistryError::not_found(format!("no attestations for {name}@{version}"));
         if let Some(hosted) = hosted.as_ref().filter(|hosted| is_ours(hosted)) {
             let bundle = hosted.manifest.provenance(version.as_str());
             return Provenance::document(bundle.ok_or_else(none)?);
@@ -149,8 +167,8 @@ impl Registry {
             let Some(uplink) = self.documents.uplinks.get(uplink) else {
                 continue;
             };
-            let found = self.side_documents.get(uplink, &path, MAXAGE).await?;
-            if let Some(found) = found {
+            let found = self.attestations.get(uplink, &path, Patience::Enough);
+            if let Some(Attestations(found)) = found.await? {
                 return Ok(found);
             }
         }

@@ -1,16 +1,24 @@
 //! `npm audit`: asked upstream, without the names that only exist here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+    vec,
+};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
-use super::Registry;
+use super::{
+    Registry,
+    audit_tree::{Node, is_version, merge},
+};
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName, UplinkName},
-    uplink::Uplink,
+    uplink::{Uplink, UplinkError},
 };
 
 const BULK_PATH: &str = "-/npm/v1/security/advisories/bulk";
@@ -33,32 +41,49 @@ impl TreeAudit {
     }
 }
 
+/// A name that upstream is asked about, and those who have not been asked yet.
+struct Asked {
+    name: String,
+    uplinks: vec::IntoIter<Arc<Uplink>>,
+}
+
+/// What an uplink is asked, and how its answer is read.
+struct Question<A> {
+    body: Bytes,
+    read: A,
+}
+
 impl Registry {
     /// The advisories for the `versions` of packages by name, as upstream knows them.
     #[tracing::instrument(name = "registry.advisories", skip_all)]
     pub async fn advisories(
         &self,
         caller: &Caller,
-        versions: BTreeMap<String, Value>,
+        versions: BTreeMap<String, Vec<String>>,
     ) -> Result<Map<String, Value>, RegistryError> {
-        let mut questions: IndexMap<UplinkName, Map<String, Value>> = IndexMap::new();
-        for (name, versions) in versions {
-            if let Some(uplink) = self.auditor_of(caller, &name).await? {
-                let question = questions.entry(uplink.name().clone()).or_default();
-                question.insert(name, versions);
-            }
-        }
-        let mut advisories = Map::new();
-        for (uplink, question) in questions {
-            let Some(uplink) = self.documents.uplinks.get(&uplink) else {
-                continue;
-            };
-            let body = Bytes::from(Value::Object(question).to_string());
-            let answer = uplink.ask(BULK_PATH, &body).await?;
-            let answer = answer.ok_or_else(|| no_audits(uplink))?;
-            advisories.extend(parsed(uplink, &answer)?);
-        }
-        Ok(advisories)
+        // Other texts name addresses and folders.
+        let is_version = |text: &String| is_version(text);
+        let versions: BTreeMap<String, Vec<String>> = versions
+            .into_iter()
+            .map(|(name, all)| (name, all.into_iter().filter(is_version).collect::<Vec<_>>()))
+            .filter(|(_, versions)| !versions.is_empty())
+            .collect();
+        let asked = self.asked(caller, versions.keys()).await?;
+        let answers = ask_in_turn(BULK_PATH, asked, |names| {
+            let question: BTreeMap<&str, &Vec<String>> = names
+                .iter()
+                .filter_map(|name| Some((*name, versions.get(*name)?)))
+                .collect();
+            let names: HashSet<String> = names.iter().map(ToString::to_string).collect();
+            Some(Question {
+                body: serde_json::to_vec(&question).ok()?.into(),
+                read: move |answer: &mut Map<String, Value>| {
+                    // Nobody has a say about other names.
+                    answer.retain(|name, _| names.contains(name));
+                },
+            })
+        });
+        Ok(answers.await?.into_iter().flatten().collect())
     }
 
     /// What upstream says of a tree of dependencies, in the older form.
@@ -67,78 +92,123 @@ impl Registry {
         &self,
         caller: &Caller,
         kind: TreeAudit,
-        mut tree: Map<String, Value>,
+        tree: Bytes,
     ) -> Result<Map<String, Value>, RegistryError> {
-        let Some(uplink) = self.documents.uplinks.iter().next().cloned() else {
-            return Ok(nothing_found());
+        // Whole trees can be large.
+        let read = move || -> Result<(Node, BTreeSet<String>), serde_json::Error> {
+            let tree = Node::parse(&tree)?;
+            let names = tree.names();
+            Ok((tree, names))
         };
-        let mut names = Vec::new();
-        collect_names(&tree, &mut names);
-        let mut public: IndexMap<String, bool> = IndexMap::new();
-        for name in names {
-            if !public.contains_key(&name) {
-                let auditor = self.auditor_of(caller, &name).await?;
-                let is_public = auditor.is_some_and(|auditor| auditor.name() == uplink.name());
-                public.insert(name, is_public);
-            }
-        }
-        strip(&mut tree, &public);
-        let has_dependencies = tree
-            .get("dependencies")
-            .and_then(Value::as_object)
-            .is_some_and(|dependencies| !dependencies.is_empty());
-        if !has_dependencies {
-            return Ok(nothing_found());
-        }
-        // The project's own name is nobody's business.
-        tree.insert("name".to_owned(), "project".into());
-        tree.insert("version".to_owned(), "0.0.0".into());
-        let body = Bytes::from(Value::Object(tree).to_string());
-        let answer = uplink.ask(kind.path(), &body).await?;
-        let answer = answer.ok_or_else(|| no_audits(&uplink))?;
-        parsed(&uplink, &answer)
+        let read = tokio::task::spawn_blocking(read).await;
+        let (tree, names) = read.map_err(RegistryError::internal)?.map_err(|error| {
+            RegistryError::bad_request(format!("the tree of dependencies is not valid: {error}"))
+        })?;
+        let asked = self.asked(caller, names.iter()).await?;
+        let answers = ask_in_turn(kind.path(), asked, |names| {
+            let (shown, hidden) = tree.about(names)?;
+            Some(Question {
+                body: shown.to_string().into(),
+                read: move |answer: &mut Map<String, Value>| {
+                    answer.values_mut().for_each(|part| hidden.reveal_in(part));
+                },
+            })
+        });
+        Ok(merge(answers.await?).unwrap_or_else(|| nothing_found(kind)))
     }
 
-    /// The uplink to ask about `name`; none for a name that only exists here, or that the caller
-    /// may not know.
-    async fn auditor_of(
+    /// Those of `names` that upstream may be asked about, each with the uplinks of its rule: not
+    /// what only exists here, nor what the caller may not know.
+    async fn asked(
         &self,
         caller: &Caller,
-        name: &str,
-    ) -> Result<Option<Arc<Uplink>>, RegistryError> {
-        let Ok(name) = name.parse::<PackageName>() else {
-            return Ok(None);
-        };
-        if !self.may(caller, Action::Access, &name).await? {
-            return Ok(None);
+        names: impl Iterator<Item = &String>,
+    ) -> Result<Vec<Asked>, RegistryError> {
+        let mut asked = Vec::new();
+        for text in names {
+            let Ok(name) = text.parse::<PackageName>() else {
+                continue;
+            };
+            let is_public = self.may(caller, Action::Access, &name).await?
+                && self.documents.has_upstream(&name).await?;
+            if !is_public {
+                continue;
+            }
+            let uplinks = self.policy.proxies_of(&name).iter();
+            let uplinks: Vec<_> = uplinks
+                .filter_map(|uplink| self.documents.uplinks.get(uplink).cloned())
+                .collect();
+            asked.push(Asked {
+                name: text.clone(),
+                uplinks: uplinks.into_iter(),
+            });
         }
-        if !self.documents.has_upstream(&name).await? {
-            return Ok(None);
-        }
-        let mut uplinks = self.policy.proxies_of(&name).iter();
-        Ok(uplinks.find_map(|uplink| self.documents.uplinks.get(uplink).cloned()))
+        Ok(asked)
     }
 }
 
-fn no_audits(uplink: &Uplink) -> RegistryError {
-    RegistryError::not_found(format!(
-        "the uplink {} has no audits; RUSTACCIO_AUDIT_ENABLED=false turns them off here",
-        uplink.name()
-    ))
+/// Asks the uplinks of each name in their order, until one has answered: those who have no audits
+/// are passed over, and so are those who fail, unless that is all of them.
+async fn ask_in_turn<A>(
+    path: &str,
+    mut asked: Vec<Asked>,
+    question: impl Fn(&HashSet<&str>) -> Option<Question<A>>,
+) -> Result<Vec<Map<String, Value>>, RegistryError>
+where
+    A: FnOnce(&mut Map<String, Value>),
+{
+    let mut answers = Vec::new();
+    let mut failure = None;
+    while !asked.is_empty() {
+        let mut turns: IndexMap<UplinkName, (Arc<Uplink>, Vec<Asked>)> = IndexMap::new();
+        for mut one in asked.drain(..) {
+            if let Some(uplink) = one.uplinks.next() {
+                let turn = turns.entry(uplink.name().clone());
+                turn.or_insert_with(|| (uplink, Vec::new())).1.push(one);
+            }
+        }
+        let asking = turns.into_values().filter_map(|(uplink, turn)| {
+            let names: HashSet<&str> = turn.iter().map(|one| one.name.as_str()).collect();
+            let Question { body, read } = question(&names)?;
+            Some(async move {
+                let answer = uplink.ask(path, &body).await;
+                (uplink, turn, read, answer.and_then(parsed))
+            })
+        });
+        for (uplink, turn, read, answer) in join_all(asking).await {
+            match answer {
+                Ok(Some(mut answer)) => {
+                    read(&mut answer);
+                    answers.push(answer);
+                }
+                Ok(None) => asked.extend(turn),
+                Err(error) => {
+                    tracing::warn!(uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "audited without this uplink");
+                    failure = Some(error);
+                    asked.extend(turn);
+                }
+            }
+        }
+    }
+    match failure {
+        Some(error) if answers.is_empty() => Err(error.into()),
+        _ => Ok(answers),
+    }
 }
 
-fn parsed(uplink: &Uplink, answer: &Bytes) -> Result<Map<String, Value>, RegistryError> {
-    serde_json::from_slice(answer).map_err(|error| RegistryError::UpstreamBadGateway {
-        message: format!("the audit of the uplink {} cannot be read", uplink.name()),
-        source: error.into(),
-    })
+fn parsed(answer: Option<Bytes>) -> Result<Option<Map<String, Value>>, UplinkError> {
+    let parsed = answer.map(|answer| serde_json::from_slice(&answer));
+    let unusable = |_| UplinkError::BadBody("it is no report of an audit");
+    parsed.transpose().map_err(unusable)
 }
 
-/// The older form of "nothing found".
-fn nothing_found() -> Map<String, Value> {
+/// The older form of "nothing found"; with the fields of the one after it.
+fn nothing_found(kind: TreeAudit) -> Map<String, Value> {
     let found = json!({
+        "auditReportVersion": 2,
         "actions": [],
         "advisories": {},
+        "vulnerabilities": {},
         "muted": [],
         "metadata": {
             "vulnerabilities": { "info": 0, "low": 0, "moderate": 0, "high": 0, "critical": 0 },
@@ -148,67 +218,12 @@ fn nothing_found() -> Map<String, Value> {
             "totalDependencies": 0,
         },
     });
-    match found {
+    let mut found = match found {
         Value::Object(found) => found,
         _ => Map::new(),
+    };
+    if kind == TreeAudit::Full {
+        found.insert("runId".to_owned(), "0".into());
     }
-}
-
-/// The names in `requires` and `dependencies`, at any depth.
-fn collect_names(node: &Map<String, Value>, names: &mut Vec<String>) {
-    for key in ["requires", "dependencies"] {
-        let Some(Value::Object(members)) = node.get(key) else {
-            continue;
-        };
-        for (name, member) in members {
-            names.push(name.clone());
-            if let Value::Object(member) = member {
-                collect_names(member, names);
-            }
-        }
-    }
-}
-
-/// Takes the names that are not public out of `requires` and `dependencies`, at any depth.
-fn strip(node: &mut Map<String, Value>, public: &IndexMap<String, bool>) {
-    for key in ["requires", "dependencies"] {
-        let Some(Value::Object(members)) = node.get_mut(key) else {
-            continue;
-        };
-        members.retain(|name, _| public.get(name) == Some(&true));
-        for member in members.values_mut() {
-            if let Value::Object(member) = member {
-                strip(member, public);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_names_are_taken_out_at_any_depth() {
-        let Value::Object(mut tree) = json!({
-            "requires": { "a": "^1.0.0", "@acme/x": "1.0.0" },
-            "dependencies": {
-                "a": { "version": "1.0.0", "requires": { "@acme/x": "1", "b": "1" } },
-                "@acme/x": { "version": "1.0.0", "dependencies": { "b": { "version": "1.0.0" } } },
-            },
-        }) else {
-            panic!("an object");
-        };
-        let mut names = Vec::new();
-        collect_names(&tree, &mut names);
-        assert_eq!(names.iter().filter(|name| *name == "@acme/x").count(), 3);
-        let public = [("a", true), ("b", true), ("@acme/x", false)];
-        let public = public.map(|(name, is_public)| (name.to_owned(), is_public));
-        strip(&mut tree, &IndexMap::from(public));
-        let text = Value::Object(tree).to_string();
-        assert_eq!(
-            text,
-            r#"{"dependencies":{"a":{"requires":{"b":"1"},"version":"1.0.0"}},"requires":{"a":"^1.0.0"}}"#
-        );
-    }
+    found
 }

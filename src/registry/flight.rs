@@ -13,7 +13,7 @@ use crate::lifecycle::Lifecycle;
 #[error("the work was given up")]
 pub(super) struct Lost;
 
-type Landing<V> = Shared<oneshot::Receiver<V>>;
+pub(super) type Landing<V> = Shared<oneshot::Receiver<V>>;
 
 /// Tasks that are under way, by what they are for.
 #[derive(Debug)]
@@ -40,29 +40,33 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let landing = {
-            let mut under_way = self.under_way.lock();
-            if let Some(landing) = under_way.get(&key) {
-                landing.clone()
-            } else {
-                let (sender, receiver) = oneshot::channel();
-                let landing = receiver.shared();
-                under_way.insert(key.clone(), landing.clone());
-                let work = work();
-                let arrival = Arrival {
-                    key,
-                    under_way: Arc::clone(&self.under_way),
-                };
-                self.lifecycle.spawn(async move {
-                    let value = work.await;
-                    // Off the board before the answer goes out: who asks afterwards asks anew.
-                    drop(arrival);
-                    let _ = sender.send(value);
-                });
-                landing
-            }
+        self.start(key, work).await.map_err(|_| Lost)
+    }
+
+    /// The flight for `key`, which is under way whether or not anybody waits for it.
+    pub(super) fn start<F>(&self, key: K, work: impl FnOnce() -> F) -> Landing<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let mut under_way = self.under_way.lock();
+        if let Some(landing) = under_way.get(&key) {
+            return landing.clone();
+        }
+        let (sender, receiver) = oneshot::channel();
+        let landing = receiver.shared();
+        under_way.insert(key.clone(), landing.clone());
+        let work = work();
+        let arrival = Arrival {
+            key,
+            under_way: Arc::clone(&self.under_way),
         };
-        landing.await.map_err(|_| Lost)
+        self.lifecycle.spawn(async move {
+            let value = work.await;
+            // Off the board before the answer goes out: who asks afterwards asks anew.
+            drop(arrival);
+            let _ = sender.send(value);
+        });
+        landing
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod attestations;
 mod audit;
+mod audit_tree;
 mod authorise;
 mod changes;
 mod compress;
@@ -21,6 +22,7 @@ mod read;
 mod recovery;
 mod rendered;
 mod search;
+mod search_upstream;
 mod side_documents;
 mod signatures;
 mod tarball;
@@ -32,6 +34,7 @@ use std::{sync::Arc, time::Duration};
 use moka::sync::Cache;
 
 pub use access::{AccessChange, Collaborators};
+use attestations::Attestations;
 pub use audit::TreeAudit;
 use documents::{Documents, DocumentsOptions};
 use fill::Fills;
@@ -43,7 +46,10 @@ pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
 pub use search::SearchPage;
+use search_upstream::{Findings, findings};
 use side_documents::SideDocuments;
+use signatures::Keyring;
+pub use signatures::PublishedKeys;
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
@@ -94,13 +100,15 @@ pub struct Registry {
     clock: SharedClock,
     lifecycle: Lifecycle,
     documents: Documents,
-    side_documents: SideDocuments,
+    keyrings: SideDocuments<Keyring>,
+    attestations: SideDocuments<Attestations>,
     signing_keys: Option<Arc<SigningKeys>>,
     renderings: Renderings,
     fills: Fills,
     locks: NameLocks,
     room: Room,
     index: Index,
+    findings: Findings,
     is_indexed: tokio::sync::watch::Sender<bool>,
     /// Who published a version a moment ago, and with which bytes.
     recent: Cache<(PackageName, Version), (Arc<str>, Digest)>,
@@ -131,17 +139,15 @@ impl Registry {
                 hosted_ttl,
                 negative_ttl: negative_cache_ttl,
             }),
-            side_documents: SideDocuments::new(
-                store.clone(),
-                Arc::clone(&clock),
-                lifecycle.clone(),
-            ),
+            keyrings: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
+            attestations: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             signing_keys: signing_keys.map(Arc::new),
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),
             room: Room::default(),
             index: Index::default(),
+            findings: findings(),
             is_indexed: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
                 .max_capacity(10_000)

@@ -43,7 +43,7 @@ impl Registry {
             form,
             base,
             coding,
-            signing: self.signing(&found.document).await?,
+            signing: self.signing(&found.document).await,
         };
         let rendering = self.renderings.get(name, &found.document, wanted).await?;
         Ok(document(&found, rendering))
@@ -64,18 +64,26 @@ impl Registry {
             Some(found) => found,
             None => self.visible(caller, name).await?,
         };
-        let packument = &found.document.packument;
-        let signing = self.signing(&found.document).await?;
-        let view = View {
-            name,
-            base,
-            signing: signing.as_ref(),
-            ours: &found.document.ours,
+        let signing = self.signing(&found.document).await;
+        let (name, base) = (name.clone(), base.clone());
+        let shown = Arc::clone(&found.document);
+        // Editors are few: what they get is not kept, and would push out what readers get.
+        let work = move || {
+            let view = View {
+                name: &name,
+                base: &base,
+                signing: signing.as_ref(),
+                ours: &shown.ours,
+            };
+            let body = render(&shown.packument, Form::Full, view);
+            let content_type = Form::Full.content_type();
+            Rendering::new(body.into(), content_type, shown.packument.modified())
         };
-        let body = render(packument, Form::Full, view);
-        let content_type = Form::Full.content_type();
-        let rendering = Rendering::new(body.into(), content_type, packument.modified());
-        Ok(document(&found, rendering))
+        let rendering = tokio::task::spawn_blocking(work).await;
+        Ok(document(
+            &found,
+            rendering.map_err(RegistryError::internal)?,
+        ))
     }
 
     /// The manifest of one version, by number or dist-tag.
@@ -95,7 +103,7 @@ impl Registry {
         let Some((version, raw)) = raw else {
             return Err(RegistryError::no_such_version(key));
         };
-        let signing = self.signing(&found.document).await?;
+        let signing = self.signing(&found.document).await;
         let view = View {
             name,
             base,

@@ -142,7 +142,8 @@ impl Renderings {
             coding,
             signing,
         } = wanted;
-        let signed_by = |signing: &Signing| (signing.keys.keyid().into(), signing.signs_upstream);
+        let signed_by =
+            |signing: &Signing| (Arc::clone(signing.keys.keyid()), signing.signs_upstream);
         let key = Key {
             name: name.clone(),
             form,

@@ -1,10 +1,10 @@
 //! Searching what is hosted; the index follows every write.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -13,13 +13,9 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, PackageName, http_date},
+    models::{Caller, PackageName, http_date},
     search::{Query, SearchEntry, Window},
-    uplink::{Uplink, UplinkError},
 };
-
-/// How long a search waits for an uplink.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One page of what a query found, in the shape of `/-/v1/search`.
 #[derive(Clone, Debug, Serialize)]
@@ -53,34 +49,13 @@ impl Registry {
             }
             total += 1;
         }
-        for uplink in self.documents.uplinks.iter() {
-            if text.is_empty() {
-                break;
-            }
-            let rest = Window {
-                from: window.from.saturating_sub(total),
-                size: window.size.saturating_sub(objects.len()),
-            };
-            let asking = ask(uplink, text, rest);
-            match tokio::time::timeout(PATIENCE, asking).await {
-                Ok(Ok(Some(found))) => {
-                    total = total.saturating_add(found.total);
-                    for object in found.objects {
-                        if objects.len() < window.size
-                            && self.may_show(caller, uplink, &object).await?
-                        {
-                            objects.push(object);
-                        }
-                    }
-                }
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "searched without this uplink");
-                }
-                Err(_) => {
-                    tracing::debug!(uplink.name = %uplink.name(), "searched without this uplink, which takes too long");
-                }
-            }
+        if !text.is_empty() {
+            let from = window.from.saturating_sub(total);
+            let size = window.size.saturating_sub(objects.len());
+            let wanted = from.saturating_add(size);
+            let upstream = self.search_upstream(caller, text, wanted).await?;
+            total = total.saturating_add(upstream.total);
+            objects.extend(upstream.objects.into_iter().skip(from).take(size));
         }
         let time = http_date(self.clock.now());
         Ok(SearchPage {
@@ -88,30 +63,6 @@ impl Registry {
             total,
             time,
         })
-    }
-
-    /// Whether a hit of `uplink` is what `caller` would get under its name.
-    async fn may_show(
-        &self,
-        caller: &Caller,
-        uplink: &Uplink,
-        object: &Value,
-    ) -> Result<bool, RegistryError> {
-        let name = object["package"]["name"].as_str();
-        let Some(name) = name.and_then(|name| name.parse::<PackageName>().ok()) else {
-            return Ok(false);
-        };
-        let is_proxied = self
-            .policy
-            .proxies_of(&name)
-            .iter()
-            .filter_map(|name| self.documents.uplinks.get(name))
-            .any(|proxied| proxied.name() == uplink.name());
-        // What is hosted was found here, or does not fit.
-        Ok(is_proxied
-            && !self.index.contains(&name)
-            && self.documents.has_upstream(&name).await?
-            && self.may(caller, Action::Access, &name).await?)
     }
 
     /// The packages that `caller` may read and whose names come after `name`.
@@ -174,31 +125,6 @@ impl Registry {
         // The sender lives as long as we do.
         let _ = is_indexed.wait_for(|is_indexed| *is_indexed).await;
     }
-}
-
-/// What an uplink found.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Found {
-    objects: Vec<Value>,
-    total: usize,
-}
-
-async fn ask(uplink: &Uplink, text: &str, window: Window) -> Result<Option<Found>, UplinkError> {
-    let Window { from, size } = window;
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("text", text)
-        // The total is wanted even where the page is full.
-        .append_pair("size", &size.max(1).to_string())
-        .append_pair("from", &from.to_string())
-        .finish();
-    let answer = uplink.document(&format!("-/v1/search?{query}")).await?;
-    let Some(answer) = answer else {
-        return Ok(None);
-    };
-    serde_json::from_slice(&answer)
-        .map(Some)
-        .map_err(|_| UplinkError::BadBody("it is no list of hits"))
 }
 
 /// What the index keeps of a manifest; `None` for one without versions.

@@ -1,11 +1,11 @@
 //! [`SideDocuments`]: what uplinks say besides packuments: their signing keys, attestations.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use moka::sync::Cache;
 
-use super::flight::Flights;
+use super::flight::{Flights, Lost};
 use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, elsewhere},
@@ -15,126 +15,261 @@ use crate::{
 };
 
 const MAX_MEMORY: u64 = 16 * 1024 * 1024;
+/// An answer is believed for so long: keys change about once a year, attestations hardly ever.
+const MAXAGE: Duration = Duration::from_secs(3600);
+/// How long after a failure nobody asks again.
+const RESPITE: Duration = Duration::from_secs(60);
+const MAX_FAILURES: u64 = 10_000;
+/// How long a reader waits who can do without.
+const MOMENT: Duration = Duration::from_millis(500);
+/// What is kept on disk of something that the uplink no longer has; no uplink's answer looks so.
+const GONE: &[u8] = b"null";
 
 type Key = (UplinkName, String);
 
+/// A kind of side document.
+pub(super) trait SideDocument: Clone + fmt::Debug + Send + Sync + 'static {
+    /// Reads what an uplink sent; an error where that is unusable.
+    fn parse(body: &Bytes) -> Result<Self, UplinkError>;
+
+    /// Whether an uplink that fails like this has none for us, if it never had.
+    fn is_refusal(_error: &UplinkError) -> bool {
+        false
+    }
+}
+
+/// How long somebody waits for an answer that nobody has yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A moment, and only if nobody has waited in vain lately.
+    Moment,
+    /// As long as the uplink may take.
+    Enough,
+}
+
 /// What an uplink answered, and when; `None`: it has no such thing.
 #[derive(Clone, Debug)]
-struct Known {
-    body: Option<Bytes>,
+struct Known<T> {
+    value: Option<T>,
     at: Timestamp,
+    length: usize,
 }
 
+/// Why there is no answer.
 #[derive(Clone, Debug)]
-enum Lookup {
-    Answered(Known),
+enum Failure {
     Failed(UplinkError),
-    Damaged(Arc<StorageError>),
+    /// Somebody waited for a moment, and the question is still on its way.
+    Slow,
 }
 
-/// Answers of uplinks, kept in memory and on disk; an old one serves while the uplink fails.
+impl From<Failure> for RegistryError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed(error) => error.into(),
+            Failure::Slow => Self::UpstreamTimeout {
+                message: "the uplink did not answer in time".to_owned(),
+                source: "the answer is still on its way".into(),
+            },
+        }
+    }
+}
+
+/// Answers of uplinks, kept in memory and on disk. An old one serves at once, while the uplink is
+/// asked again behind it; a failure is remembered, so that an uplink in trouble costs no reader
+/// anything.
 #[derive(Debug)]
-pub(super) struct SideDocuments {
+pub(super) struct SideDocuments<T: SideDocument> {
+    shelf: Shelf<T>,
+    flights: Flights<Key, Result<Option<T>, Failure>>,
+}
+
+/// What a question needs to be asked and its answer to be kept.
+#[derive(Clone, Debug)]
+struct Shelf<T: SideDocument> {
     store: Store,
     clock: SharedClock,
-    known: Cache<Key, Known>,
-    flights: Flights<Key, Lookup>,
+    known: Cache<Key, Known<T>>,
+    failures: Cache<Key, (Timestamp, Failure)>,
 }
 
-impl SideDocuments {
+impl<T: SideDocument> SideDocuments<T> {
     pub(super) fn new(store: Store, clock: SharedClock, lifecycle: Lifecycle) -> Self {
-        let weight = |key: &Key, known: &Known| {
-            let length = key.1.len() + known.body.as_ref().map_or(0, Bytes::len);
-            u32::try_from(length + 128).unwrap_or(u32::MAX)
+        let weight = |key: &Key, known: &Known<T>| {
+            u32::try_from(key.1.len() + known.length + 128).unwrap_or(u32::MAX)
         };
         Self {
-            store,
-            clock,
-            known: Cache::builder()
-                .max_capacity(MAX_MEMORY)
-                .weigher(weight)
-                .build(),
+            shelf: Shelf {
+                store,
+                clock,
+                known: Cache::builder()
+                    .max_capacity(MAX_MEMORY)
+                    .weigher(weight)
+                    .build(),
+                failures: Cache::new(MAX_FAILURES),
+            },
             flights: Flights::new(lifecycle),
         }
     }
 
-    /// The object at `path` of `uplink`, not older than `maxage` if the uplink can be asked;
-    /// `None` where it has none.
+    /// The object at `path` of `uplink`; `None` where it has none.
     pub(super) async fn get(
         &self,
         uplink: &Arc<Uplink>,
         path: &str,
-        maxage: Duration,
-    ) -> Result<Option<Bytes>, RegistryError> {
+        patience: Patience,
+    ) -> Result<Option<T>, RegistryError> {
         let key = (uplink.name().clone(), path.to_owned());
-        let known = match self.known.get(&key) {
-            Some(known) => Some(known),
-            None => self.kept(&key).await?,
-        };
-        let now = self.clock.now();
-        if let Some(known) = &known {
-            let age = Duration::from_millis(now.millis_since(known.at));
-            if age < maxage {
-                return Ok(known.body.clone());
-            }
+        let now = self.shelf.clock.now();
+        let is_older = |at: Timestamp, than| Duration::from_millis(now.millis_since(at)) >= than;
+        let known = self.shelf.known.get(&key);
+        if let Some(known) = known.as_ref().filter(|known| !is_older(known.at, MAXAGE)) {
+            return Ok(known.value.clone());
         }
-        let asking = elsewhere(self.flights.join(key.clone(), || {
-            ask(
-                Arc::clone(uplink),
-                path.to_owned(),
-                self.store.clone(),
-                Arc::clone(&self.clock),
-            )
-        }));
-        match asking.await.map_err(RegistryError::internal)? {
-            Lookup::Answered(answer) => {
-                self.known.insert(key, answer.clone());
-                Ok(answer.body)
+        let failure = self.shelf.failures.get(&key);
+        let rests = failure
+            .as_ref()
+            .is_some_and(|(at, _)| !is_older(*at, RESPITE));
+        let known = match known {
+            // Whoever failed has looked on disk before.
+            None if failure.is_none() => self.shelf.kept(&key).await,
+            known => known,
+        };
+        if let Some(known) = known {
+            if is_older(known.at, MAXAGE) && !rests {
+                // Nobody waits for it.
+                drop(self.ask(uplink, &key, known.value.is_some()));
             }
-            Lookup::Failed(error) => match known {
-                Some(known) => {
-                    tracing::warn!(uplink.name = %uplink.name(), path, error = &error as &dyn std::error::Error, "upstream failed, using an old answer");
-                    Ok(known.body)
+            return Ok(known.value);
+        }
+        match (failure, patience) {
+            (Some((_, failure)), Patience::Moment) => {
+                if !rests {
+                    drop(self.ask(uplink, &key, false));
                 }
-                None => Err(error.into()),
-            },
-            Lookup::Damaged(error) => Err(RegistryError::StorageUnavailable(Box::new(error))),
+                Err(failure.into())
+            }
+            (Some((_, failure)), Patience::Enough)
+                if rests && !matches!(failure, Failure::Slow) =>
+            {
+                Err(failure.into())
+            }
+            (_, Patience::Enough) => Ok(elsewhere(self.ask(uplink, &key, false)).await??),
+            (None, Patience::Moment) => {
+                let asking = elsewhere(self.ask(uplink, &key, false));
+                match tokio::time::timeout(MOMENT, asking).await {
+                    Ok(answer) => Ok(answer??),
+                    Err(_) => {
+                        self.shelf.failed(key, Failure::Slow);
+                        Err(Failure::Slow.into())
+                    }
+                }
+            }
         }
     }
 
-    async fn kept(&self, key: &Key) -> Result<Option<Known>, RegistryError> {
-        let document = self.store.cache().document(&key.0, &key.1).await?;
-        let known = document.map(|document| Known {
-            body: Some(document.body),
-            at: document.freshness.fetched_at,
+    /// Asks the uplink, or joins those who have asked it.
+    fn ask(
+        &self,
+        uplink: &Arc<Uplink>,
+        key: &Key,
+        was_known: bool,
+    ) -> impl Future<Output = Result<Result<Option<T>, Failure>, RegistryError>> + use<T> {
+        let asking = self.flights.start(key.clone(), || {
+            let (shelf, uplink, key) = (self.shelf.clone(), Arc::clone(uplink), key.clone());
+            async move { shelf.fetch(&uplink, key, was_known).await }
         });
-        if let Some(known) = &known {
-            self.known.insert(key.clone(), known.clone());
+        async move {
+            let answer = asking.await;
+            answer.map_err(|_| RegistryError::internal(Lost))
         }
-        Ok(known)
     }
 }
 
-async fn ask(uplink: Arc<Uplink>, path: String, store: Store, clock: SharedClock) -> Lookup {
-    let body = match uplink.document(&path).await {
-        Ok(body) => body,
-        Err(error) => return Lookup::Failed(error),
-    };
-    let at = clock.now();
-    if let Some(body) = &body {
-        if serde_json::from_slice::<&serde_json::value::RawValue>(body).is_err() {
-            return Lookup::Failed(UplinkError::BadBody("it is not JSON"));
-        }
-        let freshness = Freshness {
-            fetched_at: at,
-            etag: None,
-            last_modified: None,
+impl<T: SideDocument> Shelf<T> {
+    /// What was kept on disk.
+    async fn kept(&self, key: &Key) -> Option<Known<T>> {
+        let document = match self.store.cache().document(&key.0, &key.1).await {
+            Ok(document) => document?,
+            Err(error) => {
+                warn_of_cache(key, &error);
+                return None;
+            }
         };
-        let document = CachedDocument::new(body.clone(), freshness);
-        let kept = store.cache().put_document(uplink.name(), &path, document);
-        if let Err(error) = kept.await {
-            return Lookup::Damaged(Arc::new(error));
-        }
+        let value = match &document.body[..] {
+            GONE => None,
+            _ => Some(T::parse(&document.body).ok()?),
+        };
+        let known = Known {
+            value,
+            at: document.freshness.fetched_at,
+            length: document.body.len(),
+        };
+        self.known.insert(key.clone(), known.clone());
+        Some(known)
     }
-    Lookup::Answered(Known { body, at })
+
+    async fn fetch(
+        &self,
+        uplink: &Uplink,
+        key: Key,
+        was_known: bool,
+    ) -> Result<Option<T>, Failure> {
+        let body = uplink.document(&key.1).await;
+        let answer = body.and_then(|body| {
+            let value = body.as_ref().map(T::parse).transpose()?;
+            Ok((value, body))
+        });
+        let outcome = match answer {
+            Ok(answer) => Ok(answer),
+            Err(error) if !was_known && T::is_refusal(&error) => Ok((None, None)),
+            Err(error) => Err(Failure::Failed(error)),
+        };
+        let kept = match outcome {
+            Ok((value, body)) => {
+                self.keep(&key, value.clone(), body, was_known).await;
+                Ok(value)
+            }
+            Err(failure) => Err(failure),
+        };
+        match &kept {
+            Ok(_) => self.failures.invalidate(&key),
+            Err(failure) => {
+                tracing::warn!(uplink.name = %uplink.name(), path = key.1, was_known, ?failure, "an uplink does not answer");
+                self.failed(key, failure.clone());
+            }
+        }
+        kept
+    }
+
+    async fn keep(&self, key: &Key, value: Option<T>, body: Option<Bytes>, was_known: bool) {
+        let at = self.clock.now();
+        let length = body.as_ref().map_or(0, Bytes::len);
+        // What was never there is not worth a file.
+        let kept = body.or_else(|| was_known.then(|| Bytes::from_static(GONE)));
+        if let Some(body) = kept {
+            let freshness = Freshness {
+                fetched_at: at,
+                etag: None,
+                last_modified: None,
+            };
+            let document = CachedDocument::new(body, freshness);
+            let kept = self.store.cache().put_document(&key.0, &key.1, document);
+            if let Err(error) = kept.await {
+                // It is asked again after a restart, that is all.
+                warn_of_cache(key, &error);
+            }
+        }
+        let known = Known { value, at, length };
+        self.known.insert(key.clone(), known);
+    }
+
+    fn failed(&self, key: Key, failure: Failure) {
+        self.failures.insert(key, (self.clock.now(), failure));
+    }
+}
+
+fn warn_of_cache(key: &Key, error: &StorageError) {
+    let (uplink, path) = key;
+    tracing::warn!(uplink.name = %uplink, path, error = error as &dyn std::error::Error, "the cache of upstream's answers cannot be used");
 }

@@ -1,17 +1,48 @@
 //! Signatures of the registry: which keys check them, and who signs what nobody else has signed.
+//!
+//! Clients ask for all keys once. npm gives up where a signature names a key that is not among them
+//! (and just so where there are no keys at all); all of them complain of what has no signature as
+//! soon as there are keys. So:
+//!
+//! - The keys are ours and those of all uplinks. An uplink's keys are kept for as long as it does
+//!   not say that they are gone: old ones serve while it fails.
+//! - An uplink without keys (404, an empty list, or a refusal) usually has no signatures either:
+//!   we sign its versions.
+//! - Some, mirrors above all, pass on signatures of a registry whose keys they do not have. Those
+//!   stay as they are, because other tools have the keys built in. npm gives up on projects with
+//!   such packages, as it does without us; what was published here can be verified all the same.
+//! - An uplink whose keys cannot be had now, and never could, is left out, for the same reason;
+//!   that answer is not to be kept.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{Registry, documents::Document, packument::Signing};
-use crate::{error::RegistryError, models::UplinkName, uplink::Uplink};
+use super::{
+    Registry,
+    documents::Document,
+    packument::Signing,
+    side_documents::{Patience, SideDocument},
+};
+use crate::{error::RegistryError, models::UplinkName, uplink::UplinkError};
 
 /// Where registries publish their keys.
 const KEYS_PATH: &str = "-/npm/v1/keys";
-/// How long an uplink's keys are believed. They change about once a year.
-const KEYS_MAXAGE: Duration = Duration::from_secs(3600);
+/// The keys that signatures of packages here are checked with.
+#[derive(Clone, Debug)]
+pub struct PublishedKeys {
+    /// The keys, in the shape of `/-/npm/v1/keys`.
+    pub keys: Vec<Value>,
+    /// Whether those of an uplink may be missing that cannot be asked now.
+    pub is_partial: bool,
+}
+
+/// The keys that an uplink publishes.
+#[derive(Clone, Debug)]
+pub(super) struct Keyring(Arc<[Value]>);
 
 #[derive(Deserialize)]
 struct Keys<'a> {
@@ -24,12 +55,29 @@ struct KeyId {
     keyid: String,
 }
 
+impl SideDocument for Keyring {
+    fn parse(body: &Bytes) -> Result<Self, UplinkError> {
+        let keys: Keys<'_> = serde_json::from_slice(body)
+            .map_err(|_| UplinkError::BadBody("it is no list of keys"))?;
+        let usable = keys.keys.into_iter().filter_map(|raw| {
+            serde_json::from_str::<KeyId>(raw.get())
+                .ok()
+                .filter(|key| !key.keyid.is_empty())?;
+            serde_json::from_str(raw.get()).ok()
+        });
+        Ok(Self(usable.collect()))
+    }
+
+    fn is_refusal(error: &UplinkError) -> bool {
+        matches!(error, UplinkError::BadStatus(status @ 400..=499) if *status != 408)
+    }
+}
+
 impl Registry {
     /// All keys that signatures of packages here are checked with: ours, and those of the
-    /// uplinks. 404 where nothing is signed here: a part of the keys would make clients refuse
-    /// the rest.
+    /// uplinks. 404 where nothing is signed here.
     #[tracing::instrument(name = "registry.signing_keys", skip_all)]
-    pub async fn signing_keys(&self) -> Result<Vec<Value>, RegistryError> {
+    pub async fn signing_keys(&self) -> Result<PublishedKeys, RegistryError> {
         let Some(signing_keys) = &self.signing_keys else {
             return Err(RegistryError::not_found("this registry signs nothing"));
         };
@@ -37,70 +85,54 @@ impl Registry {
         let mut keys: Vec<Value> = ours
             .collect::<Result<_, _>>()
             .map_err(RegistryError::internal)?;
-        for uplink in self.documents.uplinks.iter() {
-            for key in self.keys_of(uplink).await?.unwrap_or_default() {
-                let is_known = keys.iter().any(|known| known["keyid"] == key["keyid"]);
-                if !is_known {
-                    keys.push(key);
+        let asked = self.documents.uplinks.iter().map(|uplink| {
+            let keyring = self.keyrings.get(uplink, KEYS_PATH, Patience::Enough);
+            async move { (uplink, keyring.await) }
+        });
+        let mut is_partial = false;
+        for (uplink, keyring) in join_all(asked).await {
+            match keyring {
+                Ok(keyring) => {
+                    for key in keyring.iter().flat_map(|Keyring(keys)| keys.iter()) {
+                        let is_known = keys.iter().any(|known| known["keyid"] == key["keyid"]);
+                        if !is_known {
+                            keys.push(key.clone());
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "the keys of this uplink are not published: they were never seen, and cannot be had now");
+                    is_partial = true;
                 }
             }
         }
-        Ok(keys)
-    }
-
-    /// The keys that `uplink` publishes; `None` if it signs nothing.
-    async fn keys_of(&self, uplink: &Arc<Uplink>) -> Result<Option<Vec<Value>>, RegistryError> {
-        let body = self
-            .side_documents
-            .get(uplink, KEYS_PATH, KEYS_MAXAGE)
-            .await?;
-        let Some(body) = body else {
-            return Ok(None);
-        };
-        let keys: Keys<'_> =
-            serde_json::from_slice(&body).map_err(|error| RegistryError::UpstreamBadGateway {
-                message: format!("the keys of the uplink {} cannot be read", uplink.name()),
-                source: error.into(),
-            })?;
-        let usable = keys.keys.into_iter().filter_map(|raw| {
-            serde_json::from_str::<KeyId>(raw.get())
-                .ok()
-                .filter(|key| !key.keyid.is_empty())?;
-            serde_json::from_str(raw.get()).ok()
-        });
-        Ok(Some(usable.collect()))
+        Ok(PublishedKeys { keys, is_partial })
     }
 
     /// What is signed here of `document`. What an uplink that has keys did not sign stays so:
-    /// clients shall hear of it.
-    pub(super) async fn signing(
-        &self,
-        document: &Document,
-    ) -> Result<Option<Signing>, RegistryError> {
-        let Some(keys) = self.signing_keys.clone() else {
-            return Ok(None);
-        };
+    /// clients shall hear of it. Whoever reads waits no longer than a moment to learn whether it
+    /// has.
+    pub(super) async fn signing(&self, document: &Document) -> Option<Signing> {
+        let keys = self.signing_keys.as_ref()?;
         let signs_upstream = match &document.unsigned_from {
             None => false,
             Some(uplink) => self.is_keyless(uplink).await,
         };
         let is_needed = signs_upstream || document.has_unsigned_of_ours;
-        Ok(is_needed.then_some(Signing {
-            keys,
+        is_needed.then(|| Signing {
+            keys: Arc::clone(keys),
             signs_upstream,
-        }))
+        })
     }
 
     async fn is_keyless(&self, uplink: &UplinkName) -> bool {
         let Some(uplink) = self.documents.uplinks.get(uplink) else {
             return false;
         };
-        match self.keys_of(uplink).await {
-            Ok(keys) => keys.is_none_or(|keys| keys.is_empty()),
-            Err(error) => {
-                tracing::debug!(uplink.name = %uplink.name(), error = &error as &dyn std::error::Error, "it is not known whether the uplink signs");
-                false
-            }
+        let keyring = self.keyrings.get(uplink, KEYS_PATH, Patience::Moment);
+        match keyring.await {
+            Ok(keyring) => keyring.is_none_or(|Keyring(keys)| keys.is_empty()),
+            Err(_) => false,
         }
     }
 }

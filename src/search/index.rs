@@ -128,6 +128,7 @@ mod tests {
         check("maintainer:bob is:unstable", &["old-pad"]);
         check("maintainer:eve", &[]);
         check("boost-exact:false padding", &["padding"]);
+        check("not:insecure is:insecure is: padding", &["padding"]);
         check("what:ever", &[]);
     }
 

@@ -87,9 +87,12 @@ impl Query {
     }
 }
 
-/// Qualifiers that only change an order that we do not have.
+/// Qualifiers that only change an order that we do not have, or are about what we do not know,
+/// such as `not:insecure`.
 fn is_ignored(word: &str) -> bool {
     [
+        "is:",
+        "not:",
         "boost-exact:",
         "quality-weight:",
         "popularity-weight:",

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        ServerConfig,
+        self, ServerConfig,
         pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
     },
     server::TlsStream,
@@ -100,7 +100,10 @@ impl Tls {
         };
         let (chain, private) = (read_chain(certificate).await, read_key(key).await);
         match (chain, private) {
-            (Ok(chain), Ok(private)) => combine(chain, private, key).err().into_iter().collect(),
+            (Ok(chain), Ok(private)) => {
+                let combined = combine(chain, private, certificate, key);
+                combined.err().into_iter().collect()
+            }
             (chain, private) => chain.err().into_iter().chain(private.err()).collect(),
         }
     }
@@ -146,7 +149,7 @@ impl Tls {
 
 async fn read(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsError> {
     let chain = read_chain(certificate).await?;
-    combine(chain, read_key(key).await?, key)
+    combine(chain, read_key(key).await?, certificate, key)
 }
 
 async fn read_chain(certificate: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -157,7 +160,7 @@ async fn read_chain(certificate: &Path) -> Result<Vec<CertificateDer<'static>>, 
     if chain.is_empty() {
         return Err(TlsError::certificate(
             certificate,
-            &"no certificate is in it",
+            &"no certificate is in it; it has to be in PEM, with `-----BEGIN CERTIFICATE-----`",
         ));
     }
     Ok(chain)
@@ -167,19 +170,35 @@ async fn read_key(key: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let private = tokio::fs::read(key).await;
     let private = private.map_err(|error| TlsError::key(key, &error))?;
     let private = PrivateKeyDer::from_pem_slice(&private);
-    private.map_err(|error| TlsError::key(key, &error))
+    private.map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsError::key(
+            key,
+            &"no private key is in it; it has to be in PEM, with `-----BEGIN PRIVATE KEY-----`",
+        ),
+        error => TlsError::key(key, &error),
+    })
 }
 
-/// What connections are served with; `key` is the file of `private`.
+/// What connections are served with; `certificate` and `key` are the files that it comes from.
 fn combine(
     chain: Vec<CertificateDer<'static>>,
     private: PrivateKeyDer<'static>,
+    certificate: &Path,
     key: &Path,
 ) -> Result<ServerConfig, TlsError> {
     let config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(chain, private);
-    let mut config = config.map_err(|error| TlsError::key(key, &error))?;
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::key(
+            key,
+            &format!(
+                "it is not the key of the certificate in `{}`",
+                certificate.display()
+            ),
+        ),
+        error => TlsError::key(key, &error),
+    })?;
     config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
     Ok(config)
 }

@@ -1,6 +1,9 @@
 //! [`Secrets`]: seals what has to be readable again, such as the seeds of second factors.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use chacha20poly1305::{
@@ -15,6 +18,7 @@ use super::{
     fs::{
         atomic::{MODE_SECRET, write_atomic},
         blocking,
+        secret::read_secret,
     },
 };
 use crate::lifecycle::{random_bytes, random_hex};
@@ -44,27 +48,52 @@ impl Secrets {
     /// With the `given` key, or else with the one in the file at `path`, which is made with mode
     /// 0600 if it is missing.
     pub async fn open(path: PathBuf, given: Option<&SecretString>) -> Result<Self, StorageError> {
+        Self::open_or(path, given, |path| {
+            let key = random_hex::<32>().into_bytes();
+            write_atomic(path, &key, MODE_SECRET)?;
+            Ok(key)
+        })
+        .await
+    }
+
+    /// Like [`Secrets::open`], for what was sealed before: a missing file is an error, because no
+    /// new key opens it.
+    pub async fn open_existing(
+        path: PathBuf,
+        given: Option<&SecretString>,
+    ) -> Result<Self, StorageError> {
+        Self::open_or(path, given, |_| {
+            let message = "it is missing and RUSTACCIO_SECRET_KEY is not set, but the signing key \
+                           was sealed with one of them; bring it back, or take signing-keys.json \
+                           away to begin with a new one";
+            Err(io::Error::new(io::ErrorKind::NotFound, message))
+        })
+        .await
+    }
+
+    async fn open_or(
+        path: PathBuf,
+        given: Option<&SecretString>,
+        missing: impl FnOnce(&Path) -> io::Result<Vec<u8>> + Send + 'static,
+    ) -> Result<Self, StorageError> {
         if let Some(given) = given {
             return Ok(Self::with_key(given.expose_secret()));
         }
         blocking(move || {
             let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
-            let text = match fs::read_to_string(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    let key = random_hex::<32>();
-                    write_atomic(&path, key.as_bytes(), MODE_SECRET).map_err(failed)?;
-                    key
-                }
-                text => text.map_err(failed)?,
+            let damaged = |reason: &'static str| StorageError::Damaged {
+                what: path.display().to_string(),
+                source: reason.into(),
             };
-            let key = text.trim();
-            if key.is_empty() {
-                return Err(StorageError::Damaged {
-                    what: path.display().to_string(),
-                    source: "it is empty".into(),
-                });
+            let key = match read_secret(&path).map_err(failed)? {
+                Some(key) => key,
+                None => missing(&path).map_err(failed)?,
+            };
+            let key = String::from_utf8(key).map_err(|_| damaged("it is no text"))?;
+            match key.trim() {
+                "" => Err(damaged("it is empty")),
+                key => Ok(Self::with_key(key)),
             }
-            Ok(Self::with_key(key))
         })
         .await
     }
@@ -107,7 +136,7 @@ impl Secrets {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -115,6 +144,8 @@ mod tests {
     async fn the_key_file_is_made_once_and_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret.key");
+        assert!(Secrets::open_existing(path.clone(), None).await.is_err());
+        assert!(!path.exists());
         let sealed = Secrets::open(path.clone(), None)
             .await
             .unwrap()

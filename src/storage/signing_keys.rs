@@ -1,8 +1,9 @@
 //! [`SigningKeys`]: the keys that published versions are signed with, in a file of mode 0600.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base64::{
@@ -21,6 +22,7 @@ use super::{
     fs::{
         atomic::{MODE_SECRET, write_atomic},
         blocking,
+        secret::read_secret,
     },
 };
 use crate::{lifecycle::random_bytes, models::Timestamp};
@@ -65,7 +67,7 @@ struct Form {
 pub struct SigningKeys {
     public: Vec<PublicSigningKey>,
     active: SigningKey,
-    keyid: String,
+    keyid: Arc<str>,
 }
 
 impl fmt::Debug for SigningKeys {
@@ -88,7 +90,8 @@ impl SigningKeys {
         Self::of(&form, secrets, &path)
     }
 
-    /// Replaces the key at `now`. What was signed with the old one stays valid.
+    /// Replaces the key at `now`. What was signed with the old one stays valid. Fails if `secrets`
+    /// do not open the old one: whoever runs the registry has others.
     pub async fn rotate(
         path: PathBuf,
         secrets: &Secrets,
@@ -96,6 +99,9 @@ impl SigningKeys {
     ) -> Result<Self, StorageError> {
         let read = path.clone();
         let mut form = blocking(move || Form::read(&read)).await?;
+        if form.active().is_some() {
+            Self::of(&form, secrets, &path)?;
+        }
         for record in &mut form.keys {
             record.public.expires.get_or_insert(now);
             record.private = None;
@@ -105,13 +111,20 @@ impl SigningKeys {
         Self::of(&form, secrets, &path)
     }
 
+    /// The keys in the file at `path`, oldest first, as far as anybody may know them; none if
+    /// there is no file.
+    pub async fn list(path: PathBuf) -> Result<Vec<PublicSigningKey>, StorageError> {
+        let form = blocking(move || Form::read(&path)).await?;
+        Ok(form.public())
+    }
+
     /// All keys that signatures can be checked with, oldest first.
     pub fn public(&self) -> &[PublicSigningKey] {
         &self.public
     }
 
     /// The id of the key that signs.
-    pub fn keyid(&self) -> &str {
+    pub fn keyid(&self) -> &Arc<str> {
         &self.keyid
     }
 
@@ -134,26 +147,28 @@ impl SigningKeys {
         let scalar = scalar.map_err(|error| damaged(error.into()))?;
         let active = SigningKey::from_slice(&scalar);
         Ok(Self {
-            public: form.keys.iter().map(|key| key.public.clone()).collect(),
+            public: form.public(),
             active: active.map_err(|_| damaged("the private key is none".into()))?,
-            keyid: record.public.keyid.clone(),
+            keyid: record.public.keyid.as_str().into(),
         })
     }
 }
 
 impl Form {
     fn read(path: &Path) -> Result<Self, StorageError> {
-        match fs::read_to_string(path) {
-            Ok(json) => serde_json::from_str(&json).map_err(|error| StorageError::Damaged {
-                what: path.display().to_string(),
-                source: error.into(),
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(StorageError::io(
-                format!("reading {}", path.display()),
-                error,
-            )),
-        }
+        let json = read_secret(path)
+            .map_err(|error| StorageError::io(format!("reading {}", path.display()), error))?;
+        let Some(json) = json else {
+            return Ok(Self::default());
+        };
+        serde_json::from_slice(&json).map_err(|error| StorageError::Damaged {
+            what: path.display().to_string(),
+            source: error.into(),
+        })
+    }
+
+    fn public(&self) -> Vec<PublicSigningKey> {
+        self.keys.iter().map(|key| key.public.clone()).collect()
     }
 
     async fn write(&self, path: PathBuf) -> Result<(), StorageError> {
@@ -246,8 +261,17 @@ mod tests {
             (2, Some(now), None)
         );
         assert!(verifies(&keys[0], "a@1.0.0:sha512-x", &signature));
-        let json = fs::read_to_string(&path).unwrap();
+        let json = std::fs::read_to_string(&path).unwrap();
         assert_eq!(json.matches("\"private\"").count(), 1);
+
+        let given = secrecy::SecretString::from("another key".to_owned());
+        let others = Secrets::open(folder.path().join("unused"), Some(&given))
+            .await
+            .unwrap();
+        let refused = SigningKeys::rotate(path.clone(), &others, now).await;
+        assert!(refused.is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), json);
+        assert_eq!(SigningKeys::list(path).await.unwrap(), keys);
     }
 
     #[test]

@@ -14,13 +14,21 @@ use crate::error::RegistryError;
 
 /// Keys change about once a year.
 const KEYS_CACHING: HeaderValue = HeaderValue::from_static("public, max-age=300");
+/// Those that are missing may be there in a minute.
+const NO_CACHING: HeaderValue = HeaderValue::from_static("no-store");
 
 /// `GET /-/npm/v1/keys`.
 pub(super) async fn keys(State(state): State<WebState>) -> Result<Response, Error> {
-    let keys = state.registry.signing_keys().await?;
-    let mut response = respond::json(StatusCode::OK, &json!({ "keys": keys }));
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, KEYS_CACHING);
+    let published = state.registry.signing_keys().await?;
+    let mut response = respond::json(StatusCode::OK, &json!({ "keys": published.keys }));
+    let caching = if published.is_partial {
+        NO_CACHING
+    } else {
+        KEYS_CACHING
+    };
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, caching);
     Ok(response)
 }
 

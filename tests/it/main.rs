@@ -11,6 +11,7 @@ mod support;
 
 mod access;
 mod accounts;
+mod audit;
 mod bootstrap;
 mod cache;
 #[cfg(feature = "test-clients")]
@@ -34,7 +35,10 @@ mod protocol_writes;
 mod proxies;
 mod publishing;
 mod reading;
+mod search;
+mod signatures;
 mod stars;
 mod tidy;
+mod tls;
 mod upstream;
 mod web_login;

@@ -117,7 +117,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_SIGNING",
         "on",
         Switch(|target, on| target.config.publish.signing = on),
-        "Whether published versions are signed, so that `npm audit signatures` can check them.",
+        "Whether published versions are signed, so that `npm audit signatures` can check them; see `docs/signatures.md`.",
     ),
     Setting::new(
         "RUSTACCIO_SECRET_KEY",

@@ -239,7 +239,7 @@ pub fn signature(
     integrity: &str,
 ) -> serde_json::Value {
     let message = format!("{name}@{version}:{integrity}");
-    serde_json::json!({ "keyid": keys.keyid(), "sig": keys.sign(&message) })
+    serde_json::json!({ "keyid": &**keys.keyid(), "sig": keys.sign(&message) })
 }
 
 fn write_key(out: &mut Vec<u8>, key: &str) {

@@ -1,6 +1,7 @@
 //! What we look at inside a version: its `dist` and its install scripts.
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
 use super::{Fields, parse_fields, text_of};
 use crate::models::{Integrity, PackageName, TarballName};
@@ -26,13 +27,16 @@ impl Dist {
         let integrity_text = text("integrity");
         let integrity = integrity_text.as_ref().and_then(|text| text.parse().ok());
         let integrity = integrity.or_else(|| Integrity::from_shasum(&text("shasum")?).ok());
-        let signatures = dist.get("signatures");
+        let signatures: Vec<IgnoredAny> = dist
+            .get("signatures")
+            .and_then(|raw| serde_json::from_slice(raw).ok())
+            .unwrap_or_default();
         Some(Self {
             tarball: text("tarball")?,
             // Clients that find no other take the shasum for the integrity.
             integrity_text: integrity_text.or_else(|| integrity.as_ref().map(ToString::to_string)),
             integrity,
-            is_signed: signatures.is_some_and(|raw| raw.starts_with(b"[{")),
+            is_signed: !signatures.is_empty(),
         })
     }
 
@@ -77,6 +81,24 @@ mod tests {
         };
         let found = dist.file(&"@s/n".parse().unwrap(), "1.0.0").unwrap();
         assert_eq!(found.as_str(), file, "{tarball}");
+    }
+
+    #[test]
+    fn signatures_are_read_however_they_are_written() {
+        let is_signed = |signatures: &str| {
+            let version = format!(r#"{{"dist":{{"tarball":"x","signatures":{signatures}}}}}"#);
+            Dist::of(&Bytes::from(version)).unwrap().is_signed
+        };
+        for signed in [
+            r#"[{"keyid":"k","sig":"s"}]"#,
+            " [\n { \"sig\": 1 } , {} ] ",
+            "[null]",
+        ] {
+            assert!(is_signed(signed), "{signed}");
+        }
+        for none in ["[]", " [ ] ", "null", "{}", r#""[{""#] {
+            assert!(!is_signed(none), "{none}");
+        }
     }
 
     #[test]

@@ -1,11 +1,6 @@
 //! [`Accounts`]: accounts of a single node, in `state.json`.
 
-use std::{
-    fs, io,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -20,6 +15,7 @@ use crate::{
         fs::{
             atomic::{MODE_SECRET, create_folder_synced, write_atomic},
             blocking,
+            secret::read_secret,
         },
     },
 };
@@ -59,7 +55,7 @@ impl Accounts {
         if let Some(folder) = path.parent() {
             create_folder_synced(folder).map_err(failed)?;
         }
-        let json = read_secret(&path).map_err(failed)?;
+        let json = read_secret(&path).map_err(failed)?.unwrap_or_default();
         let (state, had_raw_tokens) =
             State::from_json(&json).map_err(|error| StorageError::Damaged {
                 what: path.display().to_string(),
@@ -294,23 +290,10 @@ fn remove_tokens(state: &mut State, is_removed: impl Fn(&TokenRecord) -> bool) -
     keys
 }
 
-/// Reads the file and closes it to others; nothing if it is missing.
-#[expect(clippy::disallowed_methods, reason = "runs on the blocking pool")]
-fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
-    let json = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        result => result?,
-    };
-    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), mode = format!("{mode:o}"), "others could read this file; it is 0600 now");
-        fs::set_permissions(path, fs::Permissions::from_mode(MODE_SECRET))?;
-    }
-    Ok(json)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt as _};
+
     use super::*;
     use crate::storage::Profile;
 

@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 mod blobs;
 mod metadata;
+pub(crate) mod secret;
 mod temporary;
 
 pub(super) use blobs::open_blob;

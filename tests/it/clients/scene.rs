@@ -1,6 +1,6 @@
 //! The world in which clients run: registries as they are met in the wild, and what is in them.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use axum::response::IntoResponse as _;
 use serde_json::{Value, json};
@@ -18,13 +18,13 @@ pub(super) const PASSWORD: &str = "password";
 
 /// Registries with the same upstream, as they are met in the wild.
 pub(super) struct World {
-    pub(super) upstream: Upstream,
+    _upstream: Upstream,
     /// At the root of its host, with login through the browser.
     pub(super) plain: Registry,
     /// Below a path, without login through the browser.
     pub(super) below_prefix: Registry,
     /// Behind a proxy that ends TLS.
-    pub(super) behind_tls: Registry,
+    _behind_tls: Registry,
     pub(super) tls: Secure,
     pub(super) authority: Authority,
     pub(super) alice: User,
@@ -53,10 +53,10 @@ impl World {
         Self {
             alice: plain.user("alice").await,
             tls: proxy_before(&behind_tls.url, &authority).await,
-            upstream,
+            _upstream: upstream,
             plain,
             below_prefix,
-            behind_tls,
+            _behind_tls: behind_tls,
             authority,
         }
     }
@@ -172,10 +172,6 @@ impl Scene {
         Client::new(self.name)
     }
 
-    pub(super) fn major(&self) -> u32 {
-        self.client().major()
-    }
-
     /// Waits for something that is asked of a registry directly.
     pub(super) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.handle.block_on(future)
@@ -259,11 +255,4 @@ pub(super) fn assert_left_is_installed(client: &Client, folder: &Path) {
     let found = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(found, "left right\n", "{errors}");
-}
-
-/// The text of a file.
-#[track_caller]
-pub(super) fn read(folder: &Path, file: &str) -> String {
-    let path = folder.join(file);
-    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

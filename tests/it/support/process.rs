@@ -4,30 +4,25 @@ use std::{
     io::{BufRead as _, BufReader, Read as _},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    thread::JoinHandle,
+    time::Duration,
 };
 
 /// A running process; killed when dropped.
 pub(crate) struct Process {
     pub(crate) url: String,
     child: Child,
+    log: Arc<(Mutex<String>, Condvar)>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(data: &Path, variables: &[(&str, &str)]) -> Self {
-        Self::start_with(data, variables, Stdio::piped())
-    }
-
-    /// Like [`Self::start`], with its log in the file `log`.
-    pub(crate) fn start_with_log(data: &Path, variables: &[(&str, &str)], log: &Path) -> Self {
-        let log = std::fs::File::create(log).unwrap();
-        Self::start_with(data, variables, log.into())
-    }
-
-    fn start_with(data: &Path, variables: &[(&str, &str)], log: Stdio) -> Self {
         let mut child = Self::command(data, variables)
             .stdout(Stdio::piped())
-            .stderr(log)
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -35,20 +30,50 @@ impl Process {
             .lines()
             .map_while(Result::ok)
             .find(|line| line.contains("listening on"));
-        let log = child.stderr.take();
+        let mut stderr = child.stderr.take().unwrap();
         let Some(line) = line else {
             let mut text = String::new();
-            if let Some(mut log) = log {
-                log.read_to_string(&mut text).unwrap();
-            }
+            stderr.read_to_string(&mut text).unwrap();
             panic!("it did not start: {text}");
         };
         let url = line.split_whitespace().last().unwrap().to_owned();
-        // Nobody reads its log; a full pipe would stop it.
-        if let Some(mut log) = log {
-            std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        // A full pipe would stop it.
+        let log: Arc<(Mutex<String>, Condvar)> = Arc::default();
+        let written = Arc::clone(&log);
+        let reader = std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                written.0.lock().unwrap().push_str(&(line + "\n"));
+                written.1.notify_all();
+            }
+        });
+        Self {
+            url,
+            child,
+            log,
+            reader: Some(reader),
         }
-        Self { url, child }
+    }
+
+    /// Waits until its log has `text` for the `count`th time.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str, count: usize) {
+        let (log, written) = &*self.log;
+        let log = log.lock().unwrap();
+        let is_missing = |log: &mut String| log.matches(text).count() < count;
+        let (log, waited) = written
+            .wait_timeout_while(log, Duration::from_secs(30), is_missing)
+            .unwrap();
+        assert!(!waited.timed_out(), "no `{text}` in {log}");
+    }
+
+    /// Sends it a signal: `HUP`.
+    pub(crate) fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(id)
+            .status();
+        assert!(sent.unwrap().success());
     }
 
     /// The program with no environment but this.
@@ -74,10 +99,17 @@ impl Process {
         self.child.wait().unwrap()
     }
 
+    /// SIGTERM, and all that it has logged.
+    pub(crate) fn log_of_all(mut self) -> String {
+        self.signal("TERM");
+        assert!(self.child.wait().unwrap().success());
+        self.reader.take().unwrap().join().unwrap();
+        self.log.0.lock().unwrap().clone()
+    }
+
     /// SIGTERM, and what it ends with.
     pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
-        let id = self.child.id().to_string();
-        Command::new("kill").arg(&id).status().unwrap();
+        self.signal("TERM");
         self.child.wait().unwrap()
     }
 }

@@ -79,7 +79,6 @@ impl Authority {
 pub(crate) struct Secure {
     pub(crate) url: String,
     pub(crate) address: SocketAddr,
-    pub(crate) tls: Tls,
     lifecycle: Lifecycle,
 }
 
@@ -112,7 +111,6 @@ pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Sec
     Secure {
         url: format!("https://localhost:{}", address.port()),
         address,
-        tls,
         lifecycle,
     }
 }

@@ -26,6 +26,7 @@ struct Stage {
     plays: HashMap<String, Play>,
     asked: HashMap<String, usize>,
     seen: Vec<(String, HeaderMap)>,
+    bodies: Vec<(String, Vec<u8>)>,
 }
 
 /// A registry on a port of its own.
@@ -162,6 +163,16 @@ impl Upstream {
     }
 }
 
+impl Upstream {
+    /// The bodies that were sent to a path, as JSON.
+    pub(crate) fn sent(&self, path: &str) -> Vec<Value> {
+        let stage = self.stage.lock().unwrap();
+        let sent = stage.bodies.iter().filter(|(to, _)| to == path);
+        sent.map(|(_, body)| serde_json::from_slice(body).unwrap())
+            .collect()
+    }
+}
+
 /// Where a packument is asked for.
 pub(crate) fn path_of(name: &str) -> String {
     format!("/{}", name.replace('/', "%2f"))
@@ -178,10 +189,15 @@ fn md5ish(bytes: &[u8]) -> u64 {
 async fn answer(State(stage): State<Arc<Mutex<Stage>>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
     let headers = request.headers().clone();
+    let body = axum::body::to_bytes(request.into_body(), usize::MAX).await;
+    let body = body.unwrap_or_default().to_vec();
     let play = {
         let mut stage = stage.lock().unwrap();
         *stage.asked.entry(path.clone()).or_default() += 1;
         stage.seen.push((path.clone(), headers.clone()));
+        if !body.is_empty() {
+            stage.bodies.push((path.clone(), body));
+        }
         stage.plays.get(&path).cloned()
     };
     match play {

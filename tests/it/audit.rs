@@ -1,0 +1,528 @@
+//! `npm audit`: what goes upstream, what comes back, and what happens when nobody answers.
+
+use std::io::Write as _;
+
+use axum::response::IntoResponse as _;
+use flate2::{Compression, write::GzEncoder};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, Package, Registry, Upstream, User};
+
+pub(crate) const BULK: &str = "/-/npm/v1/security/advisories/bulk";
+pub(crate) const QUICK: &str = "/-/npm/v1/security/audits/quick";
+pub(crate) const FULL: &str = "/-/npm/v1/security/audits";
+
+/// An uplink for `@other/*`, and one for everything else.
+const TWO: &str = "packages:
+  '@other/*': {access: $all, proxy: second}
+  '@both/*': {access: $all, proxy: first second}
+  '@acme/*': {access: $authenticated, publish: $authenticated}
+  '**': {access: $all, publish: $authenticated, proxy: first}
+";
+
+async fn with_two(first: &Upstream, second: &Upstream) -> Registry {
+    let (first, second) = (&first.url, &second.url);
+    let uplinks = format!("uplinks:\n  first:\n    url: {first}\n  second:\n    url: {second}\n");
+    Registry::with_file(&(uplinks + TWO)).await
+}
+
+async fn proxy(upstream: &Upstream) -> Registry {
+    Registry::with_file(&format!(
+        "uplinks:\n  default:\n    url: {}\n",
+        upstream.url
+    ))
+    .await
+}
+
+fn says(upstream: &Upstream, path: &str, answer: &Value) {
+    let answer = answer.to_string();
+    upstream.plays(path, move |_| {
+        let answer = answer.clone();
+        async move { ([("content-type", "application/json")], answer).into_response() }
+    });
+}
+
+pub(crate) fn advisory(id: u64) -> Value {
+    json!({
+        "id": id,
+        "url": "https://advisories.example/1",
+        "title": "it leaks",
+        "severity": "high",
+        "vulnerable_versions": "<2.0.0",
+        "cwe": [],
+        "cvss": { "score": 7.5, "vectorString": null },
+    })
+}
+
+/// A report of the older form about one package, at these places in the tree.
+fn report(id: u64, module: &str, paths: &[&str]) -> Value {
+    let resolves: Vec<Value> = paths
+        .iter()
+        .map(|path| json!({ "id": id, "path": path, "dev": false, "optional": false, "bundled": false }))
+        .collect();
+    json!({
+        "actions": [{ "action": "review", "module": module, "resolves": resolves }],
+        "advisories": { id.to_string(): {
+            "id": id,
+            "module_name": module,
+            "title": "it leaks",
+            "severity": "high",
+            "findings": [{ "version": "1.0.0", "paths": paths }],
+        } },
+        "muted": [],
+        "metadata": {
+            "vulnerabilities": { "info": 0, "low": 0, "moderate": 0, "high": 1, "critical": 0 },
+            "dependencies": 3, "devDependencies": 0, "optionalDependencies": 0, "totalDependencies": 3,
+        },
+    })
+}
+
+async fn post(registry: &Registry, path: &str, body: &Value) -> Answer {
+    registry.send_json(None, Method::POST, path, body).await
+}
+
+async fn with_secret(registry: &Registry) -> User {
+    let alice = registry.user("alice").await;
+    let secret = Package::new("@acme/secret", "1.0.0");
+    registry.publish(&alice, &secret).await.assert(201);
+    alice
+}
+
+#[tokio::test]
+async fn bodies_may_be_compressed() {
+    let upstream = Upstream::start().await;
+    let answer = json!({ "leaky": [advisory(1)], "unasked": [advisory(2)] });
+    says(&upstream, BULK, &answer);
+    let registry = proxy(&upstream).await;
+    let question = json!({ "leaky": ["1.0.0", "file:../x"], "fine": ["2.0.0"], "odd": ["https://x"], "none": 7 });
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(question.to_string().as_bytes()).unwrap();
+    let request = registry
+        .request(Method::POST, BULK)
+        .header("content-type", "application/json")
+        .header("content-encoding", "gzip")
+        .body(gzip.finish().unwrap());
+    let found = registry.send(request).await.assert(200);
+    assert_eq!(found.header("content-type"), Some("application/json"));
+    // Nobody has a say about names that were not asked about.
+    assert_eq!(found.json(), json!({ "leaky": [advisory(1)] }));
+    let plain = post(&registry, BULK, &question).await.assert(200);
+    assert_eq!(plain.json(), found.json());
+    let passed = json!({ "leaky": ["1.0.0"], "fine": ["2.0.0"] });
+    assert_eq!(upstream.sent(BULK), [passed.clone(), passed]);
+    for wrong in ["[]", "{", "7", ""] {
+        for path in [BULK, QUICK, FULL] {
+            let request = registry.request(Method::POST, path).body(wrong);
+            registry.send(request).await.assert(400).error();
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_to_ask_means_nothing_found() {
+    let (alone, upstream) = (Registry::alone().await, Upstream::start().await);
+    let without_audits = proxy(&upstream).await;
+    let tree =
+        json!({ "requires": { "a": "1.0.0" }, "dependencies": { "a": { "version": "1.0.0" } } });
+    for registry in [&alone, &without_audits] {
+        let bulk = post(registry, BULK, &json!({ "a": ["1.0.0"] })).await;
+        assert_eq!(bulk.assert(200).json(), json!({}));
+        for path in [QUICK, FULL] {
+            let report = post(registry, path, &tree).await.assert(200).json();
+            assert_eq!(report["auditReportVersion"], 2);
+            assert_eq!(report["metadata"]["vulnerabilities"]["critical"], 0);
+            assert_eq!(report["metadata"]["totalDependencies"], 0);
+            for (part, empty) in [
+                ("advisories", json!({})),
+                ("vulnerabilities", json!({})),
+                ("actions", json!([])),
+                ("muted", json!([])),
+            ] {
+                assert_eq!(report[part], empty, "{part}");
+            }
+            assert_eq!(report["runId"].is_string(), path == FULL);
+        }
+    }
+    let off = Registry::start(&[("RUSTACCIO_AUDIT_ENABLED", "false")]).await;
+    for path in [BULK, QUICK, FULL] {
+        post(&off, path, &json!({})).await.assert(404).error();
+    }
+}
+
+/// What npm 6 sends, with names of packages that only exist here wherever it puts names.
+fn npm_6_tree() -> Value {
+    json!({
+        "name": "@acme/secret-app",
+        "version": "3.1.4",
+        "install": ["@acme/secret@1.0.0", "leaky@1.0.0"],
+        "remove": ["@acme/secret@0.9.0"],
+        "metadata": { "npm_version": "6.14.18", "node_version": "v14", "platform": "linux", "node_env": "secret-env" },
+        "requires": { "@acme/secret": "^1.0.0", "leaky": "^1.0.0", "renamed": "npm:@acme/secret@1" },
+        "dependencies": {
+            "@acme/secret": {
+                "version": "1.0.0",
+                "resolved": "https://npm.acme.example/secret.tgz",
+                "integrity": "sha512-secret",
+                "requires": { "leaky": "^1.0.0" },
+                "dependencies": { "leaky": { "version": "1.5.0", "integrity": "sha512-leaky" } },
+            },
+            "renamed": { "version": "npm:@acme/secret@1.0.0" },
+            "leaky": { "version": "1.0.0", "requires": { "@acme/secret": "^1.0.0" } },
+        },
+    })
+}
+
+#[tokio::test]
+async fn nothing_private_goes_upstream() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    for upstream in [&first, &second] {
+        says(upstream, BULK, &json!({}));
+        for path in [QUICK, FULL] {
+            says(upstream, path, &report(1, "leaky", &["leaky"]));
+        }
+    }
+    let registry = with_two(&first, &second).await;
+    let alice = with_secret(&registry).await;
+    let bulk = json!({
+        "@acme/secret": ["1.0.0"], "@acme/secret-draft": ["1.0.0"],
+        "leaky": ["1.0.0"], "@other/x": ["1.0.0"], "../secret": ["1.0.0"],
+    });
+    let tree = npm_6_tree();
+    for (path, body) in [(BULK, &bulk), (QUICK, &tree), (FULL, &tree)] {
+        let answer = registry.send_json(Some(&alice), Method::POST, path, body);
+        answer.await.assert(200);
+        post(&registry, path, body).await.assert(200);
+    }
+    let asked = first.sent(BULK).into_iter().chain(second.sent(BULK));
+    let names: Vec<String> = asked
+        .flat_map(|body| {
+            body.as_object()
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    assert_eq!(names, ["leaky", "leaky", "@other/x", "@other/x"]);
+    for upstream in [&first, &second] {
+        let sent = [BULK, QUICK, FULL].map(|path| json!(upstream.sent(path)));
+        let all = format!("{sent:?} {:?}", upstream.seen());
+        for private in [
+            "secret",
+            "acme",
+            "3.1.4",
+            "0.9.0",
+            &alice.token,
+            "authorization",
+        ] {
+            assert!(!all.contains(private), "{private}: {all}");
+        }
+    }
+    assert_eq!(second.asked(QUICK) + second.asked(FULL), 0);
+}
+
+#[tokio::test]
+async fn what_is_below_a_private_package_is_audited() {
+    let upstream = Upstream::start().await;
+    let registry = with_two(&upstream, &upstream).await;
+    with_secret(&registry).await;
+    for path in [QUICK, FULL] {
+        // The first answer is not needed, but the tree that was sent.
+        says(&upstream, path, &json!({}));
+        post(&registry, path, &npm_6_tree()).await.assert(200);
+        let sent = upstream.sent(path).remove(0);
+        let dependencies = sent["dependencies"].as_object().unwrap();
+        let hidden = dependencies
+            .iter()
+            .find(|(_, node)| node["dependencies"]["leaky"]["version"] == "1.5.0");
+        let (hidden, node) = hidden.unwrap();
+        assert_eq!(node["version"], "0.0.0");
+        assert_eq!(sent["requires"][hidden], "0.0.0");
+        assert_eq!(sent["dependencies"]["leaky"]["requires"][hidden], "0.0.0");
+        let place = format!("{hidden}>leaky");
+        says(&upstream, path, &report(1, "leaky", &[&place, "leaky"]));
+        let found = post(&registry, path, &npm_6_tree()).await.assert(200);
+        let expected = report(1, "leaky", &["@acme/secret>leaky", "leaky"]);
+        assert_eq!(found.json(), expected);
+    }
+}
+
+#[tokio::test]
+async fn projects_of_a_workspace_are_no_packages() {
+    let upstream = Upstream::start().await;
+    says(&upstream, FULL, &report(1, "leaky", &[".>leaky"]));
+    let registry = proxy(&upstream).await;
+    let project = |dependencies: Value| json!({ "dependencies": dependencies, "dev": false, "requires": {}, "version": "4.0.0" });
+    let leaky = json!({ "leaky": { "version": "1.0.0", "dev": true, "integrity": "sha512-x" } });
+    let tree = json!({
+        "install": [], "remove": [], "metadata": {}, "dev": false,
+        "requires": { ".": "4.0.0", "packages__secret": "4.0.0" },
+        "dependencies": { ".": project(leaky.clone()), "packages__secret": project(leaky.clone()) },
+    });
+    let found = post(&registry, FULL, &tree).await.assert(200).json();
+    assert_eq!(found, report(1, "leaky", &[".>leaky"]));
+    let sent = upstream.sent(FULL).remove(0);
+    assert!(!sent.to_string().contains("secret"), "{sent}");
+    assert!(!sent.to_string().contains("4.0.0"), "{sent}");
+    let projects = sent["dependencies"].as_object().unwrap();
+    assert_eq!(projects.len(), 2);
+    for project in projects.values() {
+        assert_eq!(project["dependencies"], leaky);
+    }
+}
+
+#[tokio::test]
+async fn uplinks_without_audits_are_passed_over() {
+    const OK: u16 = 200;
+    // The answers of both; what comes of it; whether there is something about `@both/x`.
+    let cases = [
+        (OK, OK, 200, true),
+        (404, OK, 200, true),
+        (405, OK, 200, true),
+        (500, OK, 200, true),
+        (403, OK, 200, true),
+        (OK, 404, 200, true),
+        (OK, 503, 200, true),
+        (404, 404, 200, false),
+        (404, 503, 503, false),
+        (500, 404, 502, false),
+        (503, 503, 503, false),
+    ];
+    for (one, other, expected, is_found) in cases {
+        let (first, second) = (Upstream::start().await, Upstream::start().await);
+        for (upstream, status) in [(&first, one), (&second, other)] {
+            if status == OK {
+                says(upstream, BULK, &json!({ "@both/x": [advisory(1)] }));
+                says(upstream, FULL, &report(1, "@both/x", &["@both/x"]));
+            } else {
+                upstream.fails(BULK, status);
+                upstream.fails(FULL, status);
+            }
+        }
+        let registry = with_two(&first, &second).await;
+        let bulk = json!({ "@both/x": ["1.0.0"], "@other/y": ["1.0.0"], "leaky": ["1.0.0"] });
+        let found = post(&registry, BULK, &bulk).await.assert(expected);
+        let tree = json!({ "dependencies": { "@both/x": { "version": "1.0.0" } } });
+        let report = post(&registry, FULL, &tree).await.assert(expected);
+        if expected == 200 {
+            assert_eq!(
+                !found.json()["@both/x"].is_null(),
+                is_found,
+                "{one} {other}"
+            );
+            let advisories = report.json()["advisories"].clone();
+            assert_eq!(advisories != json!({}), is_found, "{one} {other}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_uplink_is_asked_about_its_own_names() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    says(&first, FULL, &report(7, "leaky", &["leaky"]));
+    says(&second, FULL, &report(7, "@other/leaky", &["@other/leaky"]));
+    let registry = with_two(&first, &second).await;
+    let tree = json!({ "dependencies": {
+        "leaky": { "version": "1.0.0" }, "@other/leaky": { "version": "2.0.0" },
+    } });
+    let found = post(&registry, FULL, &tree).await.assert(200).json();
+    let modules = |report: &Value| -> Vec<String> {
+        let advisories = report["advisories"].as_object().unwrap().values();
+        advisories
+            .map(|one| one["module_name"].to_string())
+            .collect()
+    };
+    assert_eq!(modules(&found), [r#""@other/leaky""#, r#""leaky""#]);
+    assert_eq!(found["advisories"]["8"]["id"], 8);
+    assert_eq!(found["actions"][1]["resolves"][0]["id"], 8);
+    assert_eq!(found["metadata"]["vulnerabilities"]["high"], 2);
+    assert_eq!(found["metadata"]["totalDependencies"], 3);
+    let names = |upstream: &Upstream| -> Vec<String> {
+        let sent = upstream.sent(FULL).remove(0);
+        let dependencies = sent["dependencies"].as_object().unwrap().iter();
+        dependencies
+            .filter(|(_, node)| node["version"] != "0.0.0")
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    assert_eq!(names(&first), ["leaky"]);
+    assert_eq!(names(&second), ["@other/leaky"]);
+}
+
+#[tokio::test]
+async fn the_tree_of_a_large_project_is_taken() {
+    let upstream = Upstream::start().await;
+    says(&upstream, QUICK, &report(1, "leaky", &["leaky"]));
+    let registry = proxy(&upstream).await;
+    let integrity = format!("sha512-{}", "x".repeat(86));
+    let dependencies: serde_json::Map<String, Value> = (0..30_000)
+        .map(|number| {
+            let node = json!({ "version": "1.0.0", "integrity": integrity, "requires": { "leaky": "^1.0.0" } });
+            (format!("package-{number}"), node)
+        })
+        .collect();
+    let tree = json!({ "dependencies": dependencies });
+    assert!(tree.to_string().len() > 4 << 20);
+    post(&registry, QUICK, &tree).await.assert(200);
+    let sent = upstream.sent(QUICK).remove(0);
+    assert_eq!(sent["dependencies"].as_object().unwrap().len(), 30_000);
+    let huge = json!({ "dependencies": {}, "x": "x".repeat(17 << 20) });
+    post(&registry, QUICK, &huge).await.assert(413).error();
+}
+
+#[cfg(feature = "test-clients")]
+mod clients {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::support::client::Client;
+
+    /// An upstream with `leaky`, of which there is an advisory in both forms.
+    async fn upstream() -> Upstream {
+        let upstream = Upstream::start().await;
+        upstream.has(&[&Package::new("leaky", "1.0.0")]);
+        let fields = json!({ "dependencies": { "leaky": "^1.0.0" } });
+        upstream.has(&[&Package::with("left", "1.0.0", &fields, &[])]);
+        says(&upstream, BULK, &json!({ "leaky": [advisory(1)] }));
+        let mut report = report(1, "leaky", &["left>leaky"]);
+        let advisory = report["advisories"]["1"].as_object_mut().unwrap();
+        let more = json!({
+            "url": "https://advisories.example/1", "vulnerable_versions": "<2.0.0",
+            "patched_versions": ">=2.0.0", "recommendation": "update", "overview": "it leaks",
+            "references": "", "cwe": "CWE-1", "cves": [], "access": "public", "deleted": null,
+        });
+        advisory.extend(more.as_object().unwrap().clone());
+        for path in [QUICK, FULL] {
+            says(&upstream, path, &report);
+        }
+        upstream
+    }
+
+    fn project(client: &Client, registry: &str, needs: &[&str]) -> PathBuf {
+        let settings = "fund=false\nupdate-notifier=false\nfetch-retries=0\n";
+        client.configure(".npmrc", &format!("registry={registry}/\n{settings}"));
+        let needs: serde_json::Map<String, Value> = needs
+            .iter()
+            .map(|name| ((*name).to_owned(), json!("^1.0.0")))
+            .collect();
+        let manifest = json!({ "name": "project", "version": "1.0.0", "dependencies": needs });
+        client.project("project", &manifest)
+    }
+
+    /// The report of a client on what it installed from `registry`.
+    fn opinion(name: &str, registry: &str) -> (Value, bool) {
+        let client = Client::new(name);
+        let project = project(&client, registry, &["left"]);
+        client.ok_in(&project, &["install"]);
+        let output = client.run_in(&project, &["audit", "--json"]);
+        let mut report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!(
+                "{name}: {error}: {}",
+                String::from_utf8_lossy(&output.stdout)
+            )
+        });
+        report["runId"] = Value::Null;
+        (report, output.status.success())
+    }
+
+    /// What clients hear is what they hear without us.
+    async fn says_the_same(name: &'static str) {
+        let upstream = upstream().await;
+        let registry = proxy(&upstream).await;
+        let (direct, through) = (upstream.url.clone(), registry.url.clone());
+        let work = move || (opinion(name, &direct), opinion(name, &through));
+        let (direct, through) = tokio::task::spawn_blocking(work).await.unwrap();
+        assert_eq!(direct, through);
+        let (report, _) = direct;
+        assert!(report.to_string().contains("it leaks"), "{report}");
+    }
+
+    macro_rules! says_the_same {
+        ($($test:ident $name:literal),* $(,)?) => {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::says_the_same($name).await;
+                }
+            )*
+        };
+    }
+
+    mod newest {
+        says_the_same! { npm_12 "npm-12", pnpm_12 "pnpm-12" }
+    }
+
+    mod older {
+        says_the_same! {
+            npm_6 "npm-6", npm_7 "npm-7", npm_8 "npm-8", npm_9 "npm-9", npm_10 "npm-10",
+            npm_11 "npm-11", pnpm_7 "pnpm-7", pnpm_8 "pnpm-8", pnpm_9 "pnpm-9",
+            pnpm_10 "pnpm-10", pnpm_11 "pnpm-11",
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_12_installs_while_audits_fail() {
+        let upstream = upstream().await;
+        upstream.fails(BULK, 503);
+        let registry = proxy(&upstream).await;
+        let url = registry.url.clone();
+        let work = move || {
+            let client = Client::new("npm-12");
+            let project = project(&client, &url, &["left"]);
+            client.ok_in(&project, &["install"]);
+            assert!(project.join("node_modules/leaky").exists());
+            let output = client.run_in(&project, &["audit"]);
+            assert_eq!(output.status.code(), Some(1));
+        };
+        tokio::task::spawn_blocking(work).await.unwrap();
+        assert!(upstream.asked(BULK) > 0);
+    }
+
+    /// Clients that send the whole tree, of which nothing private may go on.
+    async fn keeps_to_itself(name: &'static str) {
+        let upstream = upstream().await;
+        let registry = proxy(&upstream).await;
+        let alice = registry.user("alice").await;
+        let fields = json!({ "dependencies": { "leaky": "^1.0.0" } });
+        let secret = Package::with("@acme/secret", "1.0.0", &fields, &[]);
+        registry.publish(&alice, &secret).await.assert(201);
+        let url = registry.url.clone();
+        let work = move || {
+            let client = Client::new(name);
+            let project = project(&client, &url, &["@acme/secret"]);
+            client.sign_in_with(&url, &alice.token);
+            client.ok_in(&project, &["install"]);
+            let report = client.fails_in(&project, &["audit"]);
+            assert!(report.contains("it leaks"), "{report}");
+            alice.token
+        };
+        let token = tokio::task::spawn_blocking(work).await.unwrap();
+        let sent = [BULK, QUICK, FULL].map(|path| json!(upstream.sent(path)));
+        assert!(format!("{sent:?}").contains("leaky"), "{sent:?}");
+        // Nobody had `@acme/secret` when it was published; that was asked before.
+        let audits: Vec<_> = upstream.seen();
+        let audits = audits.iter().filter(|(path, _)| path.contains("security"));
+        let all = format!("{sent:?} {:?}", audits.collect::<Vec<_>>());
+        for private in ["secret", "acme", &token, "authorization"] {
+            assert!(!all.contains(private), "{private}: {all}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_12_tells_nobody() {
+        keeps_to_itself("npm-12").await;
+    }
+
+    mod older_trees {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn npm_6_tells_nobody() {
+            super::keeps_to_itself("npm-6").await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn pnpm_10_tells_nobody() {
+            super::keeps_to_itself("pnpm-10").await;
+        }
+    }
+}
