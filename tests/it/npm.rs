@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use serde_json::{Value, json};
 
-use crate::support::{Package, Registry, Upstream, client::{Client, Turn}, registry::Start};
+use crate::support::{
+    Package, Registry, Upstream,
+    client::{Client, Turn},
+    registry::Start,
+};
 
 fn package(name: &str, version: &str) -> Value {
     json!({ "name": name, "version": version, "description": "made by a test", "keywords": ["found"] })
@@ -44,7 +48,10 @@ async fn accounts_and_tokens() {
             (&profile["name"], &profile["email"]),
             (&json!("alice"), &json!("a@example.com"))
         );
-        npm.converse("token create --name=ci", vec![Turn::new("assword:", "s3cret-1")]);
+        npm.converse(
+            "token create --name=ci",
+            vec![Turn::new("assword:", "s3cret-1")],
+        );
         let tokens: Value = serde_json::from_str(&npm.ok(&["token", "list", "--json"])).unwrap();
         let tokens = tokens.as_array().unwrap();
         assert_eq!(tokens.len(), 2);

@@ -61,11 +61,7 @@ pub(super) fn alice(scene: &Scene, installer: &dyn Installer) -> Client {
 }
 
 /// The columns of installing; `None` for another command.
-pub(super) fn run(
-    command: Command,
-    scene: &Scene,
-    installer: &dyn Installer,
-) -> Option<Outcome> {
+pub(super) fn run(command: Command, scene: &Scene, installer: &dyn Installer) -> Option<Outcome> {
     let world = &scene.world;
     let authority = world.authority.file();
     let at = match command {

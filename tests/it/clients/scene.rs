@@ -94,7 +94,10 @@ fn stock(upstream: &Upstream) {
         let answer = json!({ "leaky": [advisory] }).to_string();
         async move { ([("content-type", "application/json")], answer).into_response() }
     });
-    for path in ["/-/npm/v1/security/audits", "/-/npm/v1/security/audits/quick"] {
+    for path in [
+        "/-/npm/v1/security/audits",
+        "/-/npm/v1/security/audits/quick",
+    ] {
         let answer = older_report().to_string();
         upstream.plays(path, move |_| {
             let answer = answer.clone();
