@@ -4,12 +4,7 @@ mod organisations;
 
 use std::sync::Arc;
 
-use crate::{
-    auth::Auth,
-    error::RegistryError,
-    models::Caller,
-    policy::{Admins, require_second_factor},
-};
+use crate::{auth::Auth, error::RegistryError, models::Caller, policy::Admins};
 
 /// What administrators do. Use cases decide themselves whether the caller may.
 #[derive(Debug)]
@@ -25,8 +20,8 @@ impl Administration {
     }
 
     /// Succeeds when `caller` is an administrator, with the second factor that changes need.
-    fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
+    async fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
         self.admins.require(caller)?;
-        require_second_factor(caller)
+        self.auth.second_factors().require_for_writes(caller).await
     }
 }

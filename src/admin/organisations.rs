@@ -28,7 +28,7 @@ impl Administration {
         user: &Username,
         role: Option<Role>,
     ) -> Result<(Role, usize), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.require_user(user)?;
         self.edit(organisation, |record| {
             let member = record.members.entry(user.as_str().to_owned()).or_default();
@@ -46,7 +46,7 @@ impl Administration {
         organisation: &Organisation,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.edit(organisation, |record| {
             if record.members.remove(user.as_str()).is_none() {
                 return Err(missing(format!(
@@ -78,7 +78,7 @@ impl Administration {
         team: &Team,
         description: String,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.edit(&team.organisation, |record| {
             if record.teams.contains_key(team.name()) {
                 let message = format!("there is a team {} already", team.group());
@@ -97,7 +97,7 @@ impl Administration {
     /// Removes a team. What packages grant it is worth nothing then, until there is such a team
     /// again.
     pub async fn destroy_team(&self, caller: &Caller, team: &Team) -> Result<(), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.edit(&team.organisation, |record| {
             let removed = record.teams.remove(team.name());
             removed.map(|_| ()).ok_or_else(|| no_such_team(team))
@@ -120,7 +120,7 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.require_user(user)?;
         self.edit(&team.organisation, |record| {
             let members = record.teams.get_mut(team.name());
@@ -139,7 +139,7 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.require(caller)?;
+        self.require(caller).await?;
         self.edit(&team.organisation, |record| {
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;

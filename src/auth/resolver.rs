@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 
-use super::{Auth, Credentials, cidr, local::Remembered, tokens};
+use super::{Auth, Credentials, cidr, tokens};
 use crate::{
     error::RegistryError,
     models::{AuthIdentity, Proof, SecondFactor, TokenLimits, Username},
@@ -101,8 +101,13 @@ impl Auth {
         let token = token.expose_secret();
         let Presented { method, path, .. } = presented;
         if let Some(hook) = &self.hook
-            && let Some(identity) = hook.authenticate_request(token, method, path).await?
+            && let Some(mut identity) = hook.authenticate_request(token, method, path).await?
         {
+            // Organisations are kept here, whoever keeps the users.
+            let user = identity.username.as_deref().map(str::parse::<Username>);
+            if let Some(Ok(user)) = user {
+                identity.groups.extend(self.accounts.groups_of(&user));
+            }
             return Ok(Authentication {
                 identity: Some(Arc::new(identity)),
                 ..Authentication::default()
@@ -130,10 +135,10 @@ impl Auth {
         let Ok(user) = record.user.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::UnknownToken));
         };
-        let mut second_factor = self.second_factor(&user, presented.pass, key).await?;
-        if record.bypass_second_factor && second_factor.proof != Proof::Given {
-            second_factor.proof = Proof::Bypassed;
-        }
+        let second_factor = SecondFactor {
+            is_bypassed: record.bypass_second_factor,
+            ..self.second_factors.of(&user, presented.pass, key)
+        };
         let limits = TokenLimits {
             is_readonly: record.readonly,
             packages: record.packages.iter().map(|name| name.0.clone()).collect(),
@@ -161,27 +166,29 @@ impl Auth {
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));
         };
-        let remembered = Remembered(sha2::Sha256::digest(header).into());
-        if !self.remembers(&remembered, &user) {
-            match self
-                .check_password(&user, password, presented.address)
-                .await
-            {
-                Ok(()) => self.remember(remembered, &user),
+        let checked = self.check_password(&user, password, presented.address);
+        match checked.await {
+            Ok(()) => {}
+            Err(RegistryError::RateLimited { .. }) => {
+                return Ok(Authentication::problem(CredentialProblem::Throttled));
+            }
+            Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
+                return Ok(Authentication::problem(CredentialProblem::WrongPassword));
+            }
+            Err(error) => return Err(error),
+        }
+        let by = hex::encode(sha2::Sha256::digest(header));
+        let second_factor = self.second_factors.of(&user, presented.pass, &by);
+        // A password alone would be worth more here than at a login.
+        if second_factor.mode.is_some() {
+            match self.second_factors.proof_of(&user, &second_factor).await {
+                Ok(Proof::Given) => {}
+                Ok(_) => return Ok(Authentication::problem(CredentialProblem::PasswordAlone)),
                 Err(RegistryError::RateLimited { .. }) => {
                     return Ok(Authentication::problem(CredentialProblem::Throttled));
                 }
-                Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
-                    return Ok(Authentication::problem(CredentialProblem::WrongPassword));
-                }
                 Err(error) => return Err(error),
             }
-        }
-        let by = hex::encode(remembered.0);
-        let second_factor = self.second_factor(&user, presented.pass, &by).await?;
-        // A password alone would be worth more here than at a login.
-        if !second_factor.covers_account() {
-            return Ok(Authentication::problem(CredentialProblem::PasswordAlone));
         }
         Ok(Authentication {
             second_factor,

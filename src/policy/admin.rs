@@ -39,7 +39,7 @@ impl Admins {
             .groups
             .iter()
             .any(|group| self.config.groups.contains(group));
-        if (self.any_authenticated || is_named || is_in_group) && !caller.limits.is_readonly {
+        if (self.any_authenticated || is_named || is_in_group) && !caller.limits.are_any() {
             Ok(())
         } else {
             Err(RegistryError::forbidden("admin authorization required"))

@@ -24,5 +24,7 @@ mod hostile;
 mod npm;
 mod publishing;
 mod reading;
+mod second_factor;
 mod tidy;
+mod tokens;
 mod upstream;
