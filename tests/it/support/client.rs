@@ -39,6 +39,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Types a line that is made of all that it printed so far.
+    pub(crate) fn answer(wait_for: &'a str, line: impl Fn(&str) -> String + 'a) -> Self {
+        Self {
+            wait_for,
+            reply: Box::new(move |text| Some(line(text))),
+        }
+    }
+
     /// Does something else when it prints `wait_for`, given all that it printed so far.
     pub(crate) fn then(wait_for: &'a str, act: impl Fn(&str) + 'a) -> Self {
         Self {
@@ -213,16 +221,35 @@ impl Client {
     /// Runs it on a terminal, and takes turns with it. What it printed; it must succeed.
     #[track_caller]
     pub(crate) fn converse(&self, arguments: &str, turns: Vec<Turn<'_>>) -> String {
-        let (text, is_ok) = self.talk(arguments, turns);
+        self.converse_in(self.home(), arguments, turns)
+    }
+
+    #[track_caller]
+    pub(crate) fn converse_in(
+        &self,
+        folder: &Path,
+        arguments: &str,
+        turns: Vec<Turn<'_>>,
+    ) -> String {
+        let (text, is_ok) = self.talk_in(folder, arguments, turns);
         assert!(is_ok, "{} {arguments}: {text}", self.name);
         text
     }
 
     /// Like [`Self::converse`], and whether it succeeded.
     pub(crate) fn talk(&self, arguments: &str, turns: Vec<Turn<'_>>) -> (String, bool) {
+        self.talk_in(self.home(), arguments, turns)
+    }
+
+    pub(crate) fn talk_in(
+        &self,
+        folder: &Path,
+        arguments: &str,
+        turns: Vec<Turn<'_>>,
+    ) -> (String, bool) {
         let line = format!("{} {arguments}", self.find(&self.program));
         let mut child = self
-            .command("script", self.home())
+            .command("script", folder)
             .env("TERM", "dumb")
             .env("COLUMNS", "500")
             .args(["-qec", &format!("stty cols 500; {line}"), "/dev/null"])
