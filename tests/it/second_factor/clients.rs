@@ -64,7 +64,8 @@ fn configured(name: &str, url: &str, credentials: Credentials<'_>) -> Client {
             ".yarnrc.yml",
             &format!(
                 "npmRegistryServer: {url}\nunsafeHttpWhitelist: [127.0.0.1]\nhttpRetry: 0\n\
-                 enableTelemetry: false\nnodeLinker: node-modules\n{yarnrc}"
+                 enableTelemetry: false\nnpmMinimalAgeGate: 0\n\
+                 nodeLinker: node-modules\n{yarnrc}"
             ),
         );
     }
@@ -115,8 +116,10 @@ impl World {
 
     /// Answers the page that `text` names with a code, as a browser would.
     fn confirm_in_browser(&self, handle: &Handle, text: &str) {
-        let from = text.rfind("/-/v1/login_cli/").unwrap();
-        let path = text[from..].split_whitespace().next().unwrap();
+        let marker = "/-/v1/login_cli/";
+        let from = text.rfind(marker).unwrap();
+        // Clients paint it.
+        let path = &text[from..from + marker.len() + 36];
         let form = self
             .registry
             .request(Method::POST, path)
@@ -174,12 +177,18 @@ async fn signs_in_with_a_code(name: &'static str) {
             "yarn-4" => "npm login",
             _ => "login --auth-type=legacy",
         };
-        let turns = vec![
-            Turn::new("sername", "alice"),
-            Turn::new("assword", "password"),
-            Turn::answer(asks_for_code(name), |_| world.fresh_code()),
-        ];
-        client.converse(line, turns);
+        let turns = || {
+            let mut turns = vec![
+                Turn::new("sername", "alice"),
+                Turn::new("assword", "password"),
+            ];
+            if name == "pnpm-12" {
+                turns.push(Turn::new("Email", "alice@example.com"));
+            }
+            turns.push(Turn::answer(asks_for_code(name), |_| world.fresh_code()));
+            turns
+        };
+        client.converse(line, turns());
         let whoami = match name {
             "yarn-4" => client.ok(&["npm", "whoami"]),
             _ => client.ok(&["whoami"]),
@@ -187,12 +196,7 @@ async fn signs_in_with_a_code(name: &'static str) {
         assert!(whoami.contains("alice"), "{whoami}");
         if name == "npm-12" {
             // Again, with the token of the first time.
-            let turns = vec![
-                Turn::new("sername", "alice"),
-                Turn::new("assword", "password"),
-                Turn::answer(asks_for_code(name), |_| world.fresh_code()),
-            ];
-            client.converse(line, turns);
+            client.converse(line, turns());
         }
     })
     .await;
@@ -262,19 +266,23 @@ async fn turns_it_on_and_off(name: &'static str) {
             code_at(&device, &clock)
         };
         client.fails_in(client.home(), &["profile", "set", "fullname", "Alice"]);
-        let typed = Turn::answer("Enter OTP", fresh);
-        client.converse("profile set fullname Alice", vec![typed]);
-        let turns = vec![
-            Turn::new("assword:", "password"),
-            Turn::answer("Enter OTP", fresh),
-        ];
-        client.converse("profile enable-2fa auth-only", turns);
+        // npm asks for a code where it is wanted; pnpm wants it at once.
+        let change = |line: &str, wants_password: bool| {
+            let mut turns = Vec::new();
+            if wants_password {
+                turns.push(Turn::new("assword:", "password"));
+            }
+            if name.starts_with("pnpm") {
+                client.converse(&format!("{line} --otp={}", fresh("")), turns);
+            } else {
+                turns.push(Turn::answer("Enter OTP", fresh));
+                client.converse(line, turns);
+            }
+        };
+        change("profile set fullname Alice", false);
+        change("profile enable-2fa auth-only", true);
         assert_eq!(tfa(), json!({ "pending": false, "mode": "auth-only" }));
-        let turns = vec![
-            Turn::new("assword:", "password"),
-            Turn::answer("Enter OTP", fresh),
-        ];
-        client.converse("profile disable-2fa", turns);
+        change("profile disable-2fa", true);
         assert_eq!(tfa(), false);
     })
     .await;

@@ -3,15 +3,20 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    time::Duration,
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 const VERSIONS: &str = include_str!("../clients/versions.txt");
+
+/// A client that prints nothing for so long after a line was typed has not read it.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// A package manager as somebody runs it who knows nothing of this machine: with a home of its
 /// own, an empty cache, and no settings but those that a test makes.
@@ -257,23 +262,31 @@ impl Client {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut stdin = child.stdin.take().unwrap();
+        let printed = read_in_pieces(child.stdout.take().unwrap());
         let mut text = String::new();
         let mut from = 0;
         let mut turns = turns.into_iter();
         let mut next = turns.next();
-        let mut buffer = [0; 1024];
+        let mut typed = None;
         loop {
-            let count = stdout.read(&mut buffer).unwrap_or_default();
-            if count == 0 {
-                break;
+            match printed.recv_timeout(SILENCE) {
+                Ok(piece) => text.push_str(&String::from_utf8_lossy(&piece)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // Some clients throw away what was typed before they turned the echo off.
+                    if let Some(line) = typed.take() {
+                        let _ = write!(stdin, "{line}\r");
+                    }
+                    continue;
+                }
             }
-            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
             while let Some(turn) = &next
                 && let Some(at) = text[from..].find(turn.wait_for)
             {
                 from += at + turn.wait_for.len();
-                if let Some(line) = (turn.reply)(&text) {
+                typed = (turn.reply)(&text);
+                if let Some(line) = &typed {
                     // The client may have ended without waiting for it.
                     let _ = write!(stdin, "{line}\r");
                 }
@@ -284,4 +297,17 @@ impl Client {
         let is_ok = child.wait().unwrap().success();
         (text, is_ok)
     }
+}
+
+/// What `source` prints, piece by piece.
+fn read_in_pieces(mut source: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok(count) = source.read(&mut buffer)
+            && count > 0
+            && sender.send(buffer[..count].to_vec()).is_ok()
+        {}
+    });
+    receiver
 }
