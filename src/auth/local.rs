@@ -295,7 +295,7 @@ impl Auth {
         address: Option<IpAddr>,
     ) -> Result<(SecretString, TokenRecord), RegistryError> {
         if password.expose_secret().is_empty() {
-            return Err(RegistryError::unauthorized(
+            return Err(RegistryError::unprocessable(
                 "a new token needs your password, and this client sent none; use \
                  `npm token create`, which asks for it",
             ));

@@ -1,7 +1,7 @@
 //! `/-/npm/v1/user`: what a user tells about herself, her password, and her second factor.
 
 use axum::{extract::State, response::Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use secrecy::SecretString;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
@@ -109,6 +109,7 @@ pub(super) async fn show(State(state): State<WebState>, user: User) -> Result<Re
 pub(super) async fn change(
     State(state): State<WebState>,
     actor: FullActor,
+    headers: HeaderMap,
     Json(change): Json<Change>,
 ) -> Result<Response, Error> {
     let (name, address) = (&actor.name, actor.caller.address);
@@ -119,6 +120,7 @@ pub(super) async fn change(
             SecondFactorAnswer::Seed(url) => json!(url),
             SecondFactorAnswer::RecoveryCodes(codes) => json!(codes),
             SecondFactorAnswer::Off => Value::Null,
+            SecondFactorAnswer::ModeChanged if wants_nothing(&headers) => Value::Null,
             SecondFactorAnswer::ModeChanged => return Ok(profile(&state, name)),
         };
         return Ok(respond::secret_json(StatusCode::OK, &json!({ "tfa": tfa })));
@@ -141,6 +143,16 @@ pub(super) async fn change(
         state.auth.set_profile(name, after).await?;
     }
     Ok(profile(&state, name))
+}
+
+/// Of a change of what it protects, npm up to 10 only understands `null`, and later versions only
+/// what it protects now.
+fn wants_nothing(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let version = agent.and_then(|agent| agent.strip_prefix("npm/"));
+    let major = version.and_then(|version| version.split('.').next());
+    major.is_some_and(|major| major.parse::<u32>().is_ok_and(|major| major <= 10))
 }
 
 impl Fields {

@@ -67,7 +67,7 @@ async fn tokens_are_made_listed_and_revoked() {
     assert!(
         empty
             .await
-            .assert(401)
+            .assert(422)
             .error()
             .contains("needs your password")
     );
@@ -269,4 +269,113 @@ async fn limits_of_tokens_hold() {
     registry.publish(&scoped, &next).await.assert(403);
     let allowed = Package::new("@acme/x", "1.0.0");
     registry.publish(&scoped, &allowed).await.assert(201);
+}
+
+/// Tokens as people make and end them: with a client, at a prompt.
+#[cfg(feature = "test-clients")]
+mod clients {
+    use super::*;
+    use crate::support::client::{Client, Turn};
+
+    /// Runs `play`, which blocks, with a client that is signed in as alice.
+    async fn with_client(name: &'static str, play: impl FnOnce(&Client) + Send + 'static) {
+        let registry = Registry::alone().await;
+        let alice = registry.user("alice").await;
+        let url = registry.url.clone();
+        let work = move || {
+            let client = Client::new(name);
+            client.configure(
+                ".npmrc",
+                &format!("registry={url}/\nupdate-notifier=false\n"),
+            );
+            client.sign_in_with(&url, &alice.token);
+            play(&client);
+        };
+        tokio::task::spawn_blocking(work).await.unwrap();
+    }
+
+    fn list(client: &Client) -> Vec<Value> {
+        serde_json::from_str(&client.ok(&["token", "list", "--json"])).unwrap()
+    }
+
+    /// Makes a token, and the token that was printed.
+    fn make(client: &Client, line: &str) -> String {
+        let said = client.converse(line, vec![Turn::new("assword:", "password")]);
+        let from = said.find("rca_").unwrap_or_else(|| panic!("{said}"));
+        said[from..from + 52].to_owned()
+    }
+
+    fn makes_and_ends(client: &Client, line: &str, is_readonly: bool) {
+        let token = make(client, line);
+        let listed = list(client);
+        let is_it = |listed: &&Value| token.starts_with(listed["token"].as_str().unwrap());
+        let found: Vec<&Value> = listed.iter().filter(is_it).collect();
+        assert_eq!((listed.len(), found.len()), (2, 1), "{listed:?}");
+        assert_eq!(found[0]["readonly"], is_readonly);
+        // By itself, and by the beginning of its key.
+        client.ok(&["token", "revoke", &token]);
+        assert_eq!(list(client).len(), 1);
+        let token = make(client, line);
+        let listed = list(client);
+        let is_it = |listed: &&Value| token.starts_with(listed["token"].as_str().unwrap());
+        let key = listed.iter().find(is_it).unwrap()["key"].as_str().unwrap();
+        client.ok(&["token", "revoke", &key[..10]]);
+        assert_eq!(list(client).len(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn npm_12_makes_lists_and_ends_tokens() {
+        with_client("npm-12", |npm| {
+            makes_and_ends(npm, "token create --name=ci", false);
+            let line = "token create --name=ci --packages=mine --scopes=@acme \
+                        --packages-and-scopes-permission=read-only --orgs-permission=no-access \
+                        --expires=30";
+            makes_and_ends(npm, line, true);
+            let line = "token create --name=ci --orgs=acme --orgs-permission=read-only";
+            let (said, is_ok) = npm.talk(line, vec![Turn::new("assword:", "password")]);
+            assert!(
+                !is_ok && said.contains("limited to organisations"),
+                "{said}"
+            );
+            assert_eq!(list(npm).len(), 1);
+        })
+        .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn pnpm_12_lists_and_ends_tokens_and_hears_what_it_takes_to_make_one() {
+        with_client("pnpm-12", |pnpm| {
+            let said = pnpm.fails_in(pnpm.home(), &["token", "create"]);
+            assert!(said.contains("needs your password"), "{said}");
+            let listed = list(pnpm);
+            assert_eq!(listed.len(), 1);
+            let key = listed[0]["key"].as_str().unwrap();
+            pnpm.ok(&["token", "revoke", key]);
+            pnpm.fails_in(pnpm.home(), &["whoami"]);
+        })
+        .await;
+    }
+
+    /// They send the shape of before 2025.
+    mod older {
+        use super::*;
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn npm_6_makes_lists_and_ends_tokens() {
+            with_client("npm-6", |npm| {
+                makes_and_ends(npm, "token create", false);
+                makes_and_ends(npm, "token create --readonly --cidr=127.0.0.1/32", true);
+            })
+            .await;
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn npm_10_makes_lists_and_ends_tokens() {
+            with_client("npm-10", |npm| {
+                makes_and_ends(npm, "token create", false);
+                makes_and_ends(npm, "token create --read-only", true);
+            })
+            .await;
+        }
+    }
 }
