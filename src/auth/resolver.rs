@@ -113,27 +113,22 @@ impl Auth {
                 ..Authentication::default()
             });
         }
-        self.token(&tokens::key_of(token), None, presented).await
+        Ok(self.token(&tokens::key_of(token), None, presented))
     }
 
     /// The bearer of the token with this hash, who must be `user` if one is given.
-    async fn token(
-        &self,
-        key: &str,
-        user: Option<&str>,
-        presented: Presented<'_>,
-    ) -> Result<Authentication, RegistryError> {
+    fn token(&self, key: &str, user: Option<&str>, presented: Presented<'_>) -> Authentication {
         let record = self.accounts.token(key).filter(|record| {
             !record.is_expired(self.clock.now()) && user.is_none_or(|user| record.user == user)
         });
         let Some(record) = record else {
-            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
+            return Authentication::problem(CredentialProblem::UnknownToken);
         };
         if !cidr::covers(&record.cidr, presented.address) {
-            return Ok(Authentication::problem(CredentialProblem::WrongNetwork));
+            return Authentication::problem(CredentialProblem::WrongNetwork);
         }
         let Ok(user) = record.user.parse::<Username>() else {
-            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
+            return Authentication::problem(CredentialProblem::UnknownToken);
         };
         let second_factor = SecondFactor {
             is_bypassed: record.bypass_second_factor,
@@ -144,11 +139,11 @@ impl Auth {
             packages: record.packages.iter().map(|name| name.0.clone()).collect(),
             scopes: record.scopes.clone(),
         };
-        Ok(Authentication {
+        Authentication {
             limits: Arc::new(limits),
             second_factor,
             ..self.signed_in(&user)
-        })
+        }
     }
 
     /// A user with her password, or with a token of hers in its place.
@@ -161,7 +156,7 @@ impl Auth {
     ) -> Result<Authentication, RegistryError> {
         let key = tokens::key_of(password.expose_secret());
         if self.accounts.token(&key).is_some() {
-            return self.token(&key, Some(username), presented).await;
+            return Ok(self.token(&key, Some(username), presented));
         }
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));

@@ -13,15 +13,18 @@ use super::{Auth, throttle::Throttle};
 use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, random_hex},
-    models::{Caller, Proof, SecondFactor, ShownPass, Username},
+    models::{Caller, Proof, SecondFactor, ShownPass, Timestamp, Username},
     storage::{Accounts, AccountsError, SecondFactorRecord, Secrets, UserRecord},
 };
 
 /// What seeds are sealed for.
 const SEAL: &str = "second-factor-seed";
-/// How long who has used a pass may show it again: one command is many requests. Longer than any
-/// code is accepted.
-const REMEMBERED_FOR: Duration = Duration::from_secs(300);
+/// How long whoever has used a recovery code may show it again: one command is many requests.
+const RECOVERY_LASTS: Duration = Duration::from_secs(300);
+/// How long after a request came its pass may be looked at; and how much longer used ones are
+/// remembered, so that no slow request brings one back.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+const REMEMBERED_FOR: Duration = Duration::from_secs(3600 + 300);
 const MAX_REMEMBERED: u64 = 10_000;
 
 /// Looks at second factors. Cheap to clone.
@@ -32,7 +35,7 @@ pub struct SecondFactors {
     clock: SharedClock,
     throttle: Throttle,
     /// Who showed a pass first; of codes, the 30 seconds are the pass.
-    used: Cache<(Username, UsedPass), Arc<str>>,
+    used: Cache<(Username, UsedPass), FirstUse>,
     /// Held while a pass is looked at, so that guesses count one by one.
     looking: Arc<Mutex<()>>,
 }
@@ -43,6 +46,12 @@ enum UsedPass {
     Code(u64),
     /// The recovery code with this hash, of the second factor with this sealed seed.
     Recovery(String, String),
+}
+
+#[derive(Clone, Debug)]
+struct FirstUse {
+    by: Arc<str>,
+    at: Timestamp,
 }
 
 /// What a pass turned out to be.
@@ -114,6 +123,7 @@ impl SecondFactors {
         let shown = pass.map(|pass| ShownPass {
             pass: pass.clone(),
             by: by.into(),
+            at: self.clock.now(),
         });
         SecondFactor {
             mode: Some(mode),
@@ -184,11 +194,19 @@ impl SecondFactors {
         factor: &SecondFactorRecord,
         shown: &ShownPass,
     ) -> Result<Judgement, RegistryError> {
+        let now = self.clock.now();
+        if now > shown.at.plus(LONGEST_REQUEST) {
+            return Ok(Judgement::Wrong);
+        }
         let pass: String = shown.pass.expose_secret().split_whitespace().collect();
-        if let Some(step) = self.step_of(factor, &pass)? {
+        let this_use = || FirstUse {
+            by: Arc::clone(&shown.by),
+            at: now,
+        };
+        if let Some(step) = self.step_of(factor, &pass, shown.at)? {
             let key = (user.clone(), UsedPass::Code(step));
-            let first = self.used.get_with(key, || Arc::clone(&shown.by));
-            return Ok(if first == shown.by {
+            let first = self.used.get_with(key, this_use);
+            return Ok(if first.by == shown.by {
                 Judgement::Right
             } else {
                 Judgement::Wrong
@@ -199,21 +217,21 @@ impl SecondFactors {
         let key = (user.clone(), recovery);
         let is_unused = factor.recovery.contains(&hash);
         let first = if is_unused {
-            Some(self.used.get_with(key, || Arc::clone(&shown.by)))
+            Some(self.used.get_with(key, this_use))
         } else {
             self.used.get(&key)
         };
         if let Some(first) = first {
-            return Ok(match (first == shown.by, is_unused) {
+            let is_same = first.by == shown.by && shown.at <= first.at.plus(RECOVERY_LASTS);
+            return Ok(match (is_same, is_unused) {
                 (false, _) => Judgement::Wrong,
                 (true, false) => Judgement::Right,
                 (true, true) => Judgement::Recovery(hash),
             });
         }
-        let now = self.clock.now();
         let was_fetched = self
             .accounts
-            .has_session(now, |session| session.passes(user, &hash));
+            .has_session(shown.at, |session| session.passes(user, &hash));
         Ok(if was_fetched {
             Judgement::Right
         } else {
@@ -238,11 +256,12 @@ impl SecondFactors {
         self.secrets.seal(SEAL, seed)
     }
 
-    /// The 30 seconds that `code` is of; `None` for a wrong one.
+    /// The 30 seconds that `code`, which is shown at `at`, is of; `None` for a wrong one.
     pub(super) fn step_of(
         &self,
         factor: &SecondFactorRecord,
         code: &str,
+        at: Timestamp,
     ) -> Result<Option<u64>, RegistryError> {
         if !code.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(None);
@@ -252,7 +271,7 @@ impl SecondFactors {
             .with_secret(seed.map_err(RegistryError::internal)?)
             .build()
             .map_err(|error| RegistryError::internal(error.to_string()))?;
-        let seconds = u64::try_from(self.clock.now().unix_millis() / 1000).unwrap_or(0);
+        let seconds = u64::try_from(at.unix_millis() / 1000).unwrap_or(0);
         Ok(totp.check(code, seconds))
     }
 

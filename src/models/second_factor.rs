@@ -5,6 +5,8 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use super::Timestamp;
+
 /// What an account's second factor protects, in npm's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -47,6 +49,8 @@ pub struct ShownPass {
     pub pass: SecretString,
     /// Who shows it, by the credentials beside it: the same may show it again for a while.
     pub by: Arc<str>,
+    /// When the request came: an upload that takes long does not make a code too late.
+    pub at: Timestamp,
 }
 
 /// The second factor of a caller: what the account wants, and what the request shows.

@@ -225,8 +225,8 @@ mod tests {
             (Action::Publish, "@acme/app"),
             (Action::Access, "@private/app"),
         ] {
-            let refused = policy.require(&elsewhere, action, &name.parse().unwrap());
-            let refused = refused.await.unwrap_err();
+            let name = name.parse().unwrap();
+            let refused = policy.require(&elsewhere, action, &name).await.unwrap_err();
             assert_eq!(refused.status(), http::StatusCode::FORBIDDEN);
             assert_eq!(
                 refused.to_string(),

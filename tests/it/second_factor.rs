@@ -11,6 +11,7 @@ use rustaccio::{
     models::Timestamp,
 };
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use totp_rs::Totp;
 
 use crate::support::{
@@ -289,27 +290,18 @@ async fn a_recovery_code_lasts_for_one_command() {
         .await
         .assert(201);
     assert_challenged(world.registry.send(world.login(Some(next))).await);
+    // Minutes later it is another command.
+    world.clock.advance(Duration::from_secs(301));
+    assert_challenged(world.publish(&world.alice, "1.0.3", Some(code)).await);
     // It is used up for good.
-    let World {
-        registry,
-        clock,
-        alice,
-        recovery,
-        device,
-    } = world;
+    let folder = world.registry.stop().await;
     let registry = Registry::with(Start {
-        folder: Some(registry.stop().await),
-        clock: Some(Arc::clone(&clock)),
+        folder: Some(folder),
+        clock: Some(Arc::clone(&world.clock)),
         ..Start::default()
     })
     .await;
-    let world = World {
-        registry,
-        clock,
-        alice,
-        recovery,
-        device,
-    };
+    let world = World { registry, ..world };
     for (code, status) in [(0, 401), (1, 401), (2, 201)] {
         let code = &world.recovery[code];
         let published = world.publish(&world.alice, "1.0.3", Some(code)).await;
@@ -379,6 +371,36 @@ async fn passes_that_are_guessed_at_once_count_one_by_one() {
     let challenged = statuses.iter().filter(|status| **status == 401).count();
     let throttled = statuses.iter().filter(|status| **status == 429).count();
     assert_eq!((challenged, throttled), (4, 36), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn a_long_upload_does_not_make_a_code_too_late() {
+    let world = World::start("auth-and-writes").await;
+    let body = publish_body(&Package::new("mine", "1.0.0"), "latest").to_string();
+    for (wait, status) in [(3601, "401"), (1800, "201")] {
+        let host = world.registry.url.strip_prefix("http://").unwrap();
+        let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
+        let (token, code) = (&world.alice.token, world.fresh_code());
+        let head = format!(
+            "PUT /mine HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {token}\r\n\
+             npm-otp: {code}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+             expect: 100-continue\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // It asks for the body once it knows who sends it.
+        let mut answer = [0; 25];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 100 "), "{answer:?}");
+        world.clock.advance(Duration::from_secs(wait));
+        stream.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
 }
 
 #[tokio::test]
