@@ -99,7 +99,7 @@ fn routes(state: WebState) -> Router {
         .route("/-/all/since", get(search::all))
         // Dist-tags
         .route("/-/package/{package}/dist-tags", get(dist_tags::list))
-        .route("/-/package/{package}/dist-tags/{tag}", put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        .route("/-/package/{package}/dist-tags/{text}", put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
         .route("/-/{*rest}", any(not_found))
         // Packages
         .route("/{package}", get(packages::packument).put(packages::put))
