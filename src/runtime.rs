@@ -36,6 +36,15 @@ pub async fn build_state(
     config: &Config,
     hook: Option<Arc<dyn AuthHook>>,
 ) -> Result<AppState, RegistryError> {
+    build_state_with_clock(config, hook, Arc::new(SystemClock)).await
+}
+
+/// Like [`build_state`], where it is as late as `clock` says.
+pub async fn build_state_with_clock(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+    clock: SharedClock,
+) -> Result<AppState, RegistryError> {
     let problems = find_problems(config).await;
     if !problems.is_empty() {
         return Err(RegistryError::Settings {
@@ -45,7 +54,6 @@ pub async fn build_state(
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    let clock: SharedClock = Arc::new(SystemClock);
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let store = Store::open_with_options(StoreOptions {
@@ -77,7 +85,7 @@ pub async fn build_state(
     let registry = Registry::new(RegistryOptions {
         store,
         uplinks,
-        policy: Policy::new(rules, hook),
+        policy: Policy::new(rules, hook, auth.second_factors().clone()),
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,

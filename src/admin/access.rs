@@ -4,7 +4,7 @@ use super::Administration;
 use crate::{
     error::RegistryError,
     models::{Caller, PackageName, Restrictions},
-    policy::{require_no_limits, require_second_factor},
+    policy::require_no_limits,
 };
 
 impl Administration {
@@ -24,7 +24,10 @@ impl Administration {
             return Err(RegistryError::forbidden("admin authorization required"));
         }
         require_no_limits(caller)?;
-        require_second_factor(caller)?;
+        self.auth
+            .second_factors()
+            .require_for_writes(caller)
+            .await?;
         tracing::info!(package.name = %name, user.name = caller.display_name(), "second factor lifted by an administrator");
         self.registry.lift_second_factor(name).await
     }

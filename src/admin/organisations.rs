@@ -9,7 +9,7 @@ use super::Administration;
 use crate::{
     error::RegistryError,
     models::{Caller, Organisation, Team, Username},
-    policy::{require_no_limits, require_second_factor},
+    policy::require_no_limits,
     storage::{AccountsError, OrganisationRecord, Role, TeamRecord},
 };
 
@@ -199,7 +199,10 @@ impl Administration {
             return Err(RegistryError::unauthorized("You must be logged in"));
         }
         require_no_limits(caller)?;
-        require_second_factor(caller)?;
+        self.auth
+            .second_factors()
+            .require_for_writes(caller)
+            .await?;
         let accounts = self.auth.accounts();
         let changed = accounts.edit_organisation(organisation, |record| {
             let authority = self.authority(caller, organisation, record)?;

@@ -2,12 +2,14 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use moka::sync::Cache;
+use moka::future::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
+use sha2::Digest as _;
 
 use super::{
     AuthHook, cidr,
     passwords::{self, Passwords},
+    second_factor::SecondFactors,
     sessions::Sessions,
     throttle::Throttle,
     tokens,
@@ -26,8 +28,6 @@ use crate::{
 const BAD_PASSWORD: &str = "bad username/password, access denied";
 /// How long a password that was right is not computed again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
-/// Longer than any code is accepted.
-const CODES_REMEMBERED_FOR: Duration = Duration::from_secs(180);
 const MAX_REMEMBERED: u64 = 10_000;
 const MAX_TOKENS_PER_USER: usize = 1000;
 
@@ -75,26 +75,27 @@ pub struct TokenRequest {
     pub scopes: Vec<String>,
 }
 
-/// The hash of an `Authorization` header whose password was right.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Remembered(pub(super) [u8; 32]);
+/// Why a password does not count.
+#[derive(Debug)]
+enum Refused {
+    Wrong,
+    Throttled(Duration),
+    Failed(RegistryError),
+}
 
 /// Accounts and what may be done with them.
 pub struct Auth {
     pub(super) config: AuthConfig,
     reserved_names: Vec<String>,
     pub(super) accounts: Accounts,
-    pub(super) secrets: Secrets,
     pub(super) clock: SharedClock,
     pub(super) hook: Option<Arc<dyn AuthHook>>,
+    pub(super) second_factors: SecondFactors,
     passwords: Passwords,
     throttle: Throttle,
-    pub(super) pass_throttle: Throttle,
     pub(super) sessions: Sessions,
-    /// Who showed the code of a user's 30 seconds first.
-    pub(super) used_codes: Cache<(Username, u64), Arc<str>>,
-    // The password's hash is part of the value: a changed password ends it at once.
-    remembered: Cache<Remembered, String>,
+    /// Passwords that were right, or are being looked at: see [`Auth::digest`].
+    right: Cache<[u8; 32], ()>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -116,22 +117,18 @@ impl Auth {
             clock,
             hook,
         } = options;
+        let second_factors = SecondFactors::new(accounts.clone(), secrets, Arc::clone(&clock));
         Self {
             sessions: Sessions::new(config.login_session_ttl),
             config,
             reserved_names,
             accounts,
-            secrets,
             throttle: Throttle::new(Arc::clone(&clock)),
-            pass_throttle: Throttle::new(Arc::clone(&clock)),
-            used_codes: Cache::builder()
-                .max_capacity(MAX_REMEMBERED)
-                .time_to_live(CODES_REMEMBERED_FOR)
-                .build(),
+            second_factors,
             clock,
             hook,
             passwords: Passwords::new(),
-            remembered: Cache::builder()
+            right: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
@@ -305,6 +302,12 @@ impl Auth {
         request: TokenRequest,
         address: Option<IpAddr>,
     ) -> Result<(SecretString, TokenRecord), RegistryError> {
+        if password.expose_secret().is_empty() {
+            return Err(RegistryError::unprocessable(
+                "a new token needs your password, and this client sent none; use \
+                 `npm token create`, which asks for it",
+            ));
+        }
         self.check_password(user, password, address).await?;
         if self.accounts.tokens_of(user).len() >= MAX_TOKENS_PER_USER {
             return Err(RegistryError::conflict(format!(
@@ -318,7 +321,7 @@ impl Auth {
         record.cidr = cidr::parse(&request.cidr)?;
         record.packages = request.packages.into_iter().map(PackageNameText).collect();
         record.scopes = request.scopes;
-        self.keep(record).await
+        self.keep(user, record).await
     }
 
     /// The tokens of `user` that still count, oldest first.
@@ -354,6 +357,9 @@ impl Auth {
     }
 
     /// Succeeds when `password` is that of `user`.
+    ///
+    /// A right one is remembered for a minute. Those who show the same one at once wait for one
+    /// answer, so that a hundred jobs that start together are not taken for guesses.
     pub async fn check_password(
         &self,
         user: &Username,
@@ -364,39 +370,64 @@ impl Auth {
             let (user, password) = (user.as_str(), password.expose_secret());
             return hook.authenticate(user, password).await;
         }
-        if let Some(retry_after) = self.throttle.delay(user, address) {
-            return Err(RegistryError::RateLimited {
+        let hash = self.accounts.user(user);
+        let hash = hash.map(|record| record.password_hash.clone());
+        let digest = Self::digest(user, hash.as_deref(), password, address);
+        let looked_at = self.look_at_password(user, hash, password, address);
+        let result = self.right.try_get_with(digest, looked_at).await;
+        result.map_err(|refused| match &*refused {
+            Refused::Wrong => RegistryError::unauthorized(BAD_PASSWORD),
+            Refused::Throttled(retry_after) => RegistryError::RateLimited {
                 message: "too many failed logins, try again later".to_owned(),
-                retry_after,
-            });
-        }
-        let hash = self
-            .accounts
-            .user(user)
-            .map(|record| record.password_hash.clone());
+                retry_after: *retry_after,
+            },
+            Refused::Failed(error) => RegistryError::internal(error.to_string()),
+        })
+    }
+
+    async fn look_at_password(
+        &self,
+        user: &Username,
+        hash: Option<String>,
+        password: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<(), Refused> {
+        let begun = self.throttle.begin(user, address);
+        begun.map_err(Refused::Throttled)?;
         let fits = password.expose_secret().len() <= passwords::MAX_LENGTH;
-        if fits && self.passwords.verify(password, hash).await? {
+        let is_right = fits && {
+            let verified = self.passwords.verify(password, hash).await;
+            verified.map_err(Refused::Failed)?
+        };
+        if is_right {
             self.throttle.succeeded(user, address);
             return Ok(());
         }
-        self.throttle.failed(user, address);
         tracing::info!(user.name = %user, "wrong password");
-        Err(RegistryError::unauthorized(BAD_PASSWORD))
+        Err(Refused::Wrong)
     }
 
-    pub(super) fn remembers(&self, remembered: &Remembered, user: &Username) -> bool {
-        let hash = self
-            .accounts
-            .user(user)
-            .map(|record| record.password_hash.clone());
-        hash.is_some() && self.remembered.get(remembered) == hash
-    }
-
-    pub(super) fn remember(&self, remembered: Remembered, user: &Username) {
-        if let Some(record) = self.accounts.user(user) {
-            self.remembered
-                .insert(remembered, record.password_hash.clone());
+    /// What a password is remembered by. The account's hash is part of it: a changed password ends
+    /// it at once. The address is too: from elsewhere, guesses meet the throttle first.
+    fn digest(
+        user: &Username,
+        hash: Option<&str>,
+        password: &SecretString,
+        address: Option<IpAddr>,
+    ) -> [u8; 32] {
+        let address = address.map(|address| address.to_string());
+        let parts = [
+            user.as_str(),
+            hash.unwrap_or_default(),
+            address.as_deref().unwrap_or_default(),
+            password.expose_secret(),
+        ];
+        let mut digest = sha2::Sha256::new();
+        for part in parts {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
         }
+        digest.finalize().into()
     }
 
     async fn login_through(
@@ -440,7 +471,7 @@ impl Auth {
 
     async fn issue_login_token(&self, user: &Username) -> Result<SecretString, RegistryError> {
         let record = self.record(user, TokenKind::Login, self.config.token_ttl);
-        Ok(self.keep(record).await?.0)
+        Ok(self.keep(user, record).await?.0)
     }
 
     fn record(&self, user: &Username, kind: TokenKind, lifetime: Option<Duration>) -> TokenRecord {
@@ -461,11 +492,25 @@ impl Auth {
         }
     }
 
+    /// A token that begins unlike the user's others: by that, npm tells which of them one is.
+    fn distinct_token(&self, user: &Username) -> tokens::NewToken {
+        let others = self.accounts.tokens_of(user);
+        let mut new = tokens::generate();
+        for _ in 0..10 {
+            if others.iter().all(|other| other.prefix != new.prefix) {
+                break;
+            }
+            new = tokens::generate();
+        }
+        new
+    }
+
     async fn keep(
         &self,
+        user: &Username,
         record: TokenRecord,
     ) -> Result<(SecretString, TokenRecord), RegistryError> {
-        let new = tokens::generate();
+        let new = self.distinct_token(user);
         let record = TokenRecord {
             key: new.key,
             prefix: new.prefix,

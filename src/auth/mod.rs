@@ -2,6 +2,7 @@
 
 mod cidr;
 mod credentials;
+mod enrolment;
 mod hook;
 mod local;
 mod passwords;
@@ -13,9 +14,10 @@ mod tokens;
 mod web_login;
 
 pub use credentials::{Credentials, MalformedCredentials};
+pub use enrolment::{SecondFactorAnswer, SecondFactorChange};
 pub use hook::AuthHook;
 pub use local::{Auth, AuthOptions, LoggedIn, TokenRequest};
 pub use resolver::{Authentication, CredentialProblem, Presented};
-pub use second_factor::{SecondFactorAnswer, SecondFactorChange};
+pub use second_factor::SecondFactors;
 pub use sessions::{AskedBy, SessionIds, SessionPurpose, SessionView};
 pub use web_login::Approval;

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 
-use super::{Auth, Credentials, cidr, local::Remembered, tokens};
+use super::{Auth, Credentials, cidr, tokens};
 use crate::{
     error::RegistryError,
     models::{AuthIdentity, Proof, SecondFactor, TokenLimits, Username},
@@ -101,49 +101,49 @@ impl Auth {
         let token = token.expose_secret();
         let Presented { method, path, .. } = presented;
         if let Some(hook) = &self.hook
-            && let Some(identity) = hook.authenticate_request(token, method, path).await?
+            && let Some(mut identity) = hook.authenticate_request(token, method, path).await?
         {
+            // Organisations are kept here, whoever keeps the users.
+            let user = identity.username.as_deref().map(str::parse::<Username>);
+            if let Some(Ok(user)) = user {
+                identity.groups.extend(self.accounts.groups_of(&user));
+            }
             return Ok(Authentication {
                 identity: Some(Arc::new(identity)),
                 ..Authentication::default()
             });
         }
-        self.token(&tokens::key_of(token), None, presented).await
+        Ok(self.token(&tokens::key_of(token), None, presented))
     }
 
     /// The bearer of the token with this hash, who must be `user` if one is given.
-    async fn token(
-        &self,
-        key: &str,
-        user: Option<&str>,
-        presented: Presented<'_>,
-    ) -> Result<Authentication, RegistryError> {
+    fn token(&self, key: &str, user: Option<&str>, presented: Presented<'_>) -> Authentication {
         let record = self.accounts.token(key).filter(|record| {
             !record.is_expired(self.clock.now()) && user.is_none_or(|user| record.user == user)
         });
         let Some(record) = record else {
-            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
+            return Authentication::problem(CredentialProblem::UnknownToken);
         };
         if !cidr::covers(&record.cidr, presented.address) {
-            return Ok(Authentication::problem(CredentialProblem::WrongNetwork));
+            return Authentication::problem(CredentialProblem::WrongNetwork);
         }
         let Ok(user) = record.user.parse::<Username>() else {
-            return Ok(Authentication::problem(CredentialProblem::UnknownToken));
+            return Authentication::problem(CredentialProblem::UnknownToken);
         };
-        let mut second_factor = self.second_factor(&user, presented.pass, key).await?;
-        if record.bypass_second_factor && second_factor.proof != Proof::Given {
-            second_factor.proof = Proof::Bypassed;
-        }
+        let second_factor = SecondFactor {
+            is_bypassed: record.bypass_second_factor,
+            ..self.second_factors.of(&user, presented.pass, key)
+        };
         let limits = TokenLimits {
             is_readonly: record.readonly,
             packages: record.packages.iter().map(|name| name.0.clone()).collect(),
             scopes: record.scopes.clone(),
         };
-        Ok(Authentication {
+        Authentication {
             limits: Arc::new(limits),
             second_factor,
             ..self.signed_in(&user)
-        })
+        }
     }
 
     /// A user with her password, or with a token of hers in its place.
@@ -156,32 +156,34 @@ impl Auth {
     ) -> Result<Authentication, RegistryError> {
         let key = tokens::key_of(password.expose_secret());
         if self.accounts.token(&key).is_some() {
-            return self.token(&key, Some(username), presented).await;
+            return Ok(self.token(&key, Some(username), presented));
         }
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));
         };
-        let remembered = Remembered(sha2::Sha256::digest(header).into());
-        if !self.remembers(&remembered, &user) {
-            match self
-                .check_password(&user, password, presented.address)
-                .await
-            {
-                Ok(()) => self.remember(remembered, &user),
+        let checked = self.check_password(&user, password, presented.address);
+        match checked.await {
+            Ok(()) => {}
+            Err(RegistryError::RateLimited { .. }) => {
+                return Ok(Authentication::problem(CredentialProblem::Throttled));
+            }
+            Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
+                return Ok(Authentication::problem(CredentialProblem::WrongPassword));
+            }
+            Err(error) => return Err(error),
+        }
+        let by = hex::encode(sha2::Sha256::digest(header));
+        let second_factor = self.second_factors.of(&user, presented.pass, &by);
+        // A password alone would be worth more here than at a login.
+        if second_factor.mode.is_some() {
+            match self.second_factors.proof_of(&user, &second_factor).await {
+                Ok(Proof::Given) => {}
+                Ok(_) => return Ok(Authentication::problem(CredentialProblem::PasswordAlone)),
                 Err(RegistryError::RateLimited { .. }) => {
                     return Ok(Authentication::problem(CredentialProblem::Throttled));
                 }
-                Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
-                    return Ok(Authentication::problem(CredentialProblem::WrongPassword));
-                }
                 Err(error) => return Err(error),
             }
-        }
-        let by = hex::encode(remembered.0);
-        let second_factor = self.second_factor(&user, presented.pass, &by).await?;
-        // A password alone would be worth more here than at a login.
-        if !second_factor.covers_account() {
-            return Ok(Authentication::problem(CredentialProblem::PasswordAlone));
         }
         Ok(Authentication {
             second_factor,

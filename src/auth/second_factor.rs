@@ -1,269 +1,283 @@
 //! Second factors: codes that change every 30 seconds (RFC 6238), recovery codes, and one-time
 //! passes that a browser fetched.
 
+use std::{sync::Arc, time::Duration};
+
+use moka::sync::Cache;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 use totp_rs::{Builder, Totp};
 
-use super::Auth;
+use super::{Auth, sessions::Passes, throttle::Throttle};
 use crate::{
     error::RegistryError,
-    lifecycle::{random_bytes, random_hex},
-    models::{Proof, SecondFactor, SecondFactorMode, Username},
-    storage::{AccountsError, SecondFactorRecord, UserRecord},
+    lifecycle::{SharedClock, random_hex},
+    models::{Caller, Proof, SecondFactor, ShownPass, Timestamp, Username},
+    storage::{Accounts, AccountsError, SecondFactorRecord, Secrets, UserRecord},
 };
 
-const ISSUER: &str = "rustaccio";
 /// What seeds are sealed for.
 const SEAL: &str = "second-factor-seed";
-/// RFC 4226, section 4, recommends 160 bits.
-const SEED_LENGTH: usize = 20;
-const RECOVERY_CODES: usize = 10;
+/// How long whoever has used a recovery code may show it again: one command is many requests.
+const RECOVERY_LASTS: Duration = Duration::from_secs(300);
+/// How long after a request came its pass may be looked at; and how much longer used ones are
+/// remembered, so that no slow request brings one back.
+const LONGEST_REQUEST: Duration = Duration::from_secs(3600);
+const REMEMBERED_FOR: Duration = Duration::from_secs(3600 + 300);
+const MAX_REMEMBERED: u64 = 10_000;
 
-/// What a user wants of her second factor, in the terms of `/-/npm/v1/user`.
-#[derive(Debug)]
-pub enum SecondFactorChange {
-    /// Begin with one, or change what it protects.
-    Enable {
-        /// What it shall protect.
-        mode: SecondFactorMode,
-        /// Her password.
-        password: SecretString,
-    },
-    /// Show a first code; from then on it counts.
-    Confirm {
-        /// The code.
-        code: String,
-    },
-    /// Go without.
-    Disable {
-        /// Her password.
-        password: SecretString,
-    },
+/// Looks at second factors. Cheap to clone.
+#[derive(Clone)]
+pub struct SecondFactors {
+    accounts: Accounts,
+    secrets: Secrets,
+    clock: SharedClock,
+    throttle: Throttle,
+    /// Who showed a pass first; of codes, the 30 seconds are the pass.
+    used: Cache<(Username, UsedPass), FirstUse>,
+    /// Held while a pass is looked at, so that guesses count one by one.
+    looking: Arc<Mutex<()>>,
+    /// Those that a browser fetched.
+    passes: Passes,
 }
 
-/// What has come of a [`SecondFactorChange`].
-#[derive(Debug)]
-pub enum SecondFactorAnswer {
-    /// The address that authenticator apps read, as a QR code or typed.
-    Seed(String),
-    /// The recovery codes, shown this once.
-    RecoveryCodes(Vec<String>),
-    /// It is done.
-    Done,
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum UsedPass {
+    /// The code of these 30 seconds.
+    Code(u64),
+    /// The recovery code with this hash, of the second factor with this sealed seed.
+    Recovery(String, String),
 }
 
-impl Auth {
-    /// Changes the second factor of `user`.
-    pub async fn change_second_factor(
-        &self,
-        user: &Username,
-        change: SecondFactorChange,
-        address: Option<std::net::IpAddr>,
-    ) -> Result<SecondFactorAnswer, RegistryError> {
-        if self.hook.is_some() {
-            return Err(RegistryError::bad_request(
-                "accounts are kept elsewhere, and so is their second factor",
-            ));
-        }
-        match change {
-            SecondFactorChange::Enable { mode, password } => {
-                self.check_password(user, &password, address).await?;
-                self.enable(user, mode).await
-            }
-            SecondFactorChange::Confirm { code } => self.confirm(user, &code).await,
-            SecondFactorChange::Disable { password } => {
-                self.check_password(user, &password, address).await?;
-                let removed = self.edit_second_factor(user, |factor| {
-                    *factor = None;
-                    Ok(())
-                });
-                removed.await?;
-                tracing::info!(user.name = %user, "second factor turned off");
-                Ok(SecondFactorAnswer::Done)
-            }
+#[derive(Clone, Debug)]
+struct FirstUse {
+    by: Arc<str>,
+    at: Timestamp,
+}
+
+/// What a pass turned out to be.
+enum Judgement {
+    Right,
+    /// A recovery code that counts once it is taken off the list.
+    Recovery(String),
+    Wrong,
+}
+
+impl std::fmt::Debug for SecondFactors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecondFactors")
+    }
+}
+
+impl SecondFactors {
+    /// Of these accounts; `secrets` seals their seeds.
+    pub fn new(accounts: Accounts, secrets: Secrets, clock: SharedClock) -> Self {
+        Self {
+            accounts,
+            secrets,
+            throttle: Throttle::new(Arc::clone(&clock)),
+            clock,
+            used: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
+            looking: Arc::default(),
+            passes: Passes::default(),
         }
     }
 
-    async fn enable(
-        &self,
-        user: &Username,
-        mode: SecondFactorMode,
-    ) -> Result<SecondFactorAnswer, RegistryError> {
-        let seed = random_bytes::<SEED_LENGTH>();
-        let sealed = self.secrets.seal(SEAL, &seed);
-        let is_new = self.edit_second_factor(user, |factor| match factor {
-            Some(active) if !active.pending => {
-                active.mode = mode;
-                Ok(false)
-            }
-            _ => {
-                *factor = Some(SecondFactorRecord {
-                    mode,
-                    pending: true,
-                    seed: sealed,
-                    recovery: Vec::new(),
-                });
-                Ok(true)
-            }
-        });
-        if !is_new.await? {
-            return Ok(SecondFactorAnswer::Done);
-        }
-        let totp = Builder::new()
-            .with_secret(seed)
-            .with_account_name(user.as_str())
-            .with_issuer(Some(ISSUER))
-            .build()
-            .map_err(|error| RegistryError::internal(error.to_string()))?;
-        let url = totp.to_url();
-        let url = url.map_err(|error| RegistryError::internal(error.to_string()))?;
-        Ok(SecondFactorAnswer::Seed(url))
+    /// The one-time passes that browsers fetched.
+    pub(super) fn passes(&self) -> &Passes {
+        &self.passes
     }
 
-    async fn confirm(
-        &self,
-        user: &Username,
-        code: &str,
-    ) -> Result<SecondFactorAnswer, RegistryError> {
-        let record = self.user(user);
-        let factor = record.as_ref().and_then(|user| user.second_factor.as_ref());
-        let pending = factor.filter(|factor| factor.pending).ok_or_else(|| {
-            RegistryError::bad_request("run `npm profile enable-2fa` to begin with 2FA")
-        })?;
-        if self.step_of(pending, code)?.is_none() {
-            return Err(RegistryError::bad_request(
-                "the code is wrong; is the clock of the device that made it right?",
-            ));
-        }
-        let codes: Vec<String> = (0..RECOVERY_CODES).map(|_| random_hex::<32>()).collect();
-        let hashes: Vec<String> = codes.iter().map(|code| hash_of(code)).collect();
-        let seed = pending.seed.clone();
-        let confirmed = self.edit_second_factor(user, |factor| {
-            // Somebody may have begun anew meanwhile; the code was not for that seed.
-            let factor = factor.as_mut().filter(|factor| factor.seed == seed);
-            let factor = factor.ok_or_else(|| {
-                AccountsError::Refused("the second factor has changed; begin again".to_owned())
-            })?;
-            factor.pending = false;
-            factor.recovery = hashes;
-            Ok(())
-        });
-        confirmed.await?;
-        tracing::info!(user.name = %user, "second factor turned on");
-        Ok(SecondFactorAnswer::RecoveryCodes(codes))
+    /// Those of nobody, with files in `folder`.
+    #[cfg(test)]
+    pub(crate) async fn of_nobody(folder: &std::path::Path) -> Self {
+        let accounts = Accounts::open(folder.join("state.json")).await.unwrap();
+        let secrets = Secrets::open(folder.join("secret.key"), None)
+            .await
+            .unwrap();
+        Self::new(accounts, secrets, Arc::new(crate::lifecycle::SystemClock))
     }
 
-    /// What the second factor of `user` protects, and whether `pass` is a proof of it. `by` names
-    /// who shows it: a code may be shown again, but only by the same.
-    pub(super) async fn second_factor(
+    /// What `caller` has proved. Looks at her one-time pass, if she shows one.
+    pub async fn proof(&self, caller: &Caller) -> Result<Proof, RegistryError> {
+        match caller.username() {
+            Some(user) => self.proof_of(&user, &caller.second_factor).await,
+            None => Ok(Proof::None),
+        }
+    }
+
+    /// Succeeds when `caller` may change her account, as far as her second factor goes.
+    pub async fn require_for_account(&self, caller: &Caller) -> Result<(), RegistryError> {
+        if caller.second_factor.mode.is_none() {
+            return Ok(());
+        }
+        challenge_unless_given(self.proof(caller).await?, caller.display_name())
+    }
+
+    /// Succeeds when `caller` may change packages, as far as her second factor goes.
+    pub async fn require_for_writes(&self, caller: &Caller) -> Result<(), RegistryError> {
+        if caller.second_factor.leaves_writes_open() {
+            return Ok(());
+        }
+        challenge_unless_given(self.proof(caller).await?, caller.display_name())
+    }
+
+    /// What the second factor of `user` protects, and the `pass` that `by` shows.
+    pub(super) fn of(
         &self,
         user: &Username,
         pass: Option<&SecretString>,
         by: &str,
-    ) -> Result<SecondFactor, RegistryError> {
-        let record = self.user(user);
-        let Some(factor) = record.as_ref().and_then(|user| active(user)) else {
-            return Ok(SecondFactor::default());
+    ) -> SecondFactor {
+        let record = self.accounts.user(user);
+        let mode = record.as_ref().and_then(|user| active(user));
+        let Some(mode) = mode.map(|factor| factor.mode) else {
+            return SecondFactor::default();
         };
-        let proof = match pass {
-            None => Proof::None,
-            Some(pass)
-                if self
-                    .is_right(user, factor, pass.expose_secret(), by)
-                    .await? =>
-            {
-                Proof::Given
-            }
-            Some(_) => Proof::Wrong,
+        let shown = pass.map(|pass| ShownPass {
+            pass: pass.clone(),
+            by: by.into(),
+            at: self.clock.now(),
+        });
+        SecondFactor {
+            mode: Some(mode),
+            is_bypassed: false,
+            shown,
+        }
+    }
+
+    pub(super) async fn proof_of(
+        &self,
+        user: &Username,
+        factor: &SecondFactor,
+    ) -> Result<Proof, RegistryError> {
+        let is_right = match &factor.shown {
+            Some(shown) => self.is_right(user, shown).await?,
+            None => false,
         };
-        Ok(SecondFactor {
-            mode: Some(factor.mode),
-            proof,
+        Ok(match (is_right, factor.is_bypassed, &factor.shown) {
+            (true, ..) => Proof::Given,
+            (false, true, _) => Proof::Bypassed,
+            (false, false, Some(_)) => Proof::Wrong,
+            (false, false, None) => Proof::None,
         })
     }
 
-    /// Succeeds when `user` has no second factor or `pass` is a proof of it; for logins.
-    pub(super) async fn require_second_factor(
-        &self,
-        user: &Username,
-        pass: Option<&SecretString>,
-    ) -> Result<(), RegistryError> {
-        let factor = self.second_factor(user, pass, &random_hex::<16>()).await?;
-        if factor.covers_account() {
-            return Ok(());
+    async fn is_right(&self, user: &Username, shown: &ShownPass) -> Result<bool, RegistryError> {
+        let record = self.accounts.user(user);
+        let Some(factor) = record.as_ref().and_then(|user| active(user)) else {
+            return Ok(false);
+        };
+        match self.judge_within_limits(user, factor, shown)? {
+            Judgement::Right => Ok(true),
+            Judgement::Wrong => Ok(false),
+            Judgement::Recovery(hash) => {
+                self.use_recovery_code(user, &hash).await?;
+                Ok(true)
+            }
         }
-        let was_wrong = factor.proof == Proof::Wrong;
-        Err(RegistryError::one_time_pass_required(
-            user.as_str(),
-            was_wrong,
-        ))
     }
 
-    async fn is_right(
+    /// The judgement of a pass, unless there were too many wrong ones.
+    fn judge_within_limits(
         &self,
         user: &Username,
         factor: &SecondFactorRecord,
-        pass: &str,
-        by: &str,
-    ) -> Result<bool, RegistryError> {
+        shown: &ShownPass,
+    ) -> Result<Judgement, RegistryError> {
+        let _one_by_one = self.looking.lock();
         // Whoever gets here has shown a password or a token: no stranger can lock anybody out.
-        if let Some(retry_after) = self.pass_throttle.delay(user, None) {
-            return Err(RegistryError::RateLimited {
+        self.throttle
+            .begin(user, None)
+            .map_err(|retry_after| RegistryError::RateLimited {
                 message: "too many wrong one-time passes, try again later".to_owned(),
                 retry_after,
-            });
-        }
-        let is_right = self.accepts(user, factor, pass, by).await?;
-        if is_right {
-            self.pass_throttle.succeeded(user, None);
-        } else {
-            self.pass_throttle.failed(user, None);
+            })?;
+        let judgement = self.judge(user, factor, shown)?;
+        if matches!(judgement, Judgement::Wrong) {
             tracing::info!(user.name = %user, "wrong one-time pass");
+        } else {
+            self.throttle.succeeded(user, None);
         }
-        Ok(is_right)
+        Ok(judgement)
     }
 
-    async fn accepts(
+    fn judge(
         &self,
         user: &Username,
         factor: &SecondFactorRecord,
-        pass: &str,
-        by: &str,
-    ) -> Result<bool, RegistryError> {
-        let pass: String = pass.split_whitespace().collect();
-        if let Some(step) = self.step_of(factor, &pass)? {
-            let key = (user.clone(), step);
-            let first = self.used_codes.get_with(key, || by.into());
-            return Ok(*first == *by);
+        shown: &ShownPass,
+    ) -> Result<Judgement, RegistryError> {
+        let now = self.clock.now();
+        if now > shown.at.plus(LONGEST_REQUEST) {
+            return Ok(Judgement::Wrong);
+        }
+        let pass: String = shown.pass.expose_secret().split_whitespace().collect();
+        let this_use = || FirstUse {
+            by: Arc::clone(&shown.by),
+            at: now,
+        };
+        if let Some(step) = self.step_of(factor, &pass, shown.at)? {
+            let key = (user.clone(), UsedPass::Code(step));
+            let first = self.used.get_with(key, this_use);
+            return Ok(if first.by == shown.by {
+                Judgement::Right
+            } else {
+                Judgement::Wrong
+            });
         }
         let hash = hash_of(&pass);
-        if factor.recovery.contains(&hash) {
-            return self.use_recovery_code(user, &hash).await;
+        let recovery = UsedPass::Recovery(factor.seed.clone(), hash.clone());
+        let key = (user.clone(), recovery);
+        let is_unused = factor.recovery.contains(&hash);
+        let first = if is_unused {
+            Some(self.used.get_with(key, this_use))
+        } else {
+            self.used.get(&key)
+        };
+        if let Some(first) = first {
+            let is_same = first.by == shown.by && shown.at <= first.at.plus(RECOVERY_LASTS);
+            return Ok(match (is_same, is_unused) {
+                (false, _) => Judgement::Wrong,
+                (true, false) => Judgement::Right,
+                (true, true) => Judgement::Recovery(hash),
+            });
         }
-        Ok(self.sessions.has_pass(&hash, user, self.clock.now()))
+        let was_fetched = self.passes.has(&hash, user, shown.at);
+        Ok(if was_fetched {
+            Judgement::Right
+        } else {
+            Judgement::Wrong
+        })
     }
 
-    /// Whether the code was still there; from now on it is not.
-    async fn use_recovery_code(&self, user: &Username, hash: &str) -> Result<bool, RegistryError> {
-        let used = self.edit_second_factor(user, |factor| {
-            let Some(factor) = factor else {
-                return Ok(false);
-            };
-            let before = factor.recovery.len();
-            factor.recovery.retain(|known| known != hash);
-            Ok(factor.recovery.len() < before)
+    /// Takes the code off the list; another request of the same command may have been quicker.
+    async fn use_recovery_code(&self, user: &Username, hash: &str) -> Result<(), RegistryError> {
+        let used = self.edit(user, |factor| {
+            if let Some(factor) = factor {
+                factor.recovery.retain(|known| known != hash);
+            }
+            Ok(())
         });
-        let used = used.await?;
+        used.await?;
         tracing::info!(user.name = %user, "recovery code used");
-        Ok(used)
+        Ok(())
     }
 
-    /// The 30 seconds that `code` is of; `None` for a wrong one.
-    fn step_of(
+    pub(super) fn seal(&self, seed: &[u8]) -> String {
+        self.secrets.seal(SEAL, seed)
+    }
+
+    /// The 30 seconds that `code`, which is shown at `at`, is of; `None` for a wrong one.
+    pub(super) fn step_of(
         &self,
         factor: &SecondFactorRecord,
         code: &str,
+        at: Timestamp,
     ) -> Result<Option<u64>, RegistryError> {
         if !code.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(None);
@@ -273,11 +287,11 @@ impl Auth {
             .with_secret(seed.map_err(RegistryError::internal)?)
             .build()
             .map_err(|error| RegistryError::internal(error.to_string()))?;
-        let seconds = u64::try_from(self.clock.now().unix_millis() / 1000).unwrap_or(0);
+        let seconds = u64::try_from(at.unix_millis() / 1000).unwrap_or(0);
         Ok(totp.check(code, seconds))
     }
 
-    async fn edit_second_factor<T>(
+    pub(super) async fn edit<T>(
         &self,
         user: &Username,
         edit: impl FnOnce(&mut Option<SecondFactorRecord>) -> Result<T, AccountsError>,
@@ -290,8 +304,40 @@ impl Auth {
     }
 }
 
+impl Auth {
+    /// What looks at second factors.
+    pub fn second_factors(&self) -> &SecondFactors {
+        &self.second_factors
+    }
+
+    /// Succeeds when `user` has no second factor or `pass` is a proof of it; for logins, where a
+    /// pass counts once.
+    pub(super) async fn require_second_factor(
+        &self,
+        user: &Username,
+        pass: Option<&SecretString>,
+    ) -> Result<(), RegistryError> {
+        let factor = self.second_factors.of(user, pass, &random_hex::<16>());
+        if factor.mode.is_none() {
+            return Ok(());
+        }
+        let proof = self.second_factors.proof_of(user, &factor).await?;
+        challenge_unless_given(proof, user.as_str())
+    }
+}
+
+fn challenge_unless_given(proof: Proof, user: &str) -> Result<(), RegistryError> {
+    match proof {
+        Proof::Given => Ok(()),
+        proof => Err(RegistryError::one_time_pass_required(
+            user,
+            proof == Proof::Wrong,
+        )),
+    }
+}
+
 /// The second factor of `user`, if she has shown a code of it once.
-pub(super) fn active(user: &UserRecord) -> Option<&SecondFactorRecord> {
+fn active(user: &UserRecord) -> Option<&SecondFactorRecord> {
     user.second_factor.as_ref().filter(|factor| !factor.pending)
 }
 

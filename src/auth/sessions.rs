@@ -6,7 +6,7 @@
 
 mod room;
 
-use std::{collections::HashMap, net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use secrecy::SecretString;
@@ -99,8 +99,27 @@ pub(super) struct Sessions {
 struct Inner {
     logins: Room,
     second_factors: Room,
-    /// One-time passes that were fetched, by their SHA-256: whose they are, and until when.
-    passes: HashMap<String, (Username, Timestamp)>,
+}
+
+/// One-time passes that were fetched, by their SHA-256: whose they are, and until when. Cheap to
+/// clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Passes(Arc<Mutex<HashMap<String, (Username, Timestamp)>>>);
+
+impl Passes {
+    /// Lets `user` show the pass with this hash as her second factor until `expires`.
+    pub(super) fn add(&self, hash: String, user: Username, expires: Timestamp, now: Timestamp) {
+        let mut passes = self.0.lock();
+        passes.retain(|_, (_, expires)| *expires > now);
+        passes.insert(hash, (user, expires));
+    }
+
+    /// Whether the pass with this hash is one of `user`, who showed it at `at`.
+    pub(super) fn has(&self, hash: &str, user: &Username, at: Timestamp) -> bool {
+        let passes = self.0.lock();
+        let pass = passes.get(hash);
+        pass.is_some_and(|(whose, expires)| whose == user && *expires > at)
+    }
 }
 
 impl Inner {
@@ -130,7 +149,6 @@ impl Sessions {
             inner: Mutex::new(Inner {
                 logins: Room::new(LOGINS),
                 second_factors: Room::new(SECOND_FACTORS),
-                passes: HashMap::new(),
             }),
             lifetime,
         }
@@ -216,26 +234,6 @@ impl Sessions {
             (_, State::Answered { token: Some(token) }) => Ok(Outcome::Token(token)),
             (_, State::Answered { token: None } | State::Pending) => Err(unknown()),
         }
-    }
-
-    /// Lets `user` show the pass with this hash as her second factor until `expires`.
-    pub(super) fn add_pass(
-        &self,
-        hash: String,
-        user: Username,
-        expires: Timestamp,
-        now: Timestamp,
-    ) {
-        let passes = &mut self.inner.lock().passes;
-        passes.retain(|_, (_, expires)| *expires > now);
-        passes.insert(hash, (user, expires));
-    }
-
-    /// Whether the pass with this hash is one of `user`.
-    pub(super) fn has_pass(&self, hash: &str, user: &Username, now: Timestamp) -> bool {
-        let inner = self.inner.lock();
-        let pass = inner.passes.get(hash);
-        pass.is_some_and(|(whose, expires)| whose == user && *expires > now)
     }
 }
 
@@ -349,12 +347,12 @@ mod tests {
 
     #[test]
     fn passes_are_their_users_and_end() {
-        let sessions = Sessions::new(LIFETIME);
+        let passes = Passes::default();
         let (alice, bob): (Username, Username) = ("alice".parse().unwrap(), "bob".parse().unwrap());
-        sessions.add_pass("hash".to_owned(), alice.clone(), at(300), at(0));
-        assert!(sessions.has_pass("hash", &alice, at(299)));
-        assert!(!sessions.has_pass("hash", &bob, at(299)));
-        assert!(!sessions.has_pass("hash", &alice, at(300)));
-        assert!(!sessions.has_pass("other", &alice, at(0)));
+        passes.add("hash".to_owned(), alice.clone(), at(300), at(0));
+        assert!(passes.has("hash", &alice, at(299)));
+        assert!(!passes.has("hash", &bob, at(299)));
+        assert!(!passes.has("hash", &alice, at(300)));
+        assert!(!passes.has("other", &alice, at(0)));
     }
 }

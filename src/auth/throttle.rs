@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use moka::sync::Cache;
+use moka::{Entry, ops::compute::Op, sync::Cache};
 
 use crate::{
     lifecycle::SharedClock,
@@ -41,38 +41,41 @@ impl Throttle {
         Self { clock, failures }
     }
 
-    /// How long this user has to wait before a password is looked at again; `None` for not at all.
-    pub(super) fn delay(&self, user: &Username, address: Option<IpAddr>) -> Option<Duration> {
-        let failures = self.failures.get(&(user.clone(), address))?;
-        let left = failures.blocked_until.millis_since(self.clock.now());
-        (left > 0).then(|| Duration::from_millis(left))
-    }
-
-    /// Notes a wrong password.
-    pub(super) fn failed(&self, user: &Username, address: Option<IpAddr>) {
+    /// Begins a try, which counts as a failure until it [succeeded](Self::succeeded): those that
+    /// come meanwhile must not all be free. How long this user has to wait, if she has to.
+    pub(super) fn begin(&self, user: &Username, address: Option<IpAddr>) -> Result<(), Duration> {
         let now = self.clock.now();
+        let mut wait = 0;
         let key = (user.clone(), address);
-        self.failures.entry(key).and_upsert_with(|before| {
-            let count = before
-                .map_or(0, |entry| entry.into_value().count)
-                .saturating_add(1);
-            let doublings = count.saturating_sub(FREE_FAILURES);
-            let delay = if doublings == 0 {
-                Duration::ZERO
-            } else {
-                (FIRST_DELAY * 2_u32.saturating_pow(doublings.min(16) - 1)).min(LONGEST_DELAY)
-            };
-            let milliseconds = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-            Failures {
-                count,
-                blocked_until: now.plus_millis(milliseconds),
+        self.failures.entry(key).and_compute_with(|before| {
+            let before = before.map(Entry::into_value);
+            wait = before.map_or(0, |before| before.blocked_until.millis_since(now));
+            if wait > 0 {
+                return Op::Nop;
             }
+            let count = before.map_or(0, |before| before.count).saturating_add(1);
+            Op::Put(Failures {
+                count,
+                blocked_until: now.plus(delay_after(count)),
+            })
         });
+        if wait > 0 {
+            Err(Duration::from_millis(wait))
+        } else {
+            Ok(())
+        }
     }
 
     /// Notes a right password: all is forgiven.
     pub(super) fn succeeded(&self, user: &Username, address: Option<IpAddr>) {
         self.failures.invalidate(&(user.clone(), address));
+    }
+}
+
+fn delay_after(failures: u32) -> Duration {
+    match failures.saturating_sub(FREE_FAILURES) {
+        0 => Duration::ZERO,
+        doublings => (FIRST_DELAY * 2_u32.saturating_pow(doublings.min(16) - 1)).min(LONGEST_DELAY),
     }
 }
 
@@ -88,22 +91,39 @@ mod tests {
         let user: Username = "alice".parse().unwrap();
         let here = Some("192.0.2.1".parse().unwrap());
         let elsewhere = Some("192.0.2.2".parse().unwrap());
-        for _ in 0..3 {
-            throttle.failed(&user, here);
-            assert_eq!(throttle.delay(&user, here), None);
+        for _ in 0..4 {
+            assert_eq!(throttle.begin(&user, here), Ok(()));
         }
-        throttle.failed(&user, here);
-        assert_eq!(throttle.delay(&user, here), Some(Duration::from_secs(1)));
-        assert_eq!(throttle.delay(&user, elsewhere), None);
+        assert_eq!(throttle.begin(&user, here), Err(Duration::from_secs(1)));
+        assert_eq!(throttle.begin(&user, elsewhere), Ok(()));
         clock.advance(Duration::from_secs(1));
-        assert_eq!(throttle.delay(&user, here), None);
-        throttle.failed(&user, here);
-        assert_eq!(throttle.delay(&user, here), Some(Duration::from_secs(2)));
+        assert_eq!(throttle.begin(&user, here), Ok(()));
+        assert_eq!(throttle.begin(&user, here), Err(Duration::from_secs(2)));
         for _ in 0..20 {
-            throttle.failed(&user, here);
+            clock.advance(LONGEST_DELAY);
+            assert_eq!(throttle.begin(&user, here), Ok(()));
         }
-        assert_eq!(throttle.delay(&user, here), Some(LONGEST_DELAY));
+        assert_eq!(throttle.begin(&user, here), Err(LONGEST_DELAY));
         throttle.succeeded(&user, here);
-        assert_eq!(throttle.delay(&user, here), None);
+        assert_eq!(throttle.begin(&user, here), Ok(()));
+    }
+
+    #[test]
+    fn tries_at_once_count_one_by_one() {
+        let clock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let throttle = Throttle::new(clock);
+        let user: Username = "alice".parse().unwrap();
+        let begun: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let tries = (0..100).map(|_| throttle.begin(&user, None));
+                        tries.flatten().count()
+                    })
+                })
+                .collect();
+            threads.into_iter().map(|it| it.join().unwrap()).sum()
+        });
+        assert_eq!(begun, 4);
     }
 }

@@ -115,7 +115,9 @@ impl Auth {
             Outcome::Confirmed(user) => {
                 let pass = format!("rco_{}", random_hex::<24>());
                 let expires = now.plus(PASS_LIFETIME);
-                self.sessions.add_pass(hash_of(&pass), user, expires, now);
+                self.second_factors
+                    .passes()
+                    .add(hash_of(&pass), user, expires, now);
                 Ok(Some(pass.into()))
             }
         }

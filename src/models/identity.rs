@@ -1,6 +1,6 @@
 //! Who is calling: [`AuthIdentity`] as an authenticator gives it, [`Caller`] as the floors use it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use super::{PackageName, SecondFactor, Username};
 
@@ -72,6 +72,19 @@ impl Caller {
     /// Whether nobody is signed in.
     pub fn is_anonymous(&self) -> bool {
         self.identity.is_none()
+    }
+
+    /// The caller as far as her token goes: for a package that it is not for, she is anybody.
+    pub fn within_limits(&self, name: &PackageName) -> Cow<'_, Self> {
+        if self.limits.cover(name) {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(Self {
+            address: self.address,
+            request_id: Arc::clone(&self.request_id),
+            session: self.session.clone(),
+            ..Self::default()
+        })
     }
 
     /// The signed-in user's name, if the identity has one and it is a valid name.

@@ -29,7 +29,7 @@ pub use package_name::{InvalidPackageName, PackageName};
 pub use principal::Principal;
 pub use restrictions::{Permission, Restrictions, Visibility};
 pub use revision::Revision;
-pub use second_factor::{Proof, SecondFactor, SecondFactorMode};
+pub use second_factor::{Proof, SecondFactor, SecondFactorMode, ShownPass};
 pub use tag::{InvalidTag, Tag};
 pub use tarball_name::{InvalidTarballName, TarballName};
 pub use team::{InvalidTeam, Organisation, Team};

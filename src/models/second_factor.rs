@@ -1,6 +1,11 @@
 //! [`SecondFactor`]: what a request shows besides its credentials.
 
+use std::sync::Arc;
+
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
 
 /// What an account's second factor protects, in npm's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,7 +27,7 @@ impl SecondFactorMode {
     }
 }
 
-/// What a request has shown as its second factor.
+/// What a request has proved with its second factor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Proof {
     /// Nothing.
@@ -36,24 +41,32 @@ pub enum Proof {
     Given,
 }
 
+/// A one-time pass that a request shows. Whether it is right is only looked at where that matters,
+/// because looking at it uses it up.
+#[derive(Clone, Debug)]
+pub struct ShownPass {
+    /// The pass.
+    pub pass: SecretString,
+    /// Who shows it, by the credentials beside it: the same may show it again for a while.
+    pub by: Arc<str>,
+    /// When the request came: an upload that takes long does not make a code too late.
+    pub at: Timestamp,
+}
+
 /// The second factor of a caller: what the account wants, and what the request shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct SecondFactor {
     /// What it protects; `None` for accounts that have none.
     pub mode: Option<SecondFactorMode>,
+    /// Whether the token was made to work without.
+    pub is_bypassed: bool,
     /// What the request shows.
-    pub proof: Proof,
+    pub shown: Option<ShownPass>,
 }
 
 impl SecondFactor {
-    /// Whether the account may be changed, as far as the second factor goes.
-    pub fn covers_account(self) -> bool {
-        self.mode.is_none() || self.proof == Proof::Given
-    }
-
-    /// Whether packages may be changed.
-    pub fn covers_writes(self) -> bool {
-        self.mode != Some(SecondFactorMode::AuthAndWrites)
-            || matches!(self.proof, Proof::Given | Proof::Bypassed)
+    /// Whether packages may be changed without a one-time pass.
+    pub fn leaves_writes_open(&self) -> bool {
+        self.mode != Some(SecondFactorMode::AuthAndWrites) || self.is_bypassed
     }
 }

@@ -5,14 +5,21 @@ use std::fmt;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+/// The year 0 begins.
+const EARLIEST: i64 = -62_167_219_200_000;
+/// The year 9999 ends.
+const LATEST: i64 = 253_402_300_799_999;
+
 /// A UTC instant with millisecond precision, written `2026-01-02T03:04:05.678Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
 impl Timestamp {
-    /// The instant `milliseconds` after the Unix epoch; the epoch itself where out of range.
+    /// The instant `milliseconds` after the Unix epoch; the first or the last that can be written
+    /// in four digits of a year where it is out of range.
     pub fn from_unix_millis(milliseconds: i64) -> Self {
-        Self(DateTime::from_timestamp_millis(milliseconds).unwrap_or(DateTime::UNIX_EPOCH))
+        let within = milliseconds.clamp(EARLIEST, LATEST);
+        Self(DateTime::from_timestamp_millis(within).unwrap_or(DateTime::UNIX_EPOCH))
     }
 
     /// Milliseconds since the Unix epoch.
@@ -93,7 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn out_of_range_is_the_epoch_and_never_a_panic() {
-        assert_eq!(Timestamp::from_unix_millis(i64::MAX).unix_millis(), 0);
+    fn out_of_range_is_as_far_as_it_goes() {
+        let last = Timestamp::from_unix_millis(i64::MAX);
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(last.plus(std::time::Duration::MAX), last);
+        assert_eq!(Timestamp::parse_rfc3339(&last.to_string()), Some(last));
+        let first = Timestamp::from_unix_millis(i64::MIN);
+        assert_eq!(first.to_string(), "0000-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::parse_rfc3339(&first.to_string()), Some(first));
     }
 }

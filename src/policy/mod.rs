@@ -13,10 +13,10 @@ pub use acl::Rules;
 pub use admin::{Admins, require_no_limits};
 pub use owners::check_owner;
 pub use pattern::{InvalidPattern, Pattern};
-pub use restrictions::{require_shown_second_factor, require_unrestricted};
+pub use restrictions::{require_proof, require_shown_second_factor, require_unrestricted};
 
 use crate::{
-    auth::AuthHook,
+    auth::{AuthHook, SecondFactors},
     error::RegistryError,
     models::{Action, Caller, PackageName, Proof, UplinkName},
 };
@@ -25,6 +25,7 @@ use crate::{
 pub struct Policy {
     rules: Rules,
     hook: Option<Arc<dyn AuthHook>>,
+    second_factors: SecondFactors,
 }
 
 impl std::fmt::Debug for Policy {
@@ -36,9 +37,18 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// A policy of `rules`, with an embedder's `hook` asked before them.
-    pub fn new(rules: Rules, hook: Option<Arc<dyn AuthHook>>) -> Self {
-        Self { rules, hook }
+    /// A policy of `rules`, with an embedder's `hook` asked before them; `second_factors` looks at
+    /// what callers show for changes.
+    pub fn new(
+        rules: Rules,
+        hook: Option<Arc<dyn AuthHook>>,
+        second_factors: SecondFactors,
+    ) -> Self {
+        Self {
+            rules,
+            hook,
+            second_factors,
+        }
     }
 
     /// Succeeds when `caller` may do `action` with `name`.
@@ -59,9 +69,14 @@ impl Policy {
             Action::Publish | Action::Unpublish | Action::ManageOwners
         );
         if is_write {
-            require_second_factor(caller)?;
+            self.second_factors.require_for_writes(caller).await?;
         }
         Ok(())
+    }
+
+    /// What `caller` has proved with her second factor.
+    pub async fn proof(&self, caller: &Caller) -> Result<Proof, RegistryError> {
+        self.second_factors.proof(caller).await
     }
 
     /// Whether `caller` may do `action` with `name`.
@@ -71,9 +86,12 @@ impl Policy {
         action: Action,
         name: &PackageName,
     ) -> Result<bool, RegistryError> {
-        if !caller.limits.cover(name) || (caller.limits.is_readonly && action != Action::Access) {
+        let is_read = action == Action::Access;
+        if !is_read && (caller.limits.is_readonly || !caller.limits.cover(name)) {
             return Ok(false);
         }
+        // Clients send their token with every request, and it must not be worth less than none.
+        let caller = &*caller.within_limits(name);
         if let Some(decision) = self.ask_hook(caller, action, name).await? {
             return Ok(decision);
         }
@@ -111,18 +129,6 @@ impl Policy {
     }
 }
 
-/// Succeeds when `caller` has shown the second factor that her account wants for changes.
-pub fn require_second_factor(caller: &Caller) -> Result<(), RegistryError> {
-    if caller.second_factor.covers_writes() {
-        return Ok(());
-    }
-    let was_wrong = caller.second_factor.proof == Proof::Wrong;
-    Err(RegistryError::one_time_pass_required(
-        caller.display_name(),
-        was_wrong,
-    ))
-}
-
 fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError {
     let verb = match action {
         Action::ManageOwners | Action::Tag => "publish",
@@ -131,8 +137,13 @@ fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError 
     };
     if !caller.is_anonymous() {
         let user = caller.display_name();
+        let with = if caller.limits.cover(name) {
+            ""
+        } else {
+            " with a token that is limited to others"
+        };
         return RegistryError::forbidden(format!(
-            "user {user} is not allowed to {verb} package {name}"
+            "user {user} is not allowed to {verb} package {name}{with}"
         ));
     }
     let message = format!("authorization required to {verb} package {name}");
@@ -147,11 +158,19 @@ mod tests {
     use super::*;
     use crate::{
         config::PackagesConfig,
-        models::{AuthIdentity, TokenLimits},
+        models::{AuthIdentity, Principal, TokenLimits},
     };
 
-    fn policy() -> Policy {
-        Policy::new(Rules::compile(&PackagesConfig::default()).unwrap(), None)
+    /// The default rules, and one for those who are signed in.
+    async fn policy() -> Policy {
+        let folder = tempfile::tempdir().unwrap();
+        let second_factors = SecondFactors::of_nobody(folder.path()).await;
+        let mut config = PackagesConfig::default();
+        let mut private = config.rules[0].clone();
+        private.pattern = "@private/*".to_owned();
+        private.access = vec![Principal::Authenticated];
+        config.rules.insert(0, private);
+        Policy::new(Rules::compile(&config).unwrap(), None, second_factors)
     }
 
     fn caller(limits: TokenLimits) -> Caller {
@@ -168,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_token_limits_its_user() {
-        let (policy, name) = (policy(), "@acme/app".parse().unwrap());
+        let (policy, name) = (policy().await, "@acme/app".parse().unwrap());
         let readonly = caller(TokenLimits {
             is_readonly: true,
             ..TokenLimits::default()
@@ -189,17 +208,31 @@ mod tests {
             scopes: vec!["@other".to_owned()],
             ..TokenLimits::default()
         });
-        assert!(
-            policy
-                .require(&elsewhere, Action::Access, &name)
-                .await
-                .is_err()
-        );
+        // It is worth as much as none.
+        policy
+            .require(&elsewhere, Action::Access, &name)
+            .await
+            .unwrap();
+        for (action, name) in [
+            (Action::Publish, "@acme/app"),
+            (Action::Access, "@private/app"),
+        ] {
+            let name = name.parse().unwrap();
+            let refused = policy.require(&elsewhere, action, &name).await.unwrap_err();
+            assert_eq!(refused.status(), http::StatusCode::FORBIDDEN);
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "user alice is not allowed to {action} package {name} with a token that is \
+                     limited to others"
+                )
+            );
+        }
     }
 
     #[tokio::test]
     async fn strangers_are_asked_to_sign_in() {
-        let (policy, name) = (policy(), "app".parse().unwrap());
+        let (policy, name) = (policy().await, "app".parse().unwrap());
         let anonymous = Caller::default();
         policy
             .require(&anonymous, Action::Access, &name)

@@ -7,7 +7,8 @@ use crate::{
 
 /// Succeeds when `restrictions` let `caller` do `action` with `name`, given that the rules do.
 ///
-/// Who may not read a package hears what whoever asks for a missing one hears.
+/// Who may not read a package hears what whoever asks for a missing one hears. Whether changes want
+/// a second factor is [`require_proof`]'s.
 pub fn require_unrestricted(
     restrictions: &Restrictions,
     caller: &Caller,
@@ -25,25 +26,32 @@ pub fn require_unrestricted(
              owners and the teams that were granted `read-write`"
         )));
     }
-    let is_write = !matches!(action, Action::Access | Action::Star);
-    let is_overridden = restrictions.automation_token_overrides_tfa
-        && caller.second_factor.proof == Proof::Bypassed;
-    if is_write && restrictions.publish_requires_tfa && !is_overridden {
-        require_shown_second_factor(caller, name)?;
-    }
     Ok(())
 }
 
-/// Succeeds when `caller` has a second factor and has shown it. Tokens that work without one do
-/// not count.
-pub fn require_shown_second_factor(
+/// Succeeds when `proof` is enough to change a package with `restrictions` that want one.
+pub fn require_proof(
+    restrictions: &Restrictions,
     caller: &Caller,
+    proof: Proof,
     name: &PackageName,
 ) -> Result<(), RegistryError> {
-    let factor = caller.second_factor;
-    match factor.proof {
+    if proof == Proof::Bypassed && restrictions.automation_token_overrides_tfa {
+        return Ok(());
+    }
+    require_shown_second_factor(caller, proof, name)
+}
+
+/// Succeeds when `caller` has a second factor and `proof` is that she has shown it. Tokens that
+/// work without one do not count.
+pub fn require_shown_second_factor(
+    caller: &Caller,
+    proof: Proof,
+    name: &PackageName,
+) -> Result<(), RegistryError> {
+    match proof {
         Proof::Given => Ok(()),
-        _ if factor.mode.is_none() => Err(RegistryError::forbidden(format!(
+        _ if caller.second_factor.mode.is_none() => Err(RegistryError::forbidden(format!(
             "`{name}` may only be changed with a second factor; turn yours on with \
              `npm profile enable-2fa`"
         ))),
@@ -81,10 +89,13 @@ mod tests {
         let name: PackageName = "n".parse().unwrap();
         let status = |restrictions: &Restrictions, mode, proof| {
             let caller = Caller {
-                second_factor: SecondFactor { mode, proof },
+                second_factor: SecondFactor {
+                    mode,
+                    ..SecondFactor::default()
+                },
                 ..caller("alice")
             };
-            let decided = require_unrestricted(restrictions, &caller, Action::Publish, &name, &[]);
+            let decided = require_proof(restrictions, &caller, proof, &name);
             decided.map_or_else(|error| error.status().as_u16(), |()| 200)
         };
         let mode = Some(SecondFactorMode::AuthOnly);

@@ -7,7 +7,9 @@ use serde_json::Value;
 use super::{Registry, edit::Edited, metadata::maintainers_json, publish::body::Maintainer};
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, PackageName, Permission, Restrictions, Team, Username, Visibility},
+    models::{
+        Action, Caller, PackageName, Permission, Proof, Restrictions, Team, Username, Visibility,
+    },
     policy::require_shown_second_factor,
 };
 
@@ -61,6 +63,12 @@ impl Registry {
             let message = "only scoped packages can be restricted";
             return Err(RegistryError::bad_request(message));
         }
+        let is_about_a_factor = change.publish_requires_tfa.is_some()
+            || change.automation_token_overrides_tfa.is_some();
+        let proof = match is_about_a_factor {
+            true => self.policy.proof(caller).await?,
+            false => Proof::None,
+        };
         let (asking, named) = (caller.clone(), name.clone());
         self.restrict(caller, name, move |restrictions| {
             let AccessChange {
@@ -82,7 +90,7 @@ impl Registry {
                     && before.automation_token_overrides_tfa
                         != restrictions.automation_token_overrides_tfa);
             if is_about_locking {
-                require_shown_second_factor(&asking, &named)?;
+                require_shown_second_factor(&asking, proof, &named)?;
             }
             Ok(())
         })

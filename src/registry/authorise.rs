@@ -5,7 +5,7 @@ use super::Registry;
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName},
-    policy::require_unrestricted,
+    policy::{require_proof, require_unrestricted},
 };
 
 impl Registry {
@@ -27,7 +27,14 @@ impl Registry {
             return Ok(());
         }
         let owners = hosted.manifest.packument().maintainers();
-        require_unrestricted(restrictions, caller, action, name, &owners)
+        let within = caller.within_limits(name);
+        require_unrestricted(restrictions, &within, action, name, &owners)?;
+        let is_write = !matches!(action, Action::Access | Action::Star);
+        if is_write && restrictions.publish_requires_tfa {
+            let proof = self.policy.proof(caller).await?;
+            require_proof(restrictions, caller, proof, name)?;
+        }
+        Ok(())
     }
 
     /// Whether [`Registry::authorise`] would succeed, leaving a second factor aside.
@@ -45,6 +52,7 @@ impl Registry {
         };
         let restrictions = hosted.manifest.restrictions();
         let owners = || hosted.manifest.packument().maintainers();
-        Ok(restrictions.is_empty() || restrictions.allow(caller, action, &owners()))
+        Ok(restrictions.is_empty()
+            || restrictions.allow(&caller.within_limits(name), action, &owners()))
     }
 }

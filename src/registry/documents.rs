@@ -415,6 +415,7 @@ fn combine(
 mod tests {
     use super::*;
     use crate::{
+        auth::SecondFactors,
         config::{PackagesConfig, UplinksConfig},
         lifecycle::SystemClock,
         policy::Rules,
@@ -428,11 +429,12 @@ mod tests {
         });
         let clock: SharedClock = Arc::new(SystemClock);
         let rules = Rules::compile(&PackagesConfig::default()).unwrap();
+        let second_factors = SecondFactors::of_nobody(folder.path()).await;
         let uplinks = Uplinks::new(&UplinksConfig::default(), &clock).unwrap();
         Documents::new(DocumentsOptions {
             store: store.await.unwrap(),
             uplinks: Arc::new(uplinks),
-            policy: Arc::new(Policy::new(rules, None)),
+            policy: Arc::new(Policy::new(rules, None, second_factors)),
             clock,
             lifecycle: Lifecycle::new(),
             hosted_ttl: Duration::from_secs(3600),

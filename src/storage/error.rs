@@ -1,6 +1,6 @@
 //! [`StorageError`]: why a storage backend failed.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use crate::{
     error::{BoxError, RegistryError},
@@ -49,6 +49,16 @@ impl StorageError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full(error.into()),
             _ => Self::backend(operation, error),
+        }
+    }
+}
+
+impl StorageError {
+    /// The same failure for somebody else who waited for the same work.
+    pub(super) fn shared(error: &Arc<Self>) -> Self {
+        match **error {
+            Self::Full(_) => Self::Full(Arc::clone(error).into()),
+            _ => Self::backend("work shared with others", Arc::clone(error)),
         }
     }
 }

@@ -102,7 +102,7 @@ fn routes(state: WebState) -> Router {
         .route("/-/all/since", get(search::all))
         // Dist-tags
         .route("/-/package/{package}/dist-tags", get(dist_tags::list).put(dist_tags::replace).post(dist_tags::merge))
-        .route("/-/package/{package}/dist-tags/{tag}", get(dist_tags::show).put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        .route("/-/package/{package}/dist-tags/{text}", get(dist_tags::show).put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
         .route("/-", any(not_found))
         .route("/-/{*rest}", any(not_found))
         // Packages

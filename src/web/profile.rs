@@ -1,9 +1,9 @@
-//! `/-/npm/v1/user`: what a user tells about herself, and her password.
+//! `/-/npm/v1/user`: what a user tells about herself, her password, and her second factor.
 
 use axum::{extract::State, response::Response};
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::{
@@ -12,25 +12,94 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{error::RegistryError, models::Username, storage::Profile};
+use crate::{
+    auth::{SecondFactorAnswer, SecondFactorChange},
+    error::RegistryError,
+    models::{SecondFactorMode, Username},
+    storage::{Profile, SecondFactorRecord},
+};
 
-/// A change; of a field that is not there nothing changes.
+/// A change; of a field that is not there nothing changes. npm sends `null` for an empty one.
 #[derive(Deserialize)]
 pub(super) struct Change {
     password: Option<PasswordChange>,
-    tfa: Option<Value>,
+    tfa: Option<TfaChange>,
+    #[serde(flatten)]
+    fields: Fields,
+}
+
+#[derive(Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+struct Fields {
+    #[serde(deserialize_with = "sent")]
     email: Option<String>,
+    #[serde(deserialize_with = "sent")]
     fullname: Option<String>,
+    #[serde(deserialize_with = "sent")]
     homepage: Option<String>,
+    #[serde(deserialize_with = "sent")]
     freenode: Option<String>,
+    #[serde(deserialize_with = "sent")]
     twitter: Option<String>,
+    #[serde(deserialize_with = "sent")]
     github: Option<String>,
+}
+
+fn sent<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Some(Option::deserialize(from)?.unwrap_or_default()))
 }
 
 #[derive(Deserialize)]
 struct PasswordChange {
     old: Option<SecretString>,
     new: Option<SecretString>,
+}
+
+/// A wish for a second factor, its first code, or the wish to go without.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TfaChange {
+    Codes(Vec<String>),
+    Mode {
+        password: Option<SecretString>,
+        mode: TfaMode,
+    },
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum TfaMode {
+    AuthOnly,
+    AuthAndWrites,
+    Disable,
+}
+
+impl TfaChange {
+    fn into_change(self) -> Result<SecondFactorChange, RegistryError> {
+        match self {
+            Self::Codes(codes) => {
+                let code = codes.into_iter().next();
+                let missing = || RegistryError::bad_request("`tfa` has no code");
+                let code = code.ok_or_else(missing)?;
+                Ok(SecondFactorChange::Confirm { code })
+            }
+            Self::Mode { password, mode } => {
+                let missing = || RegistryError::bad_request("`tfa.password` is required");
+                let password = password.ok_or_else(missing)?;
+                Ok(match mode {
+                    TfaMode::Disable => SecondFactorChange::Disable { password },
+                    TfaMode::AuthOnly => SecondFactorChange::Enable {
+                        mode: SecondFactorMode::AuthOnly,
+                        password,
+                    },
+                    TfaMode::AuthAndWrites => SecondFactorChange::Enable {
+                        mode: SecondFactorMode::AuthAndWrites,
+                        password,
+                    },
+                })
+            }
+        }
+    }
 }
 
 pub(super) async fn show(State(state): State<WebState>, user: User) -> Result<Response, Error> {
@@ -40,40 +109,71 @@ pub(super) async fn show(State(state): State<WebState>, user: User) -> Result<Re
 pub(super) async fn change(
     State(state): State<WebState>,
     actor: FullActor,
+    headers: HeaderMap,
     Json(change): Json<Change>,
 ) -> Result<Response, Error> {
-    if change.tfa.as_ref().is_some_and(|tfa| !tfa.is_null()) {
-        return Err(Error(RegistryError::Unavailable {
-            message: "the two-factor authentication is not yet supported".to_owned(),
-        }));
+    let (name, address) = (&actor.name, actor.caller.address);
+    if let Some(tfa) = change.tfa {
+        let change = tfa.into_change()?;
+        let changed = state.auth.change_second_factor(name, change, address);
+        let tfa = match changed.await? {
+            SecondFactorAnswer::Seed(url) => json!(url),
+            SecondFactorAnswer::RecoveryCodes(codes) => json!(codes),
+            SecondFactorAnswer::Off => Value::Null,
+            SecondFactorAnswer::ModeChanged if wants_nothing(&headers) => Value::Null,
+            SecondFactorAnswer::ModeChanged => return Ok(profile(&state, name)),
+        };
+        return Ok(respond::secret_json(StatusCode::OK, &json!({ "tfa": tfa })));
     }
-    let name = &actor.name;
     if let Some(password) = change.password {
         let missing = |what| RegistryError::bad_request(format!("{what} password is required"));
         let old = password.old.ok_or_else(|| missing("old"))?;
         let new = password.new.ok_or_else(|| missing("new"))?;
-        let address = actor.caller.address;
-        state
-            .auth
-            .change_password(name, &old, &new, address)
-            .await?;
+        let changed = state.auth.change_password(name, &old, &new, address);
+        changed.await?;
         return Ok(profile(&state, name));
+    }
+    if change.fields == Fields::default() {
+        return Err(RegistryError::bad_request("the parameters are not valid").into());
     }
     let before = state.auth.user(name).map(|user| user.profile.clone());
     let before = before.unwrap_or_default();
-    let after = Profile {
-        email: change.email.unwrap_or_else(|| before.email.clone()),
-        fullname: change.fullname.unwrap_or_else(|| before.fullname.clone()),
-        homepage: change.homepage.unwrap_or_else(|| before.homepage.clone()),
-        freenode: change.freenode.unwrap_or_else(|| before.freenode.clone()),
-        twitter: change.twitter.unwrap_or_else(|| before.twitter.clone()),
-        github: change.github.unwrap_or_else(|| before.github.clone()),
-    };
-    if after == before {
-        return Err(RegistryError::bad_request("the parameters are not valid").into());
+    let after = change.fields.over(before.clone());
+    if after != before {
+        state.auth.set_profile(name, after).await?;
     }
-    state.auth.set_profile(name, after).await?;
     Ok(profile(&state, name))
+}
+
+/// Of a change of what it protects, npm up to 10 only understands `null`, and later versions only
+/// what it protects now.
+fn wants_nothing(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    let version = agent.and_then(|agent| agent.strip_prefix("npm/"));
+    let major = version.and_then(|version| version.split('.').next());
+    major.is_some_and(|major| major.parse::<u32>().is_ok_and(|major| major <= 10))
+}
+
+impl Fields {
+    fn over(self, before: Profile) -> Profile {
+        Profile {
+            email: self.email.unwrap_or(before.email),
+            fullname: self.fullname.unwrap_or(before.fullname),
+            homepage: self.homepage.unwrap_or(before.homepage),
+            freenode: self.freenode.unwrap_or(before.freenode),
+            twitter: self.twitter.unwrap_or(before.twitter),
+            github: self.github.unwrap_or(before.github),
+        }
+    }
+}
+
+/// `false`, or what it protects.
+fn tfa(factor: Option<&SecondFactorRecord>) -> Value {
+    factor.map_or(
+        Value::Bool(false),
+        |factor| json!({ "pending": factor.pending, "mode": factor.mode }),
+    )
 }
 
 fn profile(state: &WebState, name: &Username) -> Response {
@@ -82,7 +182,7 @@ fn profile(state: &WebState, name: &Username) -> Response {
     let profile = profile.unwrap_or_default();
     let time = |time: Option<String>| time.unwrap_or_default();
     let body = json!({
-        "tfa": false,
+        "tfa": tfa(user.as_ref().and_then(|user| user.second_factor.as_ref())),
         "name": name.as_str(),
         "email": profile.email,
         "email_verified": false,

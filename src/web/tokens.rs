@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::Error,
-    extract::{FullActor, Json, PathText, User},
+    extract::{Actor, FullActor, Json, PathText},
     respond,
     state::WebState,
 };
@@ -35,14 +35,23 @@ pub(super) struct Wish {
     packages: Option<Vec<String>>,
     #[serde(default)]
     scopes: Option<Vec<String>>,
+    packages_all: Option<bool>,
     packages_and_scopes_permission: Option<String>,
+    #[serde(default)]
+    orgs: Option<Vec<String>>,
+    orgs_permission: Option<String>,
     /// Whether it shall work without the second factor of its user.
     #[serde(default)]
     bypass_2fa: bool,
 }
 
-pub(super) async fn list(State(state): State<WebState>, user: User) -> Result<Response, Error> {
-    let tokens = state.auth.tokens(&user.name);
+pub(super) async fn list(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+) -> Result<Response, Error> {
+    let name = caller.username();
+    let name = name.ok_or_else(|| RegistryError::unauthorized("no credentials provided"))?;
+    let tokens = state.auth.tokens(&name);
     let objects: Vec<Value> = tokens.iter().map(|record| shown(record, None)).collect();
     let body = json!({ "objects": objects, "total": objects.len(), "urls": {} });
     Ok(respond::secret_json(StatusCode::OK, &body))
@@ -77,28 +86,39 @@ pub(super) async fn revoke(
 
 impl Wish {
     fn into_request(self) -> Result<TokenRequest, RegistryError> {
+        let readonly = self.is_readonly()?;
         let packages = self.packages.unwrap_or_default();
-        let packages = packages
+        let packages: Vec<PackageName> = packages
             .iter()
             .map(|name| name.parse::<PackageName>())
             .collect::<Result<_, _>>()
             .map_err(|error| RegistryError::unprocessable(format!("{error}")))?;
         let scopes = self.scopes.unwrap_or_default();
-        let scopes = scopes
+        let scopes: Vec<String> = scopes
             .iter()
             .map(|scope| format!("@{}", scope.trim_start_matches('@')))
             .collect();
-        let permission = self.packages_and_scopes_permission.as_deref();
-        let readonly = match permission {
-            None | Some("read-write") => self.readonly,
-            Some("read-only") => true,
-            // The token may do nothing with packages, which is not a thing we have.
-            Some(_) => {
-                return Err(RegistryError::unprocessable(
-                    "`packages_and_scopes_permission` must be `read-only` or `read-write`",
-                ));
-            }
-        };
+        let is_for_some = !packages.is_empty() || !scopes.is_empty();
+        // A wish for limits that we do not know must never make a token without any.
+        if self.packages_all == Some(is_for_some) {
+            return Err(RegistryError::unprocessable(
+                "a token is either for all packages or for those of `packages` and `scopes`",
+            ));
+        }
+        let is_limited = is_for_some || readonly;
+        let is_without_orgs = self.orgs.is_none_or(|orgs| orgs.is_empty())
+            && match self.orgs_permission.as_deref() {
+                None => true,
+                Some("no-access") => is_limited,
+                Some(_) => false,
+            };
+        if !is_without_orgs {
+            return Err(RegistryError::unprocessable(
+                "tokens cannot be limited to organisations here: leave `orgs` and \
+                 `orgs_permission` out, and name packages or scopes; a limited token cannot change \
+                 organisations anyway",
+            ));
+        }
         Ok(TokenRequest {
             bypass_second_factor: self.bypass_2fa,
             name: self.name.or(self.token_description),
@@ -109,13 +129,26 @@ impl Wish {
             scopes,
         })
     }
+
+    fn is_readonly(&self) -> Result<bool, RegistryError> {
+        let refused = match self.packages_and_scopes_permission.as_deref() {
+            None | Some("read-write") => return Ok(self.readonly),
+            Some("read-only") => return Ok(true),
+            Some("no-access") => "a token that may do nothing with packages would be of no use",
+            Some("read-write-stage-only") => "there is no staging of releases here",
+            Some(_) => "the permission is not known",
+        };
+        Err(RegistryError::unprocessable(format!(
+            "{refused}: `packages_and_scopes_permission` must be `read-only` or `read-write`"
+        )))
+    }
 }
 
-/// A token as clients list it; the token itself only once, when it is made.
+/// A token as clients list it: how it begins, by which they find the one that somebody types. The
+/// token itself only once, when it is made.
 fn shown(record: &TokenRecord, token: Option<&str>) -> Value {
-    let masked = format!("{}...", record.prefix);
     json!({
-        "token": token.unwrap_or(&masked),
+        "token": token.unwrap_or(&record.prefix),
         "key": record.key,
         "name": record.name,
         "user": record.user,

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::oneshot;
 
 use super::{
     OrganisationRecord,
@@ -22,8 +23,9 @@ use crate::{
 
 /// Users, tokens and organisations, kept in one file that is replaced atomically. Cheap to clone.
 ///
-/// A change returns when it is durable. Changes that come while the file is being written go into
-/// the next write together, so that many at once cost few writes. Reads see durable states only.
+/// A change returns when it is durable, and goes on when whoever wants it goes away. Changes that
+/// come while the file is being written go into the next write together, so that many at once cost
+/// few writes. Reads see durable states only; what could not be written never was.
 #[derive(Clone, Debug)]
 pub struct Accounts {
     inner: Arc<Inner>,
@@ -32,15 +34,19 @@ pub struct Accounts {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    pending: Mutex<Numbered>,
-    durable: RwLock<Numbered>,
-    writer: tokio::sync::Mutex<()>,
+    pending: Mutex<Pending>,
+    durable: RwLock<Arc<State>>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Numbered {
-    number: u64,
+/// What is to be written.
+#[derive(Debug)]
+struct Pending {
+    /// The durable state with all changes since.
     state: Arc<State>,
+    /// Those who wait until `state` is durable.
+    waiting: Vec<oneshot::Sender<Result<(), Arc<StorageError>>>>,
+    /// Whether somebody is writing, who will see what is added meanwhile.
+    is_written: bool,
 }
 
 impl Accounts {
@@ -66,15 +72,15 @@ impl Accounts {
             write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
             tracing::info!(path = %path.display(), "tokens are kept as hashes from now on");
         }
-        let numbered = Numbered {
-            number: 0,
-            state: Arc::new(state),
-        };
+        let state = Arc::new(state);
         let inner = Inner {
             path,
-            pending: Mutex::new(numbered.clone()),
-            durable: RwLock::new(numbered),
-            writer: tokio::sync::Mutex::default(),
+            pending: Mutex::new(Pending {
+                state: Arc::clone(&state),
+                waiting: Vec::new(),
+                is_written: false,
+            }),
+            durable: RwLock::new(state),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -228,7 +234,7 @@ impl Accounts {
     }
 
     fn state(&self) -> Arc<State> {
-        Arc::clone(&self.inner.durable.read().state)
+        Arc::clone(&self.inner.durable.read())
     }
 
     /// Applies `edit` and returns when the result is durable.
@@ -236,34 +242,82 @@ impl Accounts {
         &self,
         edit: impl FnOnce(&mut State) -> Result<T, AccountsError>,
     ) -> Result<T, AccountsError> {
-        let (value, number) = {
+        let (done, written) = oneshot::channel();
+        let value = {
             let mut pending = self.inner.pending.lock();
             let mut state = State::clone(&pending.state);
             let value = edit(&mut state)?;
             pending.state = Arc::new(state);
-            pending.number += 1;
-            (value, pending.number)
+            pending.waiting.push(done);
+            if !pending.is_written {
+                pending.is_written = true;
+                let inner = Arc::clone(&self.inner);
+                // Begun before anybody can hang up, and nobody's to cancel.
+                tokio::task::spawn_blocking(move || inner.write_all());
+            }
+            value
         };
-        self.persist(number).await?;
-        Ok(value)
+        match written.await {
+            Ok(Ok(())) => Ok(value),
+            Ok(Err(error)) => Err(StorageError::shared(&error).into()),
+            Err(error) => {
+                let operation = format!("writing {}", self.inner.path.display());
+                Err(StorageError::backend(operation, error).into())
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Writes what is pending until nothing is.
+    fn write_all(&self) {
+        loop {
+            let (state, waiting) = {
+                let mut pending = self.pending.lock();
+                if pending.waiting.is_empty() {
+                    pending.is_written = false;
+                    return;
+                }
+                (
+                    Arc::clone(&pending.state),
+                    std::mem::take(&mut pending.waiting),
+                )
+            };
+            match self.write(&state) {
+                Ok(()) => {
+                    *self.durable.write() = state;
+                    answer(waiting, &Ok(()));
+                }
+                Err(error) => {
+                    // Later changes were made to a state that never came to be.
+                    let later = {
+                        let mut pending = self.pending.lock();
+                        pending.state = Arc::clone(&self.durable.read());
+                        std::mem::take(&mut pending.waiting)
+                    };
+                    let error = Err(Arc::new(error));
+                    answer(waiting, &error);
+                    answer(later, &error);
+                }
+            }
+        }
     }
 
-    /// Makes at least the state with this `number` durable.
-    async fn persist(&self, number: u64) -> Result<(), StorageError> {
-        let _writer = self.inner.writer.lock().await;
-        if self.inner.durable.read().number >= number {
-            return Ok(());
-        }
-        let next = self.inner.pending.lock().clone();
-        let (path, state) = (self.inner.path.clone(), Arc::clone(&next.state));
-        blocking(move || {
-            let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
-            let json = state.to_json().map_err(|error| failed(error.into()))?;
-            write_atomic(&path, &json, MODE_SECRET).map_err(failed)
-        })
-        .await?;
-        *self.inner.durable.write() = next;
-        Ok(())
+    fn write(&self, state: &State) -> Result<(), StorageError> {
+        let path = &self.path;
+        let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
+        let json = state.to_json().map_err(|error| failed(error.into()))?;
+        write_atomic(path, &json, MODE_SECRET).map_err(failed)
+    }
+}
+
+fn answer(
+    waiting: Vec<oneshot::Sender<Result<(), Arc<StorageError>>>>,
+    outcome: &Result<(), Arc<StorageError>>,
+) {
+    for one in waiting {
+        // Whoever waited may have gone away.
+        let _ = one.send(outcome.clone());
     }
 }
 
@@ -291,103 +345,4 @@ fn remove_tokens(state: &mut State, is_removed: impl Fn(&TokenRecord) -> bool) -
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt as _};
-
-    use super::*;
-    use crate::storage::Profile;
-
-    fn user() -> UserRecord {
-        UserRecord {
-            password_hash: "$argon2id$".to_owned(),
-            created: Timestamp::from_unix_millis(1),
-            updated: None,
-            second_factor: None,
-            profile: Profile::default(),
-        }
-    }
-
-    fn name(text: &str) -> Username {
-        text.parse().unwrap()
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn parallel_registrations_are_all_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.json");
-        let accounts = Accounts::open(path.clone()).await.unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        for index in 0..200 {
-            let accounts = accounts.clone();
-            tasks.spawn(async move {
-                accounts
-                    .create_user(&name(&format!("user{index}")), user(), None)
-                    .await
-                    .unwrap();
-            });
-        }
-        tasks.join_all().await;
-        let again = Accounts::open(path.clone()).await.unwrap();
-        assert_eq!(again.user_count(), 200);
-        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600);
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn one_of_many_gets_the_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let accounts = Accounts::open(folder.path().join("state.json"))
-            .await
-            .unwrap();
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..20 {
-            let accounts = accounts.clone();
-            tasks.spawn(async move {
-                accounts
-                    .create_user(&name("__proto__"), user(), Some(5))
-                    .await
-                    .is_ok()
-            });
-        }
-        let won = tasks
-            .join_all()
-            .await
-            .into_iter()
-            .filter(|&won| won)
-            .count();
-        assert_eq!(won, 1);
-    }
-
-    #[tokio::test]
-    async fn raw_tokens_of_earlier_versions_are_hashed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.json");
-        let raw = "ab".repeat(24);
-        let old = format!(
-            r#"{{"users":{{"a":{{"password_hash":"x","created_at":1}}}},"auth_tokens":{{"{raw}":{{"user":"a","created_at":2}}}},"npm_tokens":[{{"user":"a","token":"abcde...","key":"k","auth_key":"k","cidr":[],"readonly":true,"created":"2026-01-01T00:00:00Z"}}],"login_sessions":{{}},"packages":{{}},"x":1}}"#
-        );
-        write_atomic(&path, old.as_bytes(), MODE_SECRET).unwrap();
-        let accounts = Accounts::open(path.clone()).await.unwrap();
-        assert_eq!(accounts.tokens_of(&name("a")).len(), 2);
-        let written = fs::read_to_string(&path).unwrap();
-        assert!(!written.contains(&raw));
-        let written: serde_json::Value = serde_json::from_str(&written).unwrap();
-        assert_eq!(written["x"], 1);
-        assert_eq!(written["packages"], serde_json::json!({}));
-        let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&raw));
-        assert_eq!(accounts.token(&hash).unwrap().user, "a");
-    }
-
-    #[tokio::test]
-    async fn a_damaged_file_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state.json");
-        write_atomic(&path, b"{\"users\": {", MODE_SECRET).unwrap();
-        let error = Accounts::open(path.clone()).await.unwrap_err();
-        assert!(
-            error.to_string().contains("state.json is damaged"),
-            "{error}"
-        );
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"users\": {");
-    }
-}
+mod tests;

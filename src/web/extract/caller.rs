@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 use secrecy::SecretString;
 
 use super::base_url::peer;
@@ -11,7 +11,7 @@ use crate::{
     auth::{CredentialProblem, Presented},
     config::TrustProxy,
     error::RegistryError,
-    models::{Caller, PackageName, Proof, Username},
+    models::{Caller, PackageName, Username},
     web::{error::Error, layers::RequestId, state::WebState},
 };
 
@@ -56,6 +56,9 @@ pub(in crate::web) async fn identify(
         Some(value) => Some(value.to_str().unwrap_or("unreadable")),
         None => None,
     };
+    // A login has its password in the body. The same in a header, as pnpm sends it, would be looked
+    // at twice, and use up the one-time pass beside it.
+    let header = header.filter(|header| !(is_login(parts) && is_basic(header)));
     let address = client_address(parts, state);
     let pass = one_time_pass(&parts.headers);
     let found = state.auth.authenticate(Presented {
@@ -79,6 +82,17 @@ pub(in crate::web) async fn identify(
         caller,
         problem: found.problem,
     })
+}
+
+/// `PUT /-/user/org.couchdb.user:NAME`, with or without a revision.
+fn is_login(parts: &Parts) -> bool {
+    let user = parts.uri.path().strip_prefix("/-/user/");
+    parts.method == Method::PUT && user.is_some_and(|user| user.starts_with("org.couchdb.user"))
+}
+
+fn is_basic(header: &str) -> bool {
+    let scheme = header.trim().split(' ').next();
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("basic"))
 }
 
 /// `npm-otp`: a code, a recovery code, or what a browser fetched.
@@ -180,17 +194,12 @@ impl FromRequestParts<WebState> for FullActor {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
         let User { caller, name } = User::from_request_parts(parts, state).await?;
-        let limits = &caller.limits;
-        let is_limited =
-            limits.is_readonly || !limits.packages.is_empty() || !limits.scopes.is_empty();
-        if is_limited {
+        if !caller.limits.are_none() {
             let message = "this token is limited and cannot change the account; run `npm login`";
             return Err(RegistryError::forbidden(message).into());
         }
-        if !caller.second_factor.covers_account() {
-            let was_wrong = caller.second_factor.proof == Proof::Wrong;
-            return Err(RegistryError::one_time_pass_required(name.as_str(), was_wrong).into());
-        }
+        let second_factors = state.auth.second_factors();
+        second_factors.require_for_account(&caller).await?;
         Ok(Self { caller, name })
     }
 }

@@ -23,7 +23,7 @@ pub(in crate::web) struct TagName(pub(in crate::web) Tag);
 pub(in crate::web) struct OrganisationName(pub(in crate::web) Organisation);
 /// `{organisation}` and `{team}`.
 pub(in crate::web) struct TeamName(pub(in crate::web) Team);
-/// The last parameter, as it is.
+/// `{text}`, as it is.
 pub(in crate::web) struct PathText(pub(in crate::web) String);
 
 /// The parameter `key`, or the last one.
@@ -147,6 +147,6 @@ impl FromRequestParts<WebState> for PathText {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Error> {
-        text(parts, state, None).await.map(Self)
+        text(parts, state, Some("text")).await.map(Self)
     }
 }

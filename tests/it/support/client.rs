@@ -54,6 +54,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    /// Types a line that is made of all that it printed so far.
+    pub(crate) fn answer(wait_for: &'a str, line: impl Fn(&str) -> String + 'a) -> Self {
+        Self {
+            wait_for,
+            reply: Box::new(move |text| Some(line(text))),
+        }
+    }
+
     /// Does something else when it prints `wait_for`, given all that it printed so far.
     pub(crate) fn then(wait_for: &'a str, act: impl Fn(&str) + 'a) -> Self {
         Self {
@@ -246,7 +254,17 @@ impl Client {
     /// Runs it on a terminal, and takes turns with it. What it printed; it must succeed.
     #[track_caller]
     pub(crate) fn converse(&self, arguments: &str, turns: Vec<Turn<'_>>) -> String {
-        let (text, is_ok) = self.talk(arguments, turns);
+        self.converse_in(self.home(), arguments, turns)
+    }
+
+    #[track_caller]
+    pub(crate) fn converse_in(
+        &self,
+        folder: &Path,
+        arguments: &str,
+        turns: Vec<Turn<'_>>,
+    ) -> String {
+        let (text, is_ok) = self.talk_in(folder, arguments, turns);
         assert!(is_ok, "{} {arguments}: {text}", self.name);
         text
     }
@@ -271,21 +289,31 @@ impl Client {
 
     /// Like [`Self::converse`], and whether it succeeded.
     pub(crate) fn talk(&self, arguments: &str, turns: Vec<Turn<'_>>) -> (String, bool) {
+        self.talk_in(self.home(), arguments, turns)
+    }
+
+    pub(crate) fn talk_in(
+        &self,
+        folder: &Path,
+        arguments: &str,
+        turns: Vec<Turn<'_>>,
+    ) -> (String, bool) {
         let line = format!("{} {arguments}", self.find(&self.program));
         let mut child = self
-            .command("script", self.home())
+            .command("script", folder)
             .env("TERM", "dumb")
             .env("COLUMNS", "500")
             .args([
                 "-qec",
-                &format!("tty > .tty; stty cols 500; exec {line}"),
+                &format!("tty > \"$HOME/.tty\"; stty cols 500; exec {line}"),
                 "/dev/null",
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut stdin = child.stdin.take().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
         let mut text = String::new();
         let mut from = 0;
         let mut turns = turns.into_iter();

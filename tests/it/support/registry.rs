@@ -1,13 +1,17 @@
 //! A registry in this process, on a port of its own, and a client for it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use reqwest::{Client, Method, RequestBuilder, StatusCode, header::HeaderMap};
 use rustaccio::{
     app::build_router,
+    auth::AuthHook,
     config::{Config, Env, ListenAddress, Sources},
-    lifecycle::Lifecycle,
-    runtime::build_state,
+    lifecycle::{Lifecycle, ManualClock, SharedClock, SystemClock},
+    runtime::build_state_with_clock,
     server::{ServeOptions, bind, serve},
 };
 use serde_json::{Value, json};
@@ -75,6 +79,10 @@ pub(crate) struct Start<'a> {
     pub(crate) folder: Option<TempDir>,
     /// For what no setting changes.
     pub(crate) tune: Option<fn(&mut Config)>,
+    /// The machine's clock, if none is given.
+    pub(crate) clock: Option<Arc<ManualClock>>,
+    /// An embedder's users and rules.
+    pub(crate) hook: Option<Arc<dyn AuthHook>>,
 }
 
 impl Registry {
@@ -105,13 +113,32 @@ impl Registry {
         .await
     }
 
+    /// Alone, where it is as late as `clock` says.
+    pub(crate) async fn at(clock: &Arc<ManualClock>, variables: &[(&str, &str)]) -> Self {
+        let variables = variables.iter();
+        Self::with(Start {
+            variables: variables
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect(),
+            clock: Some(Arc::clone(clock)),
+            ..Start::default()
+        })
+        .await
+    }
+
     pub(crate) async fn with(start: Start<'_>) -> Self {
         let folder = start.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let mut config = config(&start.variables, start.file, folder.path());
         if let Some(tune) = start.tune {
             tune(&mut config);
         }
-        let state = build_state(&config, None).await.unwrap();
+        let clock: SharedClock = match start.clock {
+            Some(clock) => clock,
+            None => Arc::new(SystemClock),
+        };
+        let state = build_state_with_clock(&config, start.hook, clock)
+            .await
+            .unwrap();
         let lifecycle = state.lifecycle().clone();
         let address = ListenAddress::Tcp {
             host: "127.0.0.1".to_owned(),

@@ -1,0 +1,196 @@
+//! Accounts under load, in failures and after earlier versions.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use super::*;
+use crate::{lifecycle::random_bytes, storage::Profile};
+
+fn user() -> UserRecord {
+    UserRecord {
+        password_hash: "$argon2id$".to_owned(),
+        created: Timestamp::from_unix_millis(1),
+        updated: None,
+        second_factor: None,
+        profile: Profile::default(),
+    }
+}
+
+fn name(text: &str) -> Username {
+    text.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parallel_registrations_are_all_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = Accounts::open(path.clone()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..200 {
+        let accounts = accounts.clone();
+        tasks.spawn(async move {
+            accounts
+                .create_user(&name(&format!("user{index}")), user(), None)
+                .await
+                .unwrap();
+        });
+    }
+    tasks.join_all().await;
+    let again = Accounts::open(path.clone()).await.unwrap();
+    assert_eq!(again.user_count(), 200);
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+/// Makes accounts, most of whose makers hang up after a while; those that were acknowledged.
+async fn impatient_registrations(path: PathBuf, round: usize) -> Vec<Username> {
+    let accounts = Accounts::open(path).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..10 {
+        let accounts = accounts.clone();
+        let patience = match index % 3 {
+            0 => Duration::MAX,
+            _ => Duration::from_micros(u64::from(random_bytes::<1>()[0]) * 20),
+        };
+        tasks.spawn(async move {
+            let name = name(&format!("user{round}-{index}"));
+            let made = accounts.create_user(&name, user(), None);
+            let made = tokio::time::timeout(patience, made).await.ok();
+            made.map(|made| made.map(|()| name).unwrap())
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+#[test]
+fn what_was_acknowledged_stays_whoever_hangs_up() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    for round in 0..20 {
+        // Its end waits for whatever still runs.
+        let acknowledged = runtime().block_on(impatient_registrations(path.clone(), round));
+        assert!(acknowledged.len() >= 4);
+        let again = runtime().block_on(Accounts::open(path.clone())).unwrap();
+        for name in &acknowledged {
+            assert!(again.user(name).is_some(), "{name} is lost");
+        }
+    }
+}
+
+#[test]
+fn a_write_that_nobody_waits_for_undoes_no_later_one() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let (alice, now) = (name("alice"), Timestamp::from_unix_millis(2));
+    let fullname = |text: String| {
+        move |user: &mut UserRecord| {
+            user.profile.fullname = text;
+            Ok(())
+        }
+    };
+    runtime().block_on(async {
+        let accounts = Accounts::open(path.clone()).await.unwrap();
+        accounts.create_user(&alice, user(), None).await.unwrap();
+        // Its file takes long to write; it hangs up as soon as that has begun.
+        let mut large = Box::pin(accounts.edit_user(&alice, now, fullname("x".repeat(20_000_000))));
+        assert!(futures_util::poll!(&mut large).is_pending());
+        drop(large);
+        let small = accounts.edit_user(&alice, now, fullname("Alice".to_owned()));
+        small.await.unwrap();
+    });
+    // The end of that runtime has waited for all writes.
+    let accounts = runtime().block_on(Accounts::open(path)).unwrap();
+    assert!(accounts.user(&alice).unwrap().profile.fullname == "Alice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_written_never_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = Accounts::open(path.clone()).await.unwrap();
+    accounts
+        .create_user(&name("alice"), user(), None)
+        .await
+        .unwrap();
+    // Nothing can be renamed over a folder that is not empty.
+    fs::rename(&path, folder.path().join("aside")).unwrap();
+    fs::create_dir_all(path.join("in-the-way")).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..20 {
+        let accounts = accounts.clone();
+        tasks.spawn(async move {
+            let name = name(&format!("user{index}"));
+            accounts.create_user(&name, user(), None).await
+        });
+    }
+    for outcome in tasks.join_all().await {
+        assert!(matches!(outcome, Err(AccountsError::Storage(_))));
+    }
+    assert_eq!(accounts.user_count(), 1);
+    fs::remove_dir_all(&path).unwrap();
+    accounts
+        .create_user(&name("user7"), user(), None)
+        .await
+        .unwrap();
+    let again = Accounts::open(path).await.unwrap();
+    assert_eq!(again.user_count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_many_gets_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = Accounts::open(folder.path().join("state.json"))
+        .await
+        .unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let accounts = accounts.clone();
+        tasks.spawn(async move {
+            accounts
+                .create_user(&name("__proto__"), user(), Some(5))
+                .await
+                .is_ok()
+        });
+    }
+    let won = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|&won| won)
+        .count();
+    assert_eq!(won, 1);
+}
+
+#[tokio::test]
+async fn raw_tokens_of_earlier_versions_are_hashed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let raw = "ab".repeat(24);
+    let old = format!(
+        r#"{{"users":{{"a":{{"password_hash":"x","created_at":1}}}},"auth_tokens":{{"{raw}":{{"user":"a","created_at":2}}}},"npm_tokens":[{{"user":"a","token":"abcde...","key":"k","auth_key":"k","cidr":[],"readonly":true,"created":"2026-01-01T00:00:00Z"}}],"login_sessions":{{}},"packages":{{}},"x":1}}"#
+    );
+    write_atomic(&path, old.as_bytes(), MODE_SECRET).unwrap();
+    let accounts = Accounts::open(path.clone()).await.unwrap();
+    assert_eq!(accounts.tokens_of(&name("a")).len(), 2);
+    let written = fs::read_to_string(&path).unwrap();
+    assert!(!written.contains(&raw));
+    let written: serde_json::Value = serde_json::from_str(&written).unwrap();
+    assert_eq!(written["x"], 1);
+    assert_eq!(written["packages"], serde_json::json!({}));
+    let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&raw));
+    assert_eq!(accounts.token(&hash).unwrap().user, "a");
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    write_atomic(&path, b"{\"users\": {", MODE_SECRET).unwrap();
+    let error = Accounts::open(path.clone()).await.unwrap_err();
+    assert!(
+        error.to_string().contains("state.json is damaged"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"users\": {");
+}
