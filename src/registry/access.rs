@@ -65,9 +65,10 @@ impl Registry {
         }
         let is_about_a_factor = change.publish_requires_tfa.is_some()
             || change.automation_token_overrides_tfa.is_some();
-        let proof = match is_about_a_factor {
-            true => self.policy.proof(caller).await?,
-            false => Proof::None,
+        let proof = if is_about_a_factor {
+            self.policy.proof(caller).await?
+        } else {
+            Proof::None
         };
         let (asking, named) = (caller.clone(), name.clone());
         self.restrict(caller, name, move |restrictions| {

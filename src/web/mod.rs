@@ -70,7 +70,7 @@ fn routes(state: WebState) -> Router {
         // Organisations and teams
         .route("/-/org/{organisation}/user", get(organisations::members).put(organisations::set_member).delete(organisations::remove_member))
         .route("/-/org/{organisation}/team", get(organisations::teams).put(organisations::create_team))
-        .route("/-/org/{organisation}/package", get(access::packages_of_organisation))
+        .route("/-/org/{text}/package", get(access::packages_of_organisation))
         .route("/-/team/{organisation}/{team}", delete(organisations::destroy_team))
         .route("/-/team/{organisation}/{team}/user", get(organisations::team_members).put(organisations::add_to_team).delete(organisations::remove_from_team))
         .route("/-/team/{organisation}/{team}/package", get(access::packages_of_team).put(access::grant).delete(access::revoke))

@@ -154,7 +154,7 @@ fn files_that_cannot_be_used_are_named() {
             .output()
             .unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert_eq!(output.status.code(), Some(2), "{text}");
         for part in [setting, value, reason] {
             assert!(text.contains(part), "{part}: {text}");
         }

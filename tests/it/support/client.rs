@@ -39,10 +39,13 @@ pub(crate) async fn as_user<T: Send + 'static>(
     work.await.unwrap()
 }
 
+/// What is typed, given all that was printed so far.
+type Reply<'a> = Box<dyn Fn(&str) -> Option<String> + 'a>;
+
 /// One exchange with a client on a terminal.
 pub(crate) struct Turn<'a> {
     wait_for: &'a str,
-    reply: Box<dyn Fn(&str) -> Option<String> + 'a>,
+    reply: Reply<'a>,
 }
 
 impl<'a> Turn<'a> {

@@ -106,8 +106,9 @@ pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Sec
     };
     let served = lifecycle.clone();
     // It ends with the lifecycle.
-    let _ =
-        lifecycle.spawn_untracked(async move { serve(listeners, router, options, &served).await });
+    drop(
+        lifecycle.spawn_untracked(async move { serve(listeners, router, options, &served).await }),
+    );
     Secure {
         url: format!("https://localhost:{}", address.port()),
         address,
