@@ -12,6 +12,7 @@ use rustaccio::{
     },
     policy::Pattern,
     registry::{
+        self,
         packument::{Form, Hosted, Ours, Packument, View, render},
         publish::{
             archive::{ArchiveLimits, inspect},
@@ -20,6 +21,7 @@ use rustaccio::{
             scanner::{AttachmentSink, ScanLimits, Scanner},
         },
     },
+    search::Query,
     web::fuzz,
 };
 
@@ -27,16 +29,24 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("audit_tree", audit_tree),
     ("authorization", authorization),
     ("names", names),
     ("packument", packument),
     ("patterns", patterns),
+    ("provenance", provenance),
     ("publish_body", publish_body),
+    ("queries", queries),
     ("requests", requests),
     ("settings", settings),
     ("tarball", tarball),
 ];
+
+/// A tree that a client wants audited.
+pub fn audit_tree(data: &[u8]) {
+    registry::fuzz::audit_tree(data);
+}
 
 /// An `Authorization` header.
 pub fn authorization(data: &[u8]) {
@@ -134,6 +144,13 @@ impl AttachmentSink for Sink {
     }
 }
 
+/// A Sigstore bundle.
+pub fn provenance(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        registry::fuzz::provenance(text);
+    }
+}
+
 /// The document of a `PUT`; where it is cut into pieces makes no difference.
 pub fn publish_body(data: &[u8]) {
     let limits = ScanLimits {
@@ -161,6 +178,13 @@ pub fn publish_body(data: &[u8]) {
         }
         (Err(_), Err(_)) => {}
         _ => panic!("pieces make a difference"),
+    }
+}
+
+/// The text of a search.
+pub fn queries(data: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(data) {
+        let _ = Query::parse(text);
     }
 }
 

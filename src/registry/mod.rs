@@ -13,6 +13,8 @@ mod edit;
 mod fill;
 mod flight;
 pub mod fsck;
+#[doc(hidden)]
+pub mod fuzz;
 mod listings;
 mod locks;
 mod metadata;
