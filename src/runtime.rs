@@ -62,7 +62,7 @@ pub async fn build_state_with_clock(
     })
     .await?;
     let secrets = open_secrets(config).await?;
-    let accounts = Accounts::open(config.storage.data_dir.join("state.json")).await?;
+    let accounts = Accounts::open(accounts_path(config)).await?;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &accounts);
     }
@@ -212,20 +212,28 @@ pub async fn run_from_env() -> Result<(), RegistryError> {
     run_standalone(Config::from_env()).await
 }
 
+/// Where accounts are kept.
+fn accounts_path(config: &Config) -> PathBuf {
+    config.storage.data_dir.join("state.json")
+}
+
 /// Where the signing keys are kept.
 pub(crate) fn signing_keys_path(config: &Config) -> PathBuf {
     config.storage.data_dir.join("signing-keys.json")
 }
 
-/// The key that readable secrets are sealed with; a new one where nothing was sealed yet.
+/// The key that readable secrets are sealed with; a new one where nothing was sealed yet, neither a
+/// signing key nor a second factor.
 pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryError> {
     let path = config.storage.data_dir.join("secret.key");
     let given = config.storage.secret_key.as_ref();
     let signing_keys = SigningKeys::list(signing_keys_path(config)).await?;
-    Ok(if signing_keys.is_empty() {
-        Secrets::open(path, given).await?
-    } else {
+    let has_sealed =
+        !signing_keys.is_empty() || Accounts::have_second_factors(accounts_path(config)).await?;
+    Ok(if has_sealed {
         Secrets::open_existing(path, given).await?
+    } else {
+        Secrets::open(path, given).await?
     })
 }
 

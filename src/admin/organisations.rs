@@ -228,11 +228,14 @@ impl Administration {
             Some(Role::Developer) | None => {
                 Err(AccountsError::Forbidden(if record.members.is_empty() {
                     format!(
-                        "@{organisation} has no members yet, and only an administrator may begin                          it: somebody whom RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS names"
+                        "@{organisation} has no members yet, and only an administrator may begin \
+                         it: somebody whom RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS names"
                     )
                 } else {
                     format!(
-                        "user {} is not allowed to change @{organisation}: its owners and admins                          are, and administrators whom RUSTACCIO_ADMIN_USERS or                          RUSTACCIO_ADMIN_GROUPS names",
+                        "user {} is not allowed to change @{organisation}: its owners and admins \
+                         are, and administrators whom RUSTACCIO_ADMIN_USERS or \
+                         RUSTACCIO_ADMIN_GROUPS names",
                         caller.display_name()
                     )
                 }))

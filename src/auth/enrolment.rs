@@ -129,11 +129,7 @@ impl Auth {
         let pending = factor.filter(|factor| factor.pending).ok_or_else(|| {
             RegistryError::bad_request("run `npm profile enable-2fa` to begin with 2FA")
         })?;
-        if self
-            .second_factors
-            .step_of(pending, code, self.clock.now())?
-            .is_none()
-        {
+        if !self.second_factors.confirms(user, pending, code)? {
             return Err(RegistryError::bad_request(
                 "the code is wrong; is the clock of the device that made it right?",
             ));

@@ -278,14 +278,14 @@ impl Auth {
         self.accounts.user(user)
     }
 
-    /// Replaces what `user` tells about herself.
-    pub async fn set_profile(
+    /// Changes what `user` tells about herself.
+    pub async fn edit_profile(
         &self,
         user: &Username,
-        profile: Profile,
+        edit: impl FnOnce(&mut Profile),
     ) -> Result<(), RegistryError> {
         let edit = |record: &mut UserRecord| {
-            record.profile = profile;
+            edit(&mut record.profile);
             Ok(())
         };
         Ok(self

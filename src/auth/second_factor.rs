@@ -182,6 +182,33 @@ impl SecondFactors {
         }
     }
 
+    /// Whether `code` is one of a second factor that is not confirmed yet, unless there were too
+    /// many wrong ones.
+    pub(super) fn confirms(
+        &self,
+        user: &Username,
+        pending: &SecondFactorRecord,
+        code: &str,
+    ) -> Result<bool, RegistryError> {
+        let _one_by_one = self.looking.lock();
+        self.begin(user)?;
+        let is_right = self.step_of(pending, code, self.clock.now())?.is_some();
+        if is_right {
+            self.throttle.succeeded(user, None);
+        }
+        Ok(is_right)
+    }
+
+    /// Counts a try. Whoever gets here has shown a password or a token: no stranger can lock
+    /// anybody out.
+    fn begin(&self, user: &Username) -> Result<(), RegistryError> {
+        let begun = self.throttle.begin(user, None);
+        begun.map_err(|retry_after| RegistryError::RateLimited {
+            message: "too many wrong one-time passes, try again later".to_owned(),
+            retry_after,
+        })
+    }
+
     /// The judgement of a pass, unless there were too many wrong ones.
     fn judge_within_limits(
         &self,
@@ -190,13 +217,7 @@ impl SecondFactors {
         shown: &ShownPass,
     ) -> Result<Judgement, RegistryError> {
         let _one_by_one = self.looking.lock();
-        // Whoever gets here has shown a password or a token: no stranger can lock anybody out.
-        self.throttle
-            .begin(user, None)
-            .map_err(|retry_after| RegistryError::RateLimited {
-                message: "too many wrong one-time passes, try again later".to_owned(),
-                retry_after,
-            })?;
+        self.begin(user)?;
         let judgement = self.judge(user, factor, shown)?;
         if matches!(judgement, Judgement::Wrong) {
             tracing::info!(user.name = %user, "wrong one-time pass");
@@ -273,7 +294,7 @@ impl SecondFactors {
     }
 
     /// The 30 seconds that `code`, which is shown at `at`, is of; `None` for a wrong one.
-    pub(super) fn step_of(
+    fn step_of(
         &self,
         factor: &SecondFactorRecord,
         code: &str,

@@ -63,6 +63,8 @@ impl Registry {
             let message = "only scoped packages can be restricted";
             return Err(RegistryError::bad_request(message));
         }
+        // A recovery code is not used up by somebody who is refused.
+        self.authorise(caller, Action::ManageOwners, name).await?;
         let is_about_a_factor = change.publish_requires_tfa.is_some()
             || change.automation_token_overrides_tfa.is_some();
         let proof = if is_about_a_factor {

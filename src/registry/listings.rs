@@ -96,9 +96,10 @@ impl Registry {
         caller: &Caller,
         entry: &SearchEntry,
     ) -> Result<bool, RegistryError> {
+        let within = caller.within_limits(&entry.name);
         let is_let_in = entry
             .restrictions
-            .allow(caller, Action::Access, &entry.owners);
+            .allow(&within, Action::Access, &entry.owners);
         Ok(is_let_in
             && self
                 .policy

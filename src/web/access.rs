@@ -108,10 +108,13 @@ pub(super) async fn change(
         automation_token_overrides_tfa: change.automation_token_overrides_tfa,
     };
     if change.publish_requires_tfa == Some(true) && !state.auth.knows_all_users() {
-        let message = "accounts are kept elsewhere, and so is their second factor: a package                        cannot require one here";
+        let message = "accounts are kept elsewhere, and so is their second factor: a package \
+                       cannot require one here";
         return Err(RegistryError::forbidden(message).into());
     }
-    let only_unlocks = change.publish_requires_tfa == Some(false) && change.visibility.is_none();
+    let only_unlocks = change.publish_requires_tfa == Some(false)
+        && change.visibility.is_none()
+        && change.automation_token_overrides_tfa.is_none();
     let restrictions = if only_unlocks && state.administration.names(&caller) {
         let lifted = state.administration.lift_second_factor(&caller, &name);
         lifted.await?

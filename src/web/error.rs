@@ -26,6 +26,8 @@ const ONE_TIME_PASS: HeaderValue = HeaderValue::from_static("OTP, otp");
 pub(super) struct Challenge {
     /// Whose second factor.
     pub(super) user: String,
+    /// What is wrong.
+    pub(super) message: &'static str,
 }
 
 /// The body of every error.
@@ -64,8 +66,10 @@ impl IntoResponse for Error {
         {
             headers.insert(header::CONTENT_RANGE, range);
         }
-        if let RegistryError::OneTimePassRequired { user, .. } = error {
-            response.extensions_mut().insert(Challenge { user });
+        if let RegistryError::OneTimePassRequired { user, message } = error {
+            response
+                .extensions_mut()
+                .insert(Challenge { user, message });
         }
         response
     }

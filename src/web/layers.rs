@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts, uri::PathAnd
 use tracing::Instrument as _;
 
 use super::{
-    error::{Challenge, Error},
+    error::Error,
     extract::{Credentials, PublicPrefix, base_of, identify},
     login,
     normalize::canonical_path,
@@ -72,7 +72,7 @@ pub(super) async fn around(
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
-        path = redacted(request.uri().path()),
+        path = &*redacted(request.uri().path()),
         request.id = %id,
     );
     let work = async {
@@ -133,9 +133,8 @@ pub(super) async fn identity(
     parts.extensions.insert::<Credentials>(credentials);
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
-        let Challenge { user } = challenge;
         let Browser { base, asked_by } = browser;
-        response = login::offer_browser(&state, response, &user, &base, asked_by);
+        response = login::offer_browser(&state, response, challenge, &base, asked_by);
     }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);

@@ -16,7 +16,7 @@ use serde_json::json;
 use sha2::Digest as _;
 
 use super::{
-    error::Error,
+    error::{Challenge, Error},
     extract::{Base, PathText, Query, Visitor, small_body},
     respond,
     state::WebState,
@@ -253,8 +253,8 @@ fn shown(text: &str) -> String {
 /// Adds to a challenge for a second factor where a browser can answer it.
 pub(super) fn offer_browser(
     state: &WebState,
-    challenge: Response,
-    user: &str,
+    challenged: Response,
+    Challenge { user, message }: Challenge,
     base: &BaseUrl,
     asked_by: AskedBy,
 ) -> Response {
@@ -272,22 +272,21 @@ pub(super) fn offer_browser(
                 error = &error as &dyn std::error::Error,
                 "a second factor is asked for without a browser"
             );
-            return challenge;
+            return challenged;
         }
     };
     let Addresses { page, done } = Addresses::of(base, &ids);
-    let error = RegistryError::one_time_pass_required("", false);
+    let error = RegistryError::OneTimePassRequired { message, user };
     let body = json!({
-        "error": error.to_string(),
+        "error": message,
         "code": error.code(),
         "hint": error.hint(),
         "authUrl": page,
         "doneUrl": done,
     });
-    let mut response = respond::secret_json(challenge.status(), &body);
+    let mut response = respond::secret_json(challenged.status(), &body);
     let headers = response.headers_mut();
-    let challenged = challenge.headers().get(header::WWW_AUTHENTICATE);
-    if let Some(value) = challenged {
+    if let Some(value) = challenged.headers().get(header::WWW_AUTHENTICATE) {
         headers.insert(header::WWW_AUTHENTICATE, value.clone());
     }
     // Yarn looks for these words.

@@ -136,12 +136,11 @@ pub(super) async fn change(
     if change.fields == Fields::default() {
         return Err(RegistryError::bad_request("the parameters are not valid").into());
     }
-    let before = state.auth.user(name).map(|user| user.profile.clone());
-    let before = before.unwrap_or_default();
-    let after = change.fields.over(before.clone());
-    if after != before {
-        state.auth.set_profile(name, after).await?;
-    }
+    let fields = change.fields;
+    let edited = state
+        .auth
+        .edit_profile(name, |profile| fields.write_into(profile));
+    edited.await?;
     Ok(profile(&state, name))
 }
 
@@ -156,15 +155,19 @@ fn wants_nothing(headers: &HeaderMap) -> bool {
 }
 
 impl Fields {
-    fn over(self, before: Profile) -> Profile {
-        Profile {
-            email: self.email.unwrap_or(before.email),
-            fullname: self.fullname.unwrap_or(before.fullname),
-            homepage: self.homepage.unwrap_or(before.homepage),
-            freenode: self.freenode.unwrap_or(before.freenode),
-            twitter: self.twitter.unwrap_or(before.twitter),
-            github: self.github.unwrap_or(before.github),
-        }
+    /// What is not given stays as it is.
+    fn write_into(self, profile: &mut Profile) {
+        let write = |text: Option<String>, into: &mut String| {
+            if let Some(text) = text {
+                *into = text;
+            }
+        };
+        write(self.email, &mut profile.email);
+        write(self.fullname, &mut profile.fullname);
+        write(self.homepage, &mut profile.homepage);
+        write(self.freenode, &mut profile.freenode);
+        write(self.twitter, &mut profile.twitter);
+        write(self.github, &mut profile.github);
     }
 }
 

@@ -26,7 +26,7 @@ pub struct WebSettings {
     pub title: String,
     /// Whether audits are forwarded to the uplinks.
     pub audit: bool,
-    /// How long a request body may make no progress.
+    /// How long a request body may make no progress, and our own work on a request.
     pub request_timeout: Duration,
 }
 

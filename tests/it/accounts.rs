@@ -397,3 +397,22 @@ async fn an_embedder_s_users_are_in_teams_too() {
     assert!(added.status.is_success(), "{added:?}");
     registry.publish(&robot, &package).await.assert(201);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn changes_of_a_profile_at_once_are_all_there() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let fields = ["fullname", "homepage", "twitter", "github", "freenode"];
+    let change = async |field: &str| {
+        let wish = json!({ field: "x" });
+        let path = "/-/npm/v1/user";
+        let changed = registry.send_json(Some(&alice), Method::POST, path, &wish);
+        changed.await.assert(200);
+    };
+    let [one, two, three, four, five] = fields.map(change);
+    tokio::join!(one, two, three, four, five);
+    let profile = registry.get_as(&alice, "/-/npm/v1/user").await.json();
+    for field in fields {
+        assert_eq!(profile[field], "x", "{profile}");
+    }
+}

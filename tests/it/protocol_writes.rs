@@ -274,6 +274,13 @@ async fn new_names_are_not_those_of_nodes_own_modules() {
         .publish(&alice, &Package::new("events", "3.0.1"))
         .await
         .assert(201);
+    // Without an upstream, somebody has to bring it from there.
+    let alone = Registry::alone().await;
+    let bob = alone.user("bob").await;
+    alone
+        .publish(&bob, &Package::new("events", "3.0.0"))
+        .await
+        .assert(201);
 }
 
 #[tokio::test]

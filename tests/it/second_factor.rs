@@ -15,7 +15,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use totp_rs::Totp;
 
 use crate::support::{
-    Answer, Package, Registry, User, publish_body,
+    Answer, Package, Registry, User,
+    process::Process,
+    publish_body,
     registry::{Start, with_json},
 };
 
@@ -469,4 +471,45 @@ async fn a_change_of_the_account_wants_it_in_both_modes() {
         let code = world.fresh_code();
         world.change(&password, Some(&code)).await.assert(200);
     }
+}
+
+#[tokio::test]
+async fn the_first_code_cannot_be_guessed() {
+    let clock = clock();
+    let registry = Registry::at(&clock, &[]).await;
+    let alice = registry.user("alice").await;
+    let wish = json!({ "tfa": { "password": "password", "mode": "auth-only" } });
+    let device = device(&change(&registry, &alice, &wish, None).await.assert(200));
+    let confirm = async |code: &str| {
+        let wish = json!({ "tfa": [code] });
+        change(&registry, &alice, &wish, None).await
+    };
+    let right = code_at(&device, &clock);
+    let wrong = if right == "000000" {
+        "000001"
+    } else {
+        "000000"
+    };
+    for _ in 0..4 {
+        confirm(wrong).await.assert(400);
+    }
+    confirm(&right).await.assert(429);
+    clock.advance(Duration::from_secs(60));
+    confirm(&code_at(&device, &clock)).await.assert(200);
+}
+
+#[tokio::test]
+async fn seeds_without_their_key_stop_the_start() {
+    let world = World::with("auth-only", &[("RUSTACCIO_SIGNING", "off")]).await;
+    let folder = world.registry.stop().await;
+    let data = folder.path().join("data");
+    std::fs::remove_file(data.join("secret.key")).unwrap();
+    let off = [("RUSTACCIO_SIGNING", "off")];
+    let output = Process::command(&data, &off).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && text.contains("secret.key"),
+        "{text}"
+    );
+    assert!(!data.join("secret.key").exists());
 }

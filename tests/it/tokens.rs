@@ -221,6 +221,30 @@ async fn a_limited_token_reads_what_anybody_may() {
 }
 
 #[tokio::test]
+async fn a_limited_token_finds_nothing_restricted() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("@acme/secret", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let restrict = json!({ "access": "restricted" });
+    let path = "/-/package/@acme%2fsecret/access";
+    let restricted = registry.send_json(Some(&alice), Method::POST, path, &restrict);
+    restricted.await.assert(200);
+    let wish = json!({ "password": "password", "scopes": ["@other"] });
+    let limited = holder(&create(&registry, &alice, wish).await);
+    for path in ["/-/v1/search?text=", "/-/all", "/-/user/alice/package"] {
+        let all = registry.get_as(&alice, path).await.assert(200).json();
+        assert!(all.to_string().contains("@acme/secret"), "{path}: {all}");
+        let found = registry.get_as(&limited, path).await.assert(200).json();
+        assert!(!found.to_string().contains("secret"), "{path}: {found}");
+    }
+    registry
+        .get_as(&limited, "/@acme%2fsecret")
+        .await
+        .assert(404);
+}
+
+#[tokio::test]
 async fn a_limited_token_changes_no_organisation() {
     let registry = Registry::start(&[("RUSTACCIO_ADMIN_USERS", "alice")]).await;
     let alice = registry.user("alice").await;

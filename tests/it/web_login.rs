@@ -347,7 +347,8 @@ async fn a_second_factor_is_shown_in_the_browser() {
             .header("npm-otp", pass);
         registry.send(request).await
     };
-    publish(&alice, "rco_0000").await.assert(401);
+    let wrong = publish(&alice, "rco_0000").await.assert(401);
+    assert!(wrong.error().contains("wrong"), "{wrong:?}");
     publish(&alice, pass).await.assert(201);
 
     // A password needs it too, and the pass is nobody else's.

@@ -182,7 +182,9 @@ impl Registry {
                 });
             }
         };
-        if origin == Origin::Local && name.is_core_module() {
+        // Where there is no upstream, somebody has to bring `events` and its like from there.
+        let was_asked = !self.policy.proxies_of(name).is_empty();
+        if origin == Origin::Local && was_asked && name.is_core_module() {
             return Err(RegistryError::bad_request(format!(
                 "invalid package name `{name}`: Node.js has a module of that name, which is found \
                  instead of any package"

@@ -1,6 +1,9 @@
 //! [`Accounts`]: accounts of a single node, in `state.json`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
@@ -56,17 +59,25 @@ impl Accounts {
         blocking(move || Self::open_blocking(path)).await
     }
 
+    /// Whether somebody in the file `path` has a second factor, whose seed is sealed. The file is
+    /// only read.
+    pub async fn have_second_factors(path: PathBuf) -> Result<bool, StorageError> {
+        blocking(move || {
+            let (state, _) = read_state(&path)?;
+            Ok(state
+                .users
+                .values()
+                .any(|user| user.second_factor.is_some()))
+        })
+        .await
+    }
+
     fn open_blocking(path: PathBuf) -> Result<Self, StorageError> {
         let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
         if let Some(folder) = path.parent() {
             create_folder_synced(folder).map_err(failed)?;
         }
-        let json = read_secret(&path).map_err(failed)?.unwrap_or_default();
-        let (state, had_raw_tokens) =
-            State::from_json(&json).map_err(|error| StorageError::Damaged {
-                what: path.display().to_string(),
-                source: error.into(),
-            })?;
+        let (state, had_raw_tokens) = read_state(&path)?;
         if had_raw_tokens {
             let json = state.to_json().map_err(|error| failed(error.into()))?;
             write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
@@ -342,6 +353,17 @@ fn remove_tokens(state: &mut State, is_removed: impl Fn(&TokenRecord) -> bool) -
         state.tokens.remove(key);
     }
     keys
+}
+
+/// What the file `path` holds, and whether it has tokens that are not hashed; nothing if there is
+/// none.
+fn read_state(path: &Path) -> Result<(State, bool), StorageError> {
+    let json = read_secret(path)
+        .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
+    State::from_json(&json.unwrap_or_default()).map_err(|error| StorageError::Damaged {
+        what: path.display().to_string(),
+        source: error.into(),
+    })
 }
 
 #[cfg(test)]
