@@ -1,6 +1,7 @@
 //! Floor 2: starting, tracking and stopping work; the clock and the source of randomness.
 
 mod clock;
+mod compute;
 mod crash;
 mod hops;
 mod random;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
+pub use compute::compute;
 pub use crash::crash_point;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};

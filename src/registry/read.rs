@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    lifecycle::compute,
     models::{Action, BaseUrl, Caller, ContentCoding, PackageName, VersionKey},
 };
 
@@ -79,7 +80,7 @@ impl Registry {
             let content_type = Form::Full.content_type();
             Rendering::new(body.into(), content_type, shown.packument.modified())
         };
-        let rendering = tokio::task::spawn_blocking(work).await;
+        let rendering = compute(work).await;
         Ok(document(
             &found,
             rendering.map_err(RegistryError::internal)?,

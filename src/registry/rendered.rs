@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::Lifecycle,
+    lifecycle::{Lifecycle, compute},
     models::{BaseUrl, ContentCoding, PackageName, Timestamp},
 };
 
@@ -209,7 +209,7 @@ struct Job {
 
 impl Job {
     async fn run(self) -> Outcome {
-        let done = tokio::task::spawn_blocking(move || self.render()).await;
+        let done = compute(move || self.render()).await;
         done.map_err(RegistryError::internal)
             .and_then(|outcome| outcome)
             .map_err(Arc::new)
