@@ -42,5 +42,6 @@ mod stars;
 mod tidy;
 mod tls;
 mod tokens;
+mod unpublishing;
 mod upstream;
 mod web_login;
