@@ -88,7 +88,8 @@ fn arrows_point_down() {
 
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
-    for file in sources() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for file in sources().into_iter().chain(files_below(tests)) {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
         assert!(
@@ -109,7 +110,11 @@ fn root() -> PathBuf {
 }
 
 fn sources() -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![root()]);
+    files_below(root())
+}
+
+fn files_below(folder: PathBuf) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
