@@ -31,6 +31,7 @@ mod npm;
 mod organisations;
 mod protocol_http;
 mod protocol_reads;
+mod protocol_table;
 mod protocol_writes;
 mod proxies;
 mod publishing;
