@@ -88,7 +88,8 @@ fn arrows_point_down() {
 
 #[test]
 fn files_are_short_and_say_what_they_are_for() {
-    for file in sources() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for file in sources().into_iter().chain(files_below(tests)) {
         let text = fs::read_to_string(&file).unwrap();
         let lines = text.lines().count();
         assert!(
@@ -104,12 +105,37 @@ fn files_are_short_and_say_what_they_are_for() {
     }
 }
 
+/// Nobody adds a dependency without saying what for.
+#[test]
+fn every_dependency_has_a_reason() {
+    let read = |file: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        fs::read_to_string(file).unwrap()
+    };
+    let (manifest, reasons) = (read("Cargo.toml"), read("CONTRIBUTING.md"));
+    let (_, dependencies) = manifest.split_once("\n[dependencies]\n").unwrap();
+    let (dependencies, _) = dependencies.split_once("\n[").unwrap();
+    let dependencies = dependencies
+        .lines()
+        .filter_map(|line| line.split_once(" = "));
+    let used: BTreeSet<&str> = dependencies.map(|(name, _)| name).collect();
+    let (_, table) = reasons.split_once("| need | instead |").unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| "));
+    let first = rows.filter_map(|row| row.split_once(" |"));
+    let explained: BTreeSet<&str> = first.flat_map(|(names, _)| names.split(", ")).collect();
+    assert_eq!(used, explained);
+}
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 fn sources() -> Vec<PathBuf> {
-    let (mut files, mut folders) = (Vec::new(), vec![root()]);
+    files_below(root())
+}
+
+fn files_below(folder: PathBuf) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
+use axum::response::IntoResponse as _;
+use http::{StatusCode, header};
 use reqwest::Method;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -258,6 +259,38 @@ async fn credentials_go_to_the_uplink_alone() {
     assert_eq!(asked["x-extra"], "yes");
     let (_, asked) = &elsewhere.seen()[0];
     assert!(!asked.contains_key("authorization") && !asked.contains_key("x-extra"));
+}
+
+/// Clients are never sent elsewhere: we go there ourselves, without anybody's credentials.
+#[tokio::test]
+async fn a_redirect_ends_here_and_takes_no_credentials_along() {
+    let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
+    let package = Package::new("lib", "1.0.0");
+    upstream.has(&[&package]);
+    let target = format!("{}/signed/lib.tgz?signature=x", elsewhere.url);
+    upstream.plays("/lib/-/lib-1.0.0.tgz", move |_| {
+        let target = target.clone();
+        async move { (StatusCode::FOUND, [(header::LOCATION, target)]).into_response() }
+    });
+    let bytes = package.tarball.clone();
+    elsewhere.plays("/signed/lib.tgz", move |_| {
+        let bytes = bytes.clone();
+        async move { bytes.into_response() }
+    });
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    auth:\n      type: bearer\n      token: s3cret\n    headers:\n      cookie: s3cret\n  cdn:\n    url: {}\n",
+        upstream.url, elsewhere.url
+    );
+    let registry = Registry::with_file(&file).await;
+    let alice = registry.user("alice").await;
+    let answer = registry.get_as(&alice, "/lib/-/lib-1.0.0.tgz").await;
+    assert_eq!(answer.assert(200).body, package.tarball);
+    let asked = [upstream.seen(), elsewhere.seen()].map(|seen| format!("{seen:?}"));
+    assert!(asked[0].contains("s3cret") && asked[1].contains("/signed/lib.tgz"));
+    for secret in ["s3cret", "authorization", "cookie", &alice.token] {
+        assert!(!asked[1].contains(secret), "{secret}: {}", asked[1]);
+    }
+    assert!(!asked[0].contains(&alice.token));
 }
 
 #[tokio::test]

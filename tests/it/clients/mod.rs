@@ -3,15 +3,19 @@
 
 mod bun;
 mod deno;
+mod exchange;
 mod installing;
 mod npm;
+mod platforms;
 mod pnpm;
 mod scene;
 mod table;
+mod trouble;
 mod yarn;
 
 use std::sync::Arc;
 
+use installing::Installer;
 use scene::{Scene, World};
 
 /// What somebody does with a registry. Each is a column of the table.
@@ -76,6 +80,19 @@ enum Outcome {
 }
 
 use Outcome::{Cannot, Works};
+
+/// How the client of this name installs.
+fn installer(name: &str) -> &'static dyn Installer {
+    match name.split_once('-').unwrap() {
+        ("npm", _) => &npm::Npm,
+        ("pnpm", _) => &pnpm::Pnpm,
+        ("yarn", "1") => &yarn::Classic,
+        ("yarn", _) => &yarn::Modern,
+        ("bun", _) => &bun::Bun,
+        ("deno", _) => &deno::Deno,
+        _ => panic!("nobody knows {name}"),
+    }
+}
 
 /// Runs all commands of a client, and checks or writes its row of the table.
 async fn row(name: &'static str) {

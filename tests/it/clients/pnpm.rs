@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::client::{Client, Turn, in_one_line};
 
-struct Pnpm;
+pub(super) struct Pnpm;
 
 impl Installer for Pnpm {
     fn point(&self, client: &mut Client, at: Address<'_>) {

@@ -11,9 +11,9 @@ use super::{
 };
 use crate::support::client::{Client, Turn};
 
-struct Classic;
+pub(super) struct Classic;
 
-struct Modern;
+pub(super) struct Modern;
 
 impl Installer for Classic {
     fn point(&self, client: &mut Client, at: Address<'_>) {
