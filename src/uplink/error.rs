@@ -4,6 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use crate::error::{BoxError, RegistryError};
 
+/// Yarn and others wait for as long as they are told; minutes of silence look like a hang.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// Why an uplink did not give what was asked for. Never "not found": that is an answer.
 ///
 /// Cheap to clone, because all who wait for one answer share it.
@@ -134,7 +137,9 @@ impl From<UplinkError> for RegistryError {
                 unavailable(None, source)
             }
             UplinkError::RateLimited { retry_after } => unavailable(retry_after, source),
-            UplinkError::BreakerOpen { retry_after } => unavailable(Some(retry_after), source),
+            UplinkError::BreakerOpen { retry_after } => {
+                unavailable(Some(retry_after.min(LONGEST_PAUSE)), source)
+            }
             UplinkError::BadStatus(_) => bad("bad status code", source),
             UplinkError::TooLarge { .. }
             | UplinkError::BadBody(_)
