@@ -332,3 +332,56 @@ fn nothing_found(kind: TreeAudit) -> Map<String, Value> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt as _, stream};
+
+    use super::*;
+    use crate::registry::room::STEP;
+
+    #[tokio::test]
+    async fn audits_share_their_room() {
+        let audits = Audits {
+            room: Room::of(4 * STEP, REFUSAL),
+            ..Audits::default()
+        };
+        let question = |length| {
+            let pieces = [Bytes::from(vec![b' '; length]), Bytes::from_static(b"{}")];
+            stream::iter(pieces.map(Ok))
+        };
+        let (first, taken) = audits.receive(question(2 * STEP)).await.unwrap();
+        assert_eq!(first.len(), 2 * STEP + 2);
+        let second = audits.receive(question(2 * STEP)).await;
+        assert_eq!(second.unwrap_err().status(), 503);
+        let (_, mut small) = audits.receive(question(10)).await.unwrap();
+        // What becomes of a question counts too.
+        assert_eq!(small.grow_to(2 * STEP).unwrap_err().status(), 503);
+        drop(taken);
+        small.grow_to(2 * STEP).unwrap();
+    }
+
+    #[tokio::test]
+    async fn few_questions_are_worked_on_at_once() {
+        let audits = Audits::default();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = Arc::new(parking_lot::Mutex::new(held));
+        let mut all = Vec::new();
+        for _ in 0..AT_ONCE {
+            let held = Arc::clone(&held);
+            let work = move || Ok(held.lock().recv().is_ok());
+            let mut work = Box::pin(audits.work(work));
+            assert!((&mut work).now_or_never().is_none());
+            all.push(work);
+        }
+        // Nobody waits for them any more, but they run.
+        drop(all);
+        let mut next = Box::pin(audits.work(|| Ok(())));
+        assert!((&mut next).now_or_never().is_none());
+        assert_eq!(audits.at_once.available_permits(), 0);
+        for _ in 0..AT_ONCE {
+            release.send(()).unwrap();
+        }
+        next.await.unwrap();
+    }
+}
