@@ -77,6 +77,12 @@ pub enum RegistryError {
         /// The limit in bytes.
         limit: u64,
     },
+    /// 413: the body says more than is worked on at once.
+    #[error("{message}")]
+    TooMuch {
+        /// Text for the client.
+        message: String,
+    },
     /// 416: no byte of the asked range exists.
     #[error("the range is not satisfiable")]
     RangeNotSatisfiable {
@@ -279,7 +285,9 @@ impl RegistryError {
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
             Self::RequestTimeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
             Self::Conflict { .. } => (S::CONFLICT, "STORAGE_CONFLICT"),
-            Self::PayloadTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"),
+            Self::PayloadTooLarge { .. } | Self::TooMuch { .. } => {
+                (S::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
+            }
             Self::RangeNotSatisfiable { .. } => (S::RANGE_NOT_SATISFIABLE, "RANGE_NOT_SATISFIABLE"),
             Self::Unprocessable { .. } => (S::UNPROCESSABLE_ENTITY, "STORAGE_UNPROCESSABLE"),
             Self::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "RATE_LIMITED"),

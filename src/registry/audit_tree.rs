@@ -1,121 +1,65 @@
 //! The tree of dependencies that audits of the older form ask about: read, and written again
 //! without what is nobody else's business.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
-use indexmap::IndexMap;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use indexmap::{IndexMap, IndexSet};
+use serde_json::{Map, Value};
+
+use super::audit_question::{Node, is_range, is_version};
+use crate::models::PackageName;
 
 /// What stands for the version of something that is not named.
 const NO_VERSION: &str = "0.0.0";
 /// pnpm's key for the project at the root. Where it stands, all its neighbours are projects too,
 /// and no packages.
-const ROOT_PROJECT: &str = ".";
-
-/// A project, or a package in the tree; only the fields that are sent on.
-#[derive(Debug, Deserialize)]
-pub(super) struct Node {
-    #[serde(default)]
-    version: Value,
-    #[serde(default)]
-    integrity: Value,
-    #[serde(default)]
-    dev: Value,
-    #[serde(default)]
-    optional: Value,
-    #[serde(default)]
-    bundled: Value,
-    /// Names and ranges; npm writes `true` where it means all of `dependencies`.
-    #[serde(default)]
-    requires: Value,
-    #[serde(default)]
-    dependencies: IndexMap<String, Self>,
-}
+pub(super) const ROOT_PROJECT: &str = ".";
 
 impl Node {
-    /// Reads what a client sent.
-    pub(super) fn parse(json: &[u8]) -> Result<Self, serde_json::Error> {
-        if !json.trim_ascii_start().starts_with(b"{") {
-            // A list of fields would do too.
-            return Err(serde::de::Error::custom("it is not an object"));
-        }
-        serde_json::from_slice(json)
-    }
-
-    /// The names of all packages in it.
-    pub(super) fn names(&self) -> BTreeSet<String> {
-        let mut names = BTreeSet::new();
-        if self.has_projects() {
-            let projects = self.dependencies.values();
-            projects.for_each(|project| project.collect_names(&mut names));
-        } else {
-            self.collect_names(&mut names);
-        }
-        names
-    }
-
-    fn collect_names(&self, names: &mut BTreeSet<String>) {
-        let requires = self.requires.as_object().into_iter().flatten();
-        names.extend(requires.map(|(name, _)| name.clone()));
-        for (name, node) in &self.dependencies {
-            names.insert(name.clone());
-            node.collect_names(names);
-        }
-    }
-
-    fn has_projects(&self) -> bool {
-        self.dependencies.contains_key(ROOT_PROJECT)
-    }
-
-    /// The tree as an uplink may see it that is asked about `public` names; `None` where none of
-    /// these is in it.
-    pub(super) fn about(&self, public: &HashSet<&str>) -> Option<(Value, HiddenNames)> {
+    /// The tree as an uplink may see it that is asked about `public` names, in JSON; `None` where
+    /// none of these is in it.
+    pub(super) fn about(&self, public: &HashSet<PackageName>) -> Option<(String, HiddenNames)> {
+        let public = public.iter().map(PackageName::as_str).collect();
         let mut writer = Writer {
             public,
             hidden: HiddenNames::default(),
             packages: 0,
-        };
-        let members = if self.has_projects() {
-            writer.projects(&self.dependencies)
-        } else {
-            writer.members(self)
+            json: String::new(),
         };
         // The project's own name is nobody's business, nor is what was just installed or removed.
-        let mut tree = json!({
-            "name": "project",
-            "version": NO_VERSION,
-            "install": [],
-            "remove": [],
-            "metadata": {},
-        });
-        if let Some(tree) = tree.as_object_mut() {
-            tree.extend(members);
+        writer.json.push_str(r#"{"name":"project","version":"#);
+        writer.text(NO_VERSION);
+        writer
+            .json
+            .push_str(r#","install":[],"remove":[],"metadata":{}"#);
+        if self.has_projects() {
+            writer.projects(&self.dependencies);
+        } else {
+            writer.members(self);
         }
-        (writer.packages > 0).then_some((tree, writer.hidden))
+        writer.json.push('}');
+        (writer.packages > 0).then_some((writer.json, writer.hidden))
     }
 }
 
 /// Names that were hidden, and what stands for each: a number that is no package's name.
 #[derive(Debug, Default)]
-pub(super) struct HiddenNames {
-    shown: HashMap<String, String>,
-    names: Vec<String>,
-}
+pub(super) struct HiddenNames(IndexSet<Box<str>>);
 
 impl HiddenNames {
     fn hide(&mut self, name: &str) -> String {
         if name == ROOT_PROJECT {
             return name.to_owned();
         }
-        if let Some(shown) = self.shown.get(name) {
-            return shown.clone();
-        }
+        let known = self.0.get_index_of(name);
+        let number = known.unwrap_or_else(|| self.0.insert_full(name.into()).0);
         // As long as those that npm 6 makes of names that it hides itself.
-        let shown = format!("{:064x}", self.names.len());
-        self.shown.insert(name.to_owned(), shown.clone());
-        self.names.push(name.to_owned());
-        shown
+        format!("{number:064x}")
+    }
+
+    /// The memory that they take, in bytes.
+    pub(super) fn size(&self) -> usize {
+        self.0.iter().map(|name| name.len() + 64).sum()
     }
 
     fn name_of(&self, shown: &str) -> Option<&str> {
@@ -123,7 +67,7 @@ impl HiddenNames {
             return None;
         }
         let number = usize::from_str_radix(shown, 16).ok()?;
-        self.names.get(number).map(String::as_str)
+        self.0.get_index(number).map(|name| &**name)
     }
 
     /// Puts the names back into the paths of an answer, which are `one>in>another`.
@@ -158,88 +102,109 @@ impl HiddenNames {
     }
 }
 
+/// Writes a tree as JSON.
 struct Writer<'a> {
-    public: &'a HashSet<&'a str>,
+    public: HashSet<&'a str>,
     hidden: HiddenNames,
     /// How many packages are named.
     packages: usize,
+    json: String,
 }
 
 impl Writer<'_> {
-    fn projects(&mut self, projects: &IndexMap<String, Node>) -> Map<String, Value> {
-        let mut requires = Map::new();
-        let mut dependencies = Map::new();
+    fn text(&mut self, text: &str) {
+        self.json.push_str(&Value::from(text).to_string());
+    }
+
+    /// A comma, except in front of the first of several, and a key.
+    fn key(&mut self, key: &str) {
+        if !self.json.ends_with('{') {
+            self.json.push(',');
+        }
+        self.text(key);
+        self.json.push(':');
+    }
+
+    fn open(&mut self, key: &str) {
+        self.key(key);
+        self.json.push('{');
+    }
+
+    fn close(&mut self) {
+        self.json.push('}');
+    }
+
+    fn projects(&mut self, projects: &IndexMap<String, Node>) {
+        self.open("requires");
+        for name in projects.keys() {
+            let shown = self.hidden.hide(name);
+            self.key(&shown);
+            self.text(NO_VERSION);
+        }
+        self.close();
+        self.open("dependencies");
         for (name, project) in projects {
             let shown = self.hidden.hide(name);
-            requires.insert(shown.clone(), NO_VERSION.into());
-            let project = self.node(project, None);
-            dependencies.insert(shown, project);
+            self.node(&shown, project, None);
         }
-        Map::from_iter([
-            ("requires".to_owned(), requires.into()),
-            ("dependencies".to_owned(), dependencies.into()),
-        ])
+        self.close();
     }
 
     /// `requires` and `dependencies`. What is not public keeps its place, for what is below it,
     /// and loses its name and its version.
-    fn members(&mut self, node: &Node) -> Map<String, Value> {
-        let mut members = Map::new();
-        if let Value::Object(all) = &node.requires {
-            let mut requires = Map::new();
-            for (name, range) in all {
-                let range = range.as_str().unwrap_or_default();
+    fn members(&mut self, node: &Node) {
+        if let Some(requires) = node.requires() {
+            self.open("requires");
+            for (name, range) in requires {
                 let is_shown = self.public.contains(name.as_str()) && !names_a_place(range);
-                let (shown, range) = match (is_shown, is_range(range)) {
-                    (true, true) => (name.clone(), range),
-                    // A tag, which says nothing of versions.
-                    (true, false) => (name.clone(), "*"),
-                    (false, _) => (self.hidden.hide(name), NO_VERSION),
-                };
-                requires.insert(shown, range.into());
+                if is_shown {
+                    self.key(name);
+                    // A tag says nothing of versions.
+                    self.text(if is_range(range) { range } else { "*" });
+                } else {
+                    let shown = self.hidden.hide(name);
+                    self.key(&shown);
+                    self.text(NO_VERSION);
+                }
             }
-            members.insert("requires".to_owned(), requires.into());
+            self.close();
         }
-        let mut dependencies = Map::new();
+        if node.dependencies.is_empty() {
+            return;
+        }
+        self.open("dependencies");
         for (name, node) in &node.dependencies {
-            let version = node.version.as_str();
-            let version =
-                version.filter(|text| self.public.contains(name.as_str()) && is_version(text));
-            let shown = match version {
-                Some(_) => name.clone(),
-                None => self.hidden.hide(name),
-            };
-            let shown_node = self.node(node, version);
-            dependencies.insert(shown, shown_node);
+            let is_public = self.public.contains(name.as_str());
+            let version = node.version();
+            match version.filter(|text| is_public && is_version(text)) {
+                Some(version) => self.node(name, node, Some(version)),
+                None => {
+                    let shown = self.hidden.hide(name);
+                    self.node(&shown, node, None);
+                }
+            }
         }
-        if !dependencies.is_empty() {
-            members.insert("dependencies".to_owned(), dependencies.into());
-        }
-        members
+        self.close();
     }
 
     /// A package, with its `version` if it is public.
-    fn node(&mut self, node: &Node, version: Option<&str>) -> Value {
-        let mut shown = Map::new();
-        shown.insert("version".to_owned(), version.unwrap_or(NO_VERSION).into());
+    fn node(&mut self, shown: &str, node: &Node, version: Option<&str>) {
+        self.open(shown);
+        self.key("version");
+        self.text(version.unwrap_or(NO_VERSION));
         if version.is_some() {
             self.packages += 1;
-            if let Value::String(integrity) = &node.integrity {
-                shown.insert("integrity".to_owned(), integrity.as_str().into());
+            if let Some(integrity) = node.integrity() {
+                self.key("integrity");
+                self.text(integrity);
             }
         }
-        let flags = [
-            ("dev", &node.dev),
-            ("optional", &node.optional),
-            ("bundled", &node.bundled),
-        ];
-        for (key, flag) in flags {
-            if let Value::Bool(flag) = flag {
-                shown.insert(key.to_owned(), (*flag).into());
-            }
+        for (key, flag) in node.flags() {
+            self.key(key);
+            self.json.push_str(if flag { "true" } else { "false" });
         }
-        shown.extend(self.members(node));
-        shown.into()
+        self.members(node);
+        self.close();
     }
 }
 
@@ -247,17 +212,6 @@ impl Writer<'_> {
 /// versions or a tag.
 fn names_a_place(range: &str) -> bool {
     range.contains([':', '/', '@'])
-}
-
-/// Whether `text` is a version and nothing else.
-pub(super) fn is_version(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+".contains(&byte);
-    text.bytes().all(is_plain) && nodejs_semver::Version::parse(text).is_ok()
-}
-
-fn is_range(text: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-+ ^~<>=|*".contains(&byte);
-    text.bytes().all(is_plain) && nodejs_semver::Range::parse(text).is_ok()
 }
 
 /// Makes one report of those that several uplinks gave, each for packages of its own.
@@ -349,12 +303,15 @@ fn add_counts(all: &mut Map<String, Value>, more: &Map<String, Value>) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
 
-    fn about(tree: Value, public: &[&str]) -> Option<(Value, HiddenNames)> {
-        let tree: Node = serde_json::from_value(tree).unwrap();
-        tree.about(&public.iter().copied().collect())
+    fn about(tree: &Value, public: &[&str]) -> Option<(Value, HiddenNames)> {
+        let tree = Node::parse(tree.to_string().as_bytes()).unwrap();
+        let public = public.iter().map(|name| name.parse().unwrap()).collect();
+        let (shown, hidden) = tree.about(&public)?;
+        Some((serde_json::from_str(&shown).unwrap(), hidden))
     }
 
     #[test]
@@ -370,7 +327,7 @@ mod tests {
                 "c": { "version": "npm:@acme/x@1.2.3" },
             },
         });
-        let (shown, hidden) = about(tree, &["a", "b", "c"]).unwrap();
+        let (shown, hidden) = about(&tree, &["a", "b", "c"]).unwrap();
         let (x, c) = (format!("{:064x}", 0), format!("{:064x}", 1));
         // `requires` of the root is read by name.
         let names = [hidden.name_of(&x).unwrap(), hidden.name_of(&c).unwrap()];
@@ -428,7 +385,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_private_is_shown(tree in trees()) {
-            if let Some((shown, _)) = about(tree, &["a", "b"]) {
+            if let Some((shown, _)) = about(&tree, &["a", "b"]) {
                 prop_assert!(!shown.to_string().contains("private"), "{shown}");
             }
         }
@@ -443,9 +400,10 @@ mod tests {
                 "packages__app": { "version": "7.0.0", "dependencies": { "a": { "version": "1.0.0" } } },
             },
         });
-        let node: Node = serde_json::from_value(tree.clone()).unwrap();
-        assert_eq!(node.names(), BTreeSet::from(["a".to_owned()]));
-        let (shown, _) = about(tree.clone(), &["a", "packages__app"]).unwrap();
+        let node = Node::parse(tree.to_string().as_bytes()).unwrap();
+        let names: Vec<_> = node.names().unwrap().into_iter().collect();
+        assert_eq!(names, ["a".parse().unwrap()]);
+        let (shown, _) = about(&tree, &["a", "packages__app"]).unwrap();
         let app = format!("{:064x}", 0);
         assert_eq!(
             shown["dependencies"],
@@ -454,7 +412,7 @@ mod tests {
                 &app: { "version": "0.0.0", "dependencies": { "a": { "version": "1.0.0" } } },
             })
         );
-        assert!(about(tree, &[]).is_none(), "there is nothing to ask");
+        assert!(about(&tree, &[]).is_none(), "there is nothing to ask");
     }
 
     #[test]

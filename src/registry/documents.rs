@@ -233,8 +233,29 @@ impl Documents {
 
     /// Whether upstream is asked for `name` at all: whether it may know of it.
     pub(super) async fn has_upstream(&self, name: &PackageName) -> Result<bool, RegistryError> {
+        if self.policy.proxies_of(name).is_empty() {
+            return Ok(false);
+        }
         let hosted = self.hosted(name).await?;
-        Ok(!self.policy.proxies_of(name).is_empty() && self.merges(name, hosted.as_ref()))
+        Ok(self.merges(name, hosted.as_ref()))
+    }
+
+    /// The uplink that what upstream has of `name` comes from, without asking: the first that is
+    /// known to have it, else the one that would be asked first.
+    pub(super) async fn source_at_hand(&self, name: &PackageName) -> Option<&Arc<Uplink>> {
+        let uplinks: Vec<_> = self.uplinks_of(name).collect();
+        if let [only] = uplinks.as_slice() {
+            return Some(only);
+        }
+        let mut first = None;
+        for uplink in uplinks {
+            match self.upstream.knows(name, uplink).await {
+                Some(true) => return Some(uplink),
+                Some(false) => {}
+                None => first = first.or(Some(uplink)),
+            }
+        }
+        first
     }
 
     fn merges(&self, name: &PackageName, hosted: Option<&HostedDocument>) -> bool {

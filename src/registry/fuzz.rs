@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use sha2::Digest as _;
 
-use super::{attestations::Provenance, audit_tree::Node};
-use crate::models::{Algorithm, Digest};
+use super::{attestations::Provenance, audit_question::Node};
+use crate::models::{Algorithm, Digest, PackageName};
 
 /// Reads a tree that is to be audited, and what an uplink may see of it that knows every other
 /// name. That is a tree again.
@@ -13,12 +13,15 @@ pub fn audit_tree(json: &[u8]) {
     let Ok(tree) = Node::parse(json) else {
         return;
     };
-    let names = tree.names();
-    let public: HashSet<&str> = names.iter().step_by(2).map(String::as_str).collect();
+    let Ok(names) = tree.names() else {
+        return;
+    };
+    let public: HashSet<PackageName> = names.into_iter().step_by(2).collect();
     if let Some((shown, hidden)) = tree.about(&public) {
-        let mut shown = shown;
-        assert!(Node::parse(shown.to_string().as_bytes()).is_ok());
-        hidden.reveal_in(&mut shown);
+        assert!(Node::parse(shown.as_bytes()).is_ok());
+        if let Ok(mut shown) = serde_json::from_str(&shown) {
+            hidden.reveal_in(&mut shown);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod attestations;
 mod audit;
+mod audit_question;
 mod audit_tree;
 mod authorise;
 mod changes;
@@ -23,6 +24,7 @@ pub mod publish;
 mod read;
 mod recovery;
 mod rendered;
+mod room;
 mod search;
 mod search_upstream;
 mod side_documents;
@@ -37,16 +39,18 @@ use moka::sync::Cache;
 
 pub use access::{AccessChange, Collaborators};
 use attestations::Attestations;
+use audit::Audits;
 pub use audit::TreeAudit;
 use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 pub use listings::Holder;
 use locks::NameLocks;
 pub use publish::put::{Done, Sent};
-use publish::receive::Room;
+use publish::receive::room;
 pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
+use room::Room;
 pub use search::SearchPage;
 use search_upstream::{Findings, findings};
 use side_documents::SideDocuments;
@@ -109,6 +113,7 @@ pub struct Registry {
     fills: Fills,
     locks: NameLocks,
     room: Room,
+    audits: Audits,
     index: Index,
     findings: Findings,
     is_indexed: tokio::sync::watch::Sender<bool>,
@@ -147,7 +152,8 @@ impl Registry {
             renderings: Renderings::new(lifecycle.clone()),
             fills: Fills::new(store.clone(), lifecycle.clone()),
             locks: NameLocks::default(),
-            room: Room::default(),
+            room: room(),
+            audits: Audits::default(),
             index: Index::default(),
             findings: findings(),
             is_indexed: tokio::sync::watch::Sender::new(false),

@@ -151,6 +151,24 @@ impl UpstreamDocuments {
         Some((known, is_stale))
     }
 
+    /// Whether `uplink` has `name`, as far as that is known without asking it or reading its
+    /// document.
+    pub(super) async fn knows(&self, name: &PackageName, uplink: &Uplink) -> Option<bool> {
+        let key = (name.clone(), uplink.name().clone());
+        if self.shelf.absent.contains_key(&key) {
+            return Some(false);
+        }
+        if self.shelf.documents.contains_key(&key) {
+            return Some(true);
+        }
+        let cached = self.shelf.store.cache().has_packument(&key.0, &key.1);
+        let is_cached = cached.await.unwrap_or_else(|error| {
+            warn_of_cache(name, &error);
+            false
+        });
+        is_cached.then_some(true)
+    }
+
     /// Forgets that `uplink` has nothing of this name.
     pub(super) fn forget_absence(&self, name: &PackageName, uplink: &Uplink) {
         let key = (name.clone(), uplink.name().clone());

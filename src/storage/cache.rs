@@ -106,6 +106,16 @@ impl UpstreamCache {
         blocking(move || paths.read()).await
     }
 
+    /// Whether a packument of `name` from `uplink` is there, whatever its state.
+    pub async fn has_packument(
+        &self,
+        name: &PackageName,
+        uplink: &UplinkName,
+    ) -> Result<bool, StorageError> {
+        let paths = self.packument_paths(name, uplink);
+        blocking(move || Ok(paths.body.is_file())).await
+    }
+
     /// Keeps a packument.
     pub async fn put_packument(
         &self,

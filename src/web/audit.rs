@@ -1,12 +1,6 @@
 //! `npm audit` in its newer form (bulk) and its older ones (quick, full).
 
-use std::collections::BTreeMap;
-
 use axum::{extract::State, response::Response};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt as _;
-use http::StatusCode;
-use serde_json::Value;
 
 use super::{
     error::Error,
@@ -16,9 +10,6 @@ use super::{
 };
 use crate::{error::RegistryError, registry::TreeAudit};
 
-/// The largest question in decoded bytes. Older clients send the tree of a whole project.
-const MAX_QUESTION: usize = 16 * 1024 * 1024;
-
 fn require_enabled(state: &WebState) -> Result<(), RegistryError> {
     if state.settings.audit {
         Ok(())
@@ -27,38 +18,15 @@ fn require_enabled(state: &WebState) -> Result<(), RegistryError> {
     }
 }
 
-async fn whole(BodyReader(mut pieces): BodyReader) -> Result<Bytes, RegistryError> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece?;
-        if body.len() + piece.len() > MAX_QUESTION {
-            return Err(RegistryError::PayloadTooLarge {
-                limit: u64::try_from(MAX_QUESTION).unwrap_or(u64::MAX),
-            });
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body.freeze())
-}
-
 /// `POST /-/npm/v1/security/advisories/bulk`.
 pub(super) async fn bulk(
     State(state): State<WebState>,
     Visitor { caller, .. }: Visitor,
-    body: BodyReader,
+    BodyReader(body): BodyReader,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
-    let versions: BTreeMap<String, Value> = serde_json::from_slice(&whole(body).await?)
-        .map_err(|error| RegistryError::bad_request(format!("the body is not valid: {error}")))?;
-    // Nothing is sent on but versions.
-    let versions = versions.into_iter().map(|(name, versions)| {
-        let versions = versions.as_array().into_iter().flatten();
-        let versions = versions.filter_map(|version| Some(version.as_str()?.to_owned()));
-        (name, versions.collect())
-    });
-    let versions = versions.collect();
-    let advisories = state.registry.advisories(&caller, versions).await?;
-    Ok(respond::json(StatusCode::OK, &advisories))
+    let advisories = state.registry.advisories(&caller, body).await?;
+    Ok(respond::raw_json(advisories))
 }
 
 /// `POST /-/npm/v1/security/audits/quick`.
@@ -83,10 +51,9 @@ async fn audit(
     State(state): State<WebState>,
     Visitor { caller, .. }: Visitor,
     kind: TreeAudit,
-    body: BodyReader,
+    BodyReader(body): BodyReader,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
-    let tree = whole(body).await?;
-    let report = state.registry.audit(&caller, kind, tree).await?;
-    Ok(respond::json(StatusCode::OK, &report))
+    let report = state.registry.audit(&caller, kind, body).await?;
+    Ok(respond::raw_json(report))
 }

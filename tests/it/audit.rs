@@ -2,12 +2,19 @@
 
 use std::io::Write as _;
 
-use axum::response::IntoResponse as _;
+use axum::{body::Body, response::IntoResponse as _};
 use flate2::{Compression, write::GzEncoder};
+use http::Request;
 use reqwest::Method;
+use rustaccio::{
+    app::build_router,
+    config::{Config, Env, Sources},
+    runtime::build_state,
+};
 use serde_json::{Value, json};
+use tower::ServiceExt as _;
 
-use crate::support::{Answer, Package, Registry, Upstream, User};
+use crate::support::{Answer, Package, Registry, Upstream, User, registry::Start};
 
 pub(crate) const BULK: &str = "/-/npm/v1/security/advisories/bulk";
 pub(crate) const QUICK: &str = "/-/npm/v1/security/audits/quick";
@@ -272,48 +279,155 @@ async fn projects_of_a_workspace_are_no_packages() {
     }
 }
 
+/// What comes of a question for `leaky`, of which the first of two uplinks is asked, and for
+/// `@other/leaky`, of which the second is, if they answer with these statuses.
+async fn comes_of(statuses: [u16; 2], expected: u16) {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    for (upstream, name, status) in [
+        (&first, "leaky", statuses[0]),
+        (&second, "@other/leaky", statuses[1]),
+    ] {
+        if status == 200 {
+            says(upstream, BULK, &json!({ name: [advisory(1)] }));
+            says(upstream, FULL, &report(1, name, &[name]));
+        } else {
+            upstream.fails(BULK, status);
+            upstream.fails(FULL, status);
+        }
+    }
+    let registry = with_two(&first, &second).await;
+    let bulk = json!({ "@both/x": ["1.0.0"], "@other/leaky": ["1.0.0"], "leaky": ["1.0.0"] });
+    let found = post(&registry, BULK, &bulk).await.assert(expected);
+    let tree = json!({ "dependencies": {
+        "leaky": { "version": "1.0.0" },
+        "@both/x": { "version": "1.0.0" },
+        "@other/leaky": { "version": "1.0.0" },
+    } });
+    let report = post(&registry, FULL, &tree).await.assert(expected);
+    let answers = statuses.iter().filter(|status| **status == 200).count();
+    if expected == 200 {
+        let found = found.json().as_object().unwrap().len();
+        assert_eq!(found, answers, "{statuses:?}");
+        let advisories = report.json()["advisories"].as_object().unwrap().len();
+        assert_eq!(advisories, answers, "{statuses:?}");
+    }
+    // Whatever one answers, nobody else learns of its names.
+    let sent = json!([BULK, FULL].map(|path| second.sent(path))).to_string();
+    let told = sent.contains("@other/leaky");
+    assert!(
+        told && !sent.contains("both") && !sent.contains("\"leaky"),
+        "{sent}"
+    );
+}
+
 #[tokio::test]
 async fn uplinks_without_audits_are_passed_over() {
-    const OK: u16 = 200;
-    // The answers of both; what comes of it; whether there is something about `@both/x`.
-    let cases = [
-        (OK, OK, 200, true),
-        (404, OK, 200, true),
-        (405, OK, 200, true),
-        (500, OK, 200, true),
-        (403, OK, 200, true),
-        (OK, 404, 200, true),
-        (OK, 503, 200, true),
-        (404, 404, 200, false),
-        (404, 503, 503, false),
-        (500, 404, 502, false),
-        (503, 503, 503, false),
-    ];
-    for (one, other, expected, is_found) in cases {
-        let (first, second) = (Upstream::start().await, Upstream::start().await);
-        for (upstream, status) in [(&first, one), (&second, other)] {
-            if status == OK {
-                says(upstream, BULK, &json!({ "@both/x": [advisory(1)] }));
-                says(upstream, FULL, &report(1, "@both/x", &["@both/x"]));
-            } else {
-                upstream.fails(BULK, status);
-                upstream.fails(FULL, status);
+    for (statuses, expected) in [
+        ([200, 200], 200),
+        ([404, 200], 200),
+        ([405, 200], 200),
+        ([410, 200], 200),
+        ([200, 404], 200),
+        // So are those who refuse, unless nobody answers.
+        ([403, 200], 200),
+        ([200, 501], 200),
+        ([404, 404], 200),
+        ([403, 404], 502),
+        ([404, 401], 502),
+    ] {
+        comes_of(statuses, expected).await;
+    }
+}
+
+#[tokio::test]
+async fn an_uplink_that_fails_fails_the_audit() {
+    for (statuses, expected) in [
+        ([500, 200], 502),
+        ([200, 503], 503),
+        ([429, 200], 503),
+        ([404, 503], 503),
+        ([500, 404], 502),
+        ([403, 503], 503),
+    ] {
+        comes_of(statuses, expected).await;
+    }
+    let upstream = Upstream::start().await;
+    for path in [BULK, FULL] {
+        says(&upstream, path, &json!(["a page to sign in"]));
+    }
+    let registry = proxy(&upstream).await;
+    let tree = json!({ "dependencies": { "a": { "version": "1.0.0" } } });
+    post(&registry, BULK, &json!({ "a": ["1.0.0"] }))
+        .await
+        .assert(502);
+    post(&registry, FULL, &tree).await.assert(502);
+}
+
+#[tokio::test]
+async fn names_are_asked_of_the_uplink_that_they_come_from() {
+    const FILE: &str = "packages:\n  '**': {access: $all, proxy: corp public}\n";
+    let (corp, public) = (Upstream::start().await, Upstream::start().await);
+    corp.has(&[&Package::new("secret", "1.0.0")]);
+    public.has(&[&Package::new("leaky", "1.0.0")]);
+    let uplinks = format!(
+        "uplinks:\n  corp:\n    url: {}\n  public:\n    url: {}\n",
+        corp.url, public.url
+    );
+    let file = uplinks + FILE;
+    let mut registry = Registry::with_file(&file).await;
+    for name in ["secret", "leaky"] {
+        registry.get(&format!("/{name}")).await.assert(200);
+    }
+    registry.get("/gone").await.assert(404);
+    let bulk = json!({ "secret": ["1.0.0"], "leaky": ["1.0.0"], "strange": ["1.0.0"] });
+    let node = json!({ "version": "1.0.0" });
+    let tree = json!({ "dependencies": { "secret": node, "leaky": node, "strange": node } });
+    for is_restarted in [false, true] {
+        if is_restarted {
+            let folder = registry.stop().await;
+            let start = Start {
+                file: &file,
+                folder: Some(folder),
+                ..Start::default()
+            };
+            registry = Registry::with(start).await;
+        }
+        // It answers, it has no audits, it fails.
+        for (status, expected) in [(200, 200), (404, 200), (403, 200), (500, 502)] {
+            says(
+                &public,
+                BULK,
+                &json!({ "leaky": [advisory(1)], "secret": [advisory(2)] }),
+            );
+            says(&public, FULL, &report(1, "leaky", &["leaky"]));
+            for path in [BULK, FULL] {
+                match status {
+                    200 => says(&corp, path, &json!({})),
+                    status => corp.fails(path, status),
+                }
+            }
+            let found = post(&registry, BULK, &bulk).await.assert(expected);
+            post(&registry, FULL, &tree).await.assert(expected);
+            if expected == 200 {
+                assert_eq!(found.json(), json!({ "leaky": [advisory(1)] }));
             }
         }
-        let registry = with_two(&first, &second).await;
-        let bulk = json!({ "@both/x": ["1.0.0"], "@other/y": ["1.0.0"], "leaky": ["1.0.0"] });
-        let found = post(&registry, BULK, &bulk).await.assert(expected);
-        let tree = json!({ "dependencies": { "@both/x": { "version": "1.0.0" } } });
-        let report = post(&registry, FULL, &tree).await.assert(expected);
-        if expected == 200 {
-            assert_eq!(
-                !found.json()["@both/x"].is_null(),
-                is_found,
-                "{one} {other}"
-            );
-            let advisories = report.json()["advisories"].clone();
-            assert_eq!(advisories != json!({}), is_found, "{one} {other}");
-        }
+        let asked = public.sent(BULK);
+        assert!(
+            asked
+                .iter()
+                .all(|body| *body == json!({ "leaky": ["1.0.0"] })),
+            "{asked:?}"
+        );
+        let asked = json!(public.sent(FULL)).to_string();
+        assert!(
+            asked.contains("leaky") && !asked.contains("secret"),
+            "{asked}"
+        );
+        assert!(!asked.contains("strange"), "{asked}");
+        let asked = corp.sent(BULK);
+        let of_corp = json!({ "secret": ["1.0.0"], "strange": ["1.0.0"] });
+        assert!(asked.iter().all(|body| *body == of_corp), "{asked:?}");
     }
 }
 
@@ -369,6 +483,110 @@ async fn the_tree_of_a_large_project_is_taken() {
     assert_eq!(sent["dependencies"].as_object().unwrap().len(), 30_000);
     let huge = json!({ "dependencies": {}, "x": "x".repeat(17 << 20) });
     post(&registry, QUICK, &huge).await.assert(413).error();
+}
+
+/// An object with this many members, named by their number.
+fn many(count: usize, value: &str) -> String {
+    let members: Vec<String> = (0..count)
+        .map(|number| format!("\"a{number}\":{value}"))
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+#[tokio::test]
+async fn more_than_projects_have_is_refused() {
+    let upstream = Upstream::start().await;
+    let registry = proxy(&upstream).await;
+    let members = |of: &str| format!(r#"{{"dependencies":{of}}}"#);
+    // Few names, each in many places.
+    let copies = many(1001, &members(&many(100, "{}")));
+    let ranges = format!(r#"{{"requires":{}}}"#, many(300_001, "1"));
+    let versions = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(300_000));
+    for (path, body) in [
+        (QUICK, members(&many(50_001, "{}"))),
+        (FULL, format!(r#"{{"requires":{}}}"#, many(50_001, "1"))),
+        (FULL, members(&copies)),
+        (QUICK, ranges),
+        (BULK, many(50_001, r#"["1.0.0"]"#)),
+        (BULK, many(100_001, "[]")),
+        (BULK, versions),
+    ] {
+        let request = registry.request(Method::POST, path).body(body);
+        let message = registry.send(request).await.assert(413).error();
+        assert!(message.contains("more than 50000 names"), "{message}");
+    }
+    // Values that nobody wants take nothing, however many there are.
+    let wide = "1,".repeat(2_000_000);
+    let body = format!(r#"{{"version":[{wide}1],"requires":[{wide}1],"x":[{wide}1]}}"#);
+    let request = registry.request(Method::POST, QUICK).body(body);
+    registry.send(request).await.assert(200);
+    for path in [BULK, QUICK, FULL] {
+        assert_eq!(upstream.asked(path), 0);
+    }
+}
+
+#[tokio::test]
+async fn deep_trees_and_long_texts_do_no_harm() {
+    let upstream = Upstream::start().await;
+    for path in [BULK, FULL] {
+        says(&upstream, path, &json!({}));
+    }
+    let registry = proxy(&upstream).await;
+    let deep = [
+        (QUICK, r#"{"dependencies":{"a":"#, "}}"),
+        (FULL, r#"{"x":"#, "}"),
+        (FULL, r#"{"dependencies":{"a":{"version":["#, "]}}}"),
+        (BULK, r#"{"a":"#, "}"),
+        (BULK, "[", "]"),
+    ];
+    for (path, open, close) in deep {
+        let body = format!("{}{{}}{}", open.repeat(100_000), close.repeat(100_000));
+        let request = registry.request(Method::POST, path).body(body);
+        registry.send(request).await.assert(400).error();
+    }
+    let (longest, too_long) = ("n".repeat(214), "n".repeat(215));
+    let version = format!("1.0.0-{}", "1".repeat(300));
+    let bulk = json!({ &longest: ["1.0.0", version], &too_long: ["1.0.0"], "a": [version] });
+    post(&registry, BULK, &bulk).await.assert(200);
+    assert_eq!(upstream.sent(BULK), [json!({ &longest: ["1.0.0"] })]);
+    let node = json!({ "version": "1.0.0", "requires": { "a": "1 || ".repeat(1000) } });
+    let tree =
+        json!({ "dependencies": { &longest: node, &too_long: node, "a": { "version": version } } });
+    post(&registry, FULL, &tree).await.assert(200);
+    let sent = upstream.sent(FULL).remove(0);
+    assert_eq!(
+        sent["dependencies"][&longest]["requires"],
+        json!({ "a": "*" })
+    );
+    assert!(!sent.to_string().contains(&too_long), "{sent}");
+    assert!(!sent.to_string().contains("1111"), "{sent}");
+}
+
+#[tokio::test]
+async fn others_get_their_turn_while_names_are_looked_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let env: Env = [
+        ("RUSTACCIO_DATA_DIR", data.to_str().unwrap()),
+        ("RUSTACCIO_UPSTREAM", "none"),
+    ]
+    .into_iter()
+    .collect();
+    let config = Config::load(&Sources { env, file: None });
+    let router = build_router(build_state(&config, None).await.unwrap());
+    let request = Request::post(BULK).header("host", "host.example");
+    let request = request
+        .body(Body::from(many(3200, r#"["1.0.0"]"#)))
+        .unwrap();
+    let mut answer = std::pin::pin!(router.oneshot(request));
+    let mut pauses = 0;
+    let answer = std::future::poll_fn(|context| {
+        let polled = answer.as_mut().poll(context);
+        pauses += usize::from(polled.is_pending());
+        polled
+    });
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert!(pauses >= 100, "{pauses}");
 }
 
 #[cfg(feature = "test-clients")]

@@ -1,11 +1,10 @@
 //! Takes the document of a `PUT` from the wire; attachments go straight to disk.
 
-use std::{io, sync::Arc};
+use std::io;
 
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::StreamExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     body::PublishBody,
@@ -14,6 +13,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    registry::room::{Room, Taken},
     storage::{Observer, TemporaryBlob, TemporaryFolder},
 };
 
@@ -26,32 +26,11 @@ impl Observer for TarballHasher {
 /// Bytes of documents, without their attachments, that may be on their way in at the same time.
 /// Parsed they take about as much again.
 const ROOM: usize = 256 * 1024 * 1024;
-/// What is asked for at once: as much as all but a few documents have.
-const STEP: usize = 64 * 1024;
+const REFUSAL: &str = "too many documents are on their way in, try again";
 
-/// Memory for documents on their way in, shared by all of them.
-#[derive(Clone, Debug)]
-pub(in crate::registry) struct Room(Arc<Semaphore>);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self::of(ROOM)
-    }
-}
-
-impl Room {
-    fn of(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / STEP)))
-    }
-
-    /// A further step, or an error: two documents that wait for each other's room would wait for
-    /// ever.
-    fn take(&self) -> Result<OwnedSemaphorePermit, RegistryError> {
-        let step = Arc::clone(&self.0).try_acquire_owned();
-        step.map_err(|_| RegistryError::Unavailable {
-            message: "too many documents are on their way in, try again".to_owned(),
-        })
-    }
+/// Memory for documents on their way in.
+pub(in crate::registry) fn room() -> Room {
+    Room::of(ROOM, REFUSAL)
 }
 
 /// A document that has come completely, with its attachments on disk.
@@ -62,7 +41,7 @@ pub struct Received {
     /// Key and data of each attachment that had data.
     pub(in crate::registry) attachments: Vec<(String, TemporaryBlob<TarballHasher>)>,
     /// The room that the document takes; free when this is dropped.
-    pub(in crate::registry) taken: OwnedSemaphorePermit,
+    pub(in crate::registry) taken: Taken,
 }
 
 /// Reads `body` to its end. Memory is its metadata and a few hundred KiB, however large the
@@ -82,9 +61,7 @@ where
     while let Some(chunk) = body.next().await {
         let mut pieces = Pieces::default();
         scanner.feed(&chunk?, &mut pieces)?;
-        while scanner.kept() > taken.num_permits() * STEP {
-            taken.merge(room.take()?);
-        }
+        taken.grow_to(scanner.kept())?;
         for piece in pieces.0 {
             match piece {
                 Piece::Begin(name) => {
@@ -142,6 +119,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::registry::room::STEP;
 
     #[tokio::test]
     async fn attachments_arrive_whatever_the_chunks() {
@@ -157,7 +135,7 @@ mod tests {
                 .chunks(size)
                 .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
                 .collect();
-            let received = receive(stream::iter(chunks), &temporary, &Room::default()).await;
+            let received = receive(stream::iter(chunks), &temporary, &room()).await;
             let received = received.unwrap();
             let (name, blob) = &received.attachments[0];
             assert_eq!(name, "n-1.0.0.tgz");
@@ -179,10 +157,10 @@ mod tests {
         let start = Bytes::from_static(br#"{"_attachments":{"a.tgz":{"data":"aGVsbG8"#);
         let hang_up = || Err(RegistryError::bad_request("gone"));
         let cut = stream::iter(vec![Ok(start.clone())]);
-        assert!(receive(cut, &temporary, &Room::default()).await.is_err());
+        assert!(receive(cut, &temporary, &room()).await.is_err());
         let failed = stream::iter(vec![Ok(start), hang_up()]);
         assert_eq!(
-            receive(failed, &temporary, &Room::default())
+            receive(failed, &temporary, &room())
                 .await
                 .unwrap_err()
                 .to_string(),
@@ -195,7 +173,7 @@ mod tests {
     async fn documents_share_their_room() {
         let folder = tempfile::tempdir().unwrap();
         let temporary = TemporaryFolder::open(folder.path()).unwrap();
-        let room = Room::of(4 * STEP);
+        let room = Room::of(4 * STEP, REFUSAL);
         let document = |length: usize| {
             let text = format!(r#"{{"x":"{}"}}"#, "x".repeat(length));
             stream::iter([Ok(Bytes::from(text))])
