@@ -15,6 +15,7 @@ mod flight;
 pub mod fsck;
 #[doc(hidden)]
 pub mod fuzz;
+mod keeping;
 mod listings;
 mod locks;
 mod metadata;
@@ -48,7 +49,7 @@ pub use read::Document;
 pub use rendered::Rendering;
 use rendered::Renderings;
 pub use search::SearchPage;
-use search_upstream::{Findings, findings};
+use search_upstream::Findings;
 use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
@@ -149,7 +150,7 @@ impl Registry {
             locks: NameLocks::default(),
             room: Room::default(),
             index: Index::default(),
-            findings: findings(),
+            findings: Findings::new(lifecycle.clone()),
             is_indexed: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
                 .max_capacity(10_000)
