@@ -118,7 +118,7 @@ pub async fn build_state_with_clock(
 
 fn web_settings(config: &Config) -> WebSettings {
     WebSettings {
-        instance: random_hex::<8>(),
+        instance: random_hex::<8>().into(),
         url_prefix: config.url_prefix.trim_end_matches('/').to_owned(),
         public_url: config.server.public_url.clone(),
         trust_proxy: config.server.trust_proxy.clone(),

@@ -17,7 +17,7 @@ pub use compute::compute;
 pub use crash::crash_point;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};
-pub use watch::{Pause, Watch, carried, elsewhere};
+pub use watch::{Pause, Watch, carried, elsewhere, following};
 
 /// The life of one server: what it still has to finish, and when it has to stop.
 ///

@@ -6,6 +6,7 @@ use moka::sync::Cache;
 
 use super::{
     changes::{Changes, Seen},
+    flight::{Flights, Lost},
     packument::{Dist, Hosted, Ours, Packument, merge},
     upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments},
 };
@@ -98,9 +99,12 @@ pub(super) struct Documents {
     clock: SharedClock,
     hosted_ttl: Duration,
     hosted: Cache<PackageName, HostedDocument>,
+    /// Manifests on their way from storage, by the state that somebody saw there.
+    readings: Flights<(PackageName, Stamp), Result<Option<HostedDocument>, Arc<StorageError>>>,
     changes: Changes,
     upstream: UpstreamDocuments,
     merged: Cache<PackageName, Arc<Document>>,
+    merging: Flights<(PackageName, Arc<str>), Option<Arc<Document>>>,
 }
 
 impl Documents {
@@ -114,8 +118,12 @@ impl Documents {
             hosted_ttl,
             negative_ttl,
         } = options;
-        let upstream =
-            UpstreamDocuments::new(store.clone(), Arc::clone(&clock), lifecycle, negative_ttl);
+        let upstream = UpstreamDocuments::new(
+            store.clone(),
+            Arc::clone(&clock),
+            lifecycle.clone(),
+            negative_ttl,
+        );
         Self {
             store,
             uplinks,
@@ -126,6 +134,7 @@ impl Documents {
                 .max_capacity(MAX_MEMORY)
                 .weigher(|_, document: &HostedDocument| weight(document.length))
                 .build(),
+            readings: Flights::new(lifecycle.clone()),
             changes: Changes::default(),
             upstream,
             // Merged documents share their bytes with their sources.
@@ -133,6 +142,7 @@ impl Documents {
                 .max_capacity(MAX_MEMORY)
                 .weigher(|_, document: &Arc<Document>| weight(document.length / 4))
                 .build(),
+            merging: Flights::new(lifecycle),
         }
     }
 
@@ -162,34 +172,20 @@ impl Documents {
                     ..known
                 })
             }
-            _ => self.stored(name, now).await?,
+            // What is read after the look is the state that was seen, or a later one.
+            (Some(stamp), _) => {
+                let reading = self.readings.join((name.clone(), stamp), || {
+                    let (store, name) = (self.store.clone(), name.clone());
+                    async move { stored(&store, &name, now).await.map_err(Arc::new) }
+                });
+                let read = reading.await.map_err(RegistryError::internal)?;
+                read.map_err(|error| StorageError::shared(&error))?
+            }
         };
         if let Some(current) = &current {
             self.keep(name, current, seen);
         }
         Ok(current)
-    }
-
-    /// The manifest of `name`, read and parsed.
-    async fn stored(
-        &self,
-        name: &PackageName,
-        now: Timestamp,
-    ) -> Result<Option<HostedDocument>, RegistryError> {
-        let Some(document) = self.store.metadata().get(name).await? else {
-            return Ok(None);
-        };
-        let manifest = Hosted::parse(&document.json).map_err(|error| StorageError::Damaged {
-            what: format!("the manifest of `{name}`"),
-            source: error.into(),
-        })?;
-        Ok(Some(HostedDocument {
-            manifest: Arc::new(manifest),
-            revision: document.revision,
-            stamp: document.stamp,
-            looked_at: now,
-            length: document.json.len(),
-        }))
     }
 
     /// Keeps what was read after `seen`, if it was not written meanwhile.
@@ -335,13 +331,26 @@ impl Documents {
         if let Some(known) = known.filter(|known| known.generation == generation) {
             return Ok(Some(known));
         }
-        let package = name.clone();
-        let work = move || Arc::new(combine(&package, hosted, upstream, generation));
-        let document = tokio::task::spawn_blocking(work)
-            .await
-            .map_err(RegistryError::internal)?;
-        self.merged.insert(name.clone(), Arc::clone(&document));
-        Ok(Some(document))
+        let flight = (name.clone(), Arc::clone(&generation));
+        let merging = self.merging.join(flight, || {
+            let (merged, name) = (self.merged.clone(), name.clone());
+            async move {
+                // Somebody may have merged it between the look and this flight.
+                let known = merged.get(&name);
+                if let Some(known) = known.filter(|known| known.generation == generation) {
+                    return Some(known);
+                }
+                let package = name.clone();
+                let work = move || Arc::new(combine(&package, hosted, upstream, generation));
+                let document = tokio::task::spawn_blocking(work).await.ok()?;
+                merged.insert(name, Arc::clone(&document));
+                Some(document)
+            }
+        });
+        let document = merging.await.ok().flatten();
+        document
+            .map(Some)
+            .ok_or_else(|| RegistryError::internal(Lost))
     }
 
     /// Asks the uplinks of the rule in order: what one does not have, the next may; a failure ends
@@ -354,6 +363,28 @@ impl Documents {
         }
         Ok(None)
     }
+}
+
+/// The manifest of `name`, read and parsed.
+async fn stored(
+    store: &Store,
+    name: &PackageName,
+    now: Timestamp,
+) -> Result<Option<HostedDocument>, StorageError> {
+    let Some(document) = store.metadata().get(name).await? else {
+        return Ok(None);
+    };
+    let manifest = Hosted::parse(&document.json).map_err(|error| StorageError::Damaged {
+        what: format!("the manifest of `{name}`"),
+        source: error.into(),
+    })?;
+    Ok(Some(HostedDocument {
+        manifest: Arc::new(manifest),
+        revision: document.revision,
+        stamp: document.stamp,
+        looked_at: now,
+        length: document.json.len(),
+    }))
 }
 
 /// What a document of `length` bytes weighs in a cache.
@@ -475,7 +506,7 @@ mod tests {
         // A reader has read, and is about to keep it, when the manifest is written.
         let seen = documents.changes.seen(&name);
         let now = documents.clock.now();
-        let read = documents.stored(&name, now).await.unwrap().unwrap();
+        let read = stored(&documents.store, &name, now).await.unwrap().unwrap();
         let new = json(r#"{"name":"app","versions":{},"readme":"new"}"#);
         let new = metadata.put(&name, new, Expected::Exactly(revision));
         let new = new.await.unwrap();

@@ -13,9 +13,9 @@ use url::Url;
 use super::upstream_documents::warn_of_cache;
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, elsewhere},
+    lifecycle::{Hops, Lifecycle, Watch, elsewhere, following},
     models::{Digest, Integrity, PackageName, TarballName, Verifier},
-    storage::{StorageError, Store, TemporaryBlob, read_piece},
+    storage::{Blob, StorageError, Store, TemporaryBlob, read_piece},
     uplink::{Uplink, UplinkError},
 };
 
@@ -73,15 +73,24 @@ pub(super) struct Following {
     progress: watch::Receiver<Progress>,
 }
 
-/// Which tarball, and with which bytes.
-type Key = (PackageName, TarballName, Digest);
+/// Which tarball, and with which bytes; for whom, if only those may share it who came the same way.
+type Key = (PackageName, TarballName, Digest, Option<Hops>);
+
+/// A download that is under way.
+#[derive(Clone, Debug)]
+struct Fill {
+    progress: watch::Receiver<Progress>,
+    watch: Watch,
+    /// What the request came through that began it.
+    hops: Hops,
+}
 
 /// Downloads that are under way.
 #[derive(Debug)]
 pub(super) struct Fills {
     store: Store,
     lifecycle: Lifecycle,
-    under_way: Arc<Mutex<HashMap<Key, watch::Receiver<Progress>>>>,
+    under_way: Arc<Mutex<HashMap<Key, Fill>>>,
 }
 
 impl Fills {
@@ -94,7 +103,8 @@ impl Fills {
     }
 
     /// Joins the download of this tarball, or starts it. Returns when its first bytes can be
-    /// read; `None` if upstream does not have it.
+    /// read; `None` if upstream does not have it. A circle is one for those who came the same way as
+    /// whoever began it; others ask again.
     pub(super) async fn follow(
         &self,
         name: &PackageName,
@@ -103,38 +113,31 @@ impl Fills {
         uplink: &Arc<Uplink>,
         url: Url,
     ) -> Result<Option<Following>, FillError> {
-        let key = (name.clone(), file.clone(), integrity.strongest().clone());
-        let mut progress = self.join(key, integrity, uplink, url);
-        loop {
-            let length = match &*progress.borrow_and_update() {
-                Progress::Asked => None,
-                Progress::Missing => return Ok(None),
-                Progress::Growing { length, .. } => Some(*length),
-                Progress::Done { length, .. } => Some(Some(*length)),
-                Progress::Failed(error) => return Err(error.clone()),
-            };
-            if let Some(length) = length {
-                return Ok(Some(Following { length, progress }));
+        let (digest, hops) = (integrity.strongest(), Hops::current());
+        let key = |hops| (name.clone(), file.clone(), digest.clone(), hops);
+        let fill = self.join(key(None), integrity, uplink, url.clone());
+        let is_anothers = fill.hops != hops;
+        match fill.begun().await {
+            Err(FillError::Uplink(error)) if error.is_circle() && is_anothers => {
+                let fill = self.join(key(Some(hops)), integrity, uplink, url);
+                fill.begun().await
             }
-            if elsewhere(progress.changed()).await.is_err() {
-                return Err(FillError::Lost);
-            }
+            begun => begun,
         }
     }
 
-    fn join(
-        &self,
-        key: Key,
-        integrity: &Integrity,
-        uplink: &Arc<Uplink>,
-        url: Url,
-    ) -> watch::Receiver<Progress> {
+    fn join(&self, key: Key, integrity: &Integrity, uplink: &Arc<Uplink>, url: Url) -> Fill {
         let mut under_way = self.under_way.lock();
-        if let Some(progress) = under_way.get(&key) {
-            return progress.clone();
+        if let Some(fill) = under_way.get(&key) {
+            return fill.clone();
         }
-        let (sender, receiver) = watch::channel(Progress::Asked);
-        under_way.insert(key.clone(), receiver.clone());
+        let (sender, progress) = watch::channel(Progress::Asked);
+        let fill = Fill {
+            progress,
+            watch: Watch::new(),
+            hops: Hops::current(),
+        };
+        under_way.insert(key.clone(), fill.clone());
         let download = Download {
             store: self.store.clone(),
             name: key.0.clone(),
@@ -147,8 +150,35 @@ impl Fills {
                 under_way: Arc::clone(&self.under_way),
             },
         };
-        self.lifecycle.spawn(download.run());
-        receiver
+        self.lifecycle.spawn(fill.watch.over_task(download.run()));
+        fill
+    }
+}
+
+impl Fill {
+    /// Returns when the first bytes can be read. The download's own work until then counts as that
+    /// of the request that waits.
+    async fn begun(self) -> Result<Option<Following>, FillError> {
+        let Self {
+            mut progress,
+            watch,
+            hops: _,
+        } = self;
+        loop {
+            let length = match &*progress.borrow_and_update() {
+                Progress::Asked => None,
+                Progress::Missing => return Ok(None),
+                Progress::Growing { length, .. } => Some(*length),
+                Progress::Done { length, .. } => Some(Some(*length)),
+                Progress::Failed(error) => return Err(error.clone()),
+            };
+            if let Some(length) = length {
+                return Ok(Some(Following { length, progress }));
+            }
+            if following(&watch, progress.changed()).await.is_err() {
+                return Err(FillError::Lost);
+            }
+        }
     }
 }
 
@@ -201,13 +231,22 @@ async fn next_piece(
 /// Takes a download off the board, also when its task panics.
 struct Landing {
     key: Key,
-    under_way: Arc<Mutex<HashMap<Key, watch::Receiver<Progress>>>>,
+    under_way: Arc<Mutex<HashMap<Key, Fill>>>,
 }
 
 impl Drop for Landing {
     fn drop(&mut self) {
         self.under_way.lock().remove(&self.key);
     }
+}
+
+/// How a download ended.
+enum Downloaded {
+    Missing,
+    /// Somebody had kept it already.
+    Kept(Blob),
+    /// It has come, and is right.
+    New(Arc<File>, Box<TemporaryBlob<Verifier>>),
 }
 
 struct Download {
@@ -224,8 +263,26 @@ impl Download {
     #[tracing::instrument(name = "registry.fill", skip_all, fields(package.name = %self.name))]
     async fn run(self) {
         match self.download().await {
-            Ok(last) => {
-                self.progress.send_replace(last);
+            Ok(Downloaded::Missing) => {
+                self.progress.send_replace(Progress::Missing);
+            }
+            Ok(Downloaded::Kept(blob)) => {
+                self.progress.send_replace(Progress::Done {
+                    length: blob.length,
+                    file: Arc::new(blob.file),
+                });
+            }
+            Ok(Downloaded::New(file, blob)) => {
+                self.progress.send_replace(Progress::Done {
+                    file,
+                    length: blob.written(),
+                });
+                // Nobody waits for this, and whoever asks meanwhile has it from here.
+                if self.uplink.keeps_tarballs()
+                    && let Err(error) = self.keep(blob).await
+                {
+                    warn_of_cache(&self.name, &error);
+                }
             }
             Err(error) => {
                 tracing::warn!(
@@ -237,18 +294,15 @@ impl Download {
         }
     }
 
-    async fn download(&self) -> Result<Progress, FillError> {
+    async fn download(&self) -> Result<Downloaded, FillError> {
         // Somebody may have kept it between the look at the cache and this download.
         let kept = self.store.cache();
         let kept = kept.tarball(&self.name, self.integrity.strongest()).await;
         if let Ok(Some(blob)) = kept {
-            return Ok(Progress::Done {
-                length: blob.length,
-                file: Arc::new(blob.file),
-            });
+            return Ok(Downloaded::Kept(blob));
         }
         let Some(mut response) = self.uplink.tarball(&self.url).await? else {
-            return Ok(Progress::Missing);
+            return Ok(Downloaded::Missing);
         };
         let storage = |error| FillError::Storage(Arc::new(error));
         let temporary = self.store.temporary();
@@ -260,7 +314,7 @@ impl Download {
         // The last chunk is held back until the whole is verified: whoever has all the bytes
         // believes that they are right.
         let mut held: Option<Bytes> = None;
-        while let Some(chunk) = response.body.next().await {
+        while let Some(chunk) = elsewhere(response.body.next()).await {
             if let Some(earlier) = held.replace(chunk?) {
                 blob.write(earlier).await.map_err(storage)?;
                 self.progress.send_replace(Progress::Growing {
@@ -273,19 +327,17 @@ impl Download {
         if let Some(last) = held {
             blob.write(last).await.map_err(storage)?;
         }
-        blob.finish().await.map_err(storage)?;
+        blob.flush().await.map_err(storage)?;
         self.verify(&blob)?;
-        if self.uplink.keeps_tarballs() {
-            let digest = self.integrity.strongest();
-            let kept = self.store.cache().put_tarball(&self.name, digest, &blob);
-            if let Err(error) = kept.await {
-                warn_of_cache(&self.name, &error);
-            }
-        }
-        Ok(Progress::Done {
-            file,
-            length: blob.written(),
-        })
+        Ok(Downloaded::New(file, Box::new(blob)))
+    }
+
+    /// Puts it into the cache, where nobody looks at its bytes again: they are durable first.
+    async fn keep(&self, mut blob: Box<TemporaryBlob<Verifier>>) -> Result<(), StorageError> {
+        blob.finish().await?;
+        let digest = self.integrity.strongest();
+        let cache = self.store.cache();
+        cache.put_tarball(&self.name, digest, &blob).await
     }
 
     fn verify(&self, blob: &TemporaryBlob<Verifier>) -> Result<(), FillError> {

@@ -6,20 +6,39 @@ use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Hops, Lifecycle, Watch, following};
 
 /// The task of a flight ended without an answer: it panicked, or the server stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work was given up")]
 pub(super) struct Lost;
 
-pub(super) type Landing<V> = Shared<oneshot::Receiver<V>>;
+/// A task that is under way, whether or not anybody waits for it.
+#[derive(Clone, Debug)]
+pub(super) struct Flight<V: Clone> {
+    answer: Shared<oneshot::Receiver<V>>,
+    watch: Watch,
+    /// What the request came through that began it.
+    hops: Hops,
+}
+
+/// What a flight is for, and for whom if only those may share it who came the same way.
+type Berth<K> = (K, Option<Hops>);
+
+type Board<K, V> = Arc<Mutex<HashMap<Berth<K>, Flight<V>>>>;
 
 /// Tasks that are under way, by what they are for.
 #[derive(Debug)]
 pub(super) struct Flights<K, V: Clone> {
     lifecycle: Lifecycle,
-    under_way: Arc<Mutex<HashMap<K, Landing<V>>>>,
+    under_way: Board<K, V>,
+}
+
+impl<V: Clone> Flight<V> {
+    /// Waits for its answer. Its own work counts as that of the request that waits.
+    pub(super) async fn landed(self) -> Result<V, Lost> {
+        following(&self.watch, self.answer).await.map_err(|_| Lost)
+    }
 }
 
 impl<K, V> Flights<K, V>
@@ -40,24 +59,57 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        self.start(key, work).await.map_err(|_| Lost)
+        self.start(key, work).landed().await
     }
 
-    /// The flight for `key`, which is under way whether or not anybody waits for it.
-    pub(super) fn start<F>(&self, key: K, work: impl FnOnce() -> F) -> Landing<V>
+    /// The flight for `key`, which is `work` if there is none yet.
+    pub(super) fn start<F>(&self, key: K, work: impl FnOnce() -> F) -> Flight<V>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        self.board((key, None), work)
+    }
+
+    /// Waits for the flight for `key` as [`Flights::join`] does, where `work` asks an uplink. An
+    /// answer that is a circle holds for those who came the same way as whoever began the flight;
+    /// others ask again.
+    pub(super) async fn ask<F>(
+        &self,
+        key: K,
+        is_circle: impl Fn(&V) -> bool,
+        work: impl Fn() -> F,
+    ) -> Result<V, Lost>
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        let flight = self.start(key.clone(), &work);
+        let hops = Hops::current();
+        let is_anothers = flight.hops != hops;
+        let answer = flight.landed().await?;
+        if is_anothers && is_circle(&answer) {
+            return self.board((key, Some(hops)), work).landed().await;
+        }
+        Ok(answer)
+    }
+
+    fn board<F>(&self, berth: Berth<K>, work: impl FnOnce() -> F) -> Flight<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
         let mut under_way = self.under_way.lock();
-        if let Some(landing) = under_way.get(&key) {
-            return landing.clone();
+        if let Some(flight) = under_way.get(&berth) {
+            return flight.clone();
         }
         let (sender, receiver) = oneshot::channel();
-        let landing = receiver.shared();
-        under_way.insert(key.clone(), landing.clone());
-        let work = work();
+        let flight = Flight {
+            answer: receiver.shared(),
+            watch: Watch::new(),
+            hops: Hops::current(),
+        };
+        under_way.insert(berth.clone(), flight.clone());
+        let work = flight.watch.over_task(work());
         let arrival = Arrival {
-            key,
+            berth,
             under_way: Arc::clone(&self.under_way),
         };
         self.lifecycle.spawn(async move {
@@ -66,19 +118,19 @@ where
             drop(arrival);
             let _ = sender.send(value);
         });
-        landing
+        flight
     }
 }
 
 /// Takes a flight off the board, also when its task panics.
 struct Arrival<K: Eq + Hash, V: Clone> {
-    key: K,
-    under_way: Arc<Mutex<HashMap<K, Landing<V>>>>,
+    berth: Berth<K>,
+    under_way: Board<K, V>,
 }
 
 impl<K: Eq + Hash, V: Clone> Drop for Arrival<K, V> {
     fn drop(&mut self) {
-        self.under_way.lock().remove(&self.key);
+        self.under_way.lock().remove(&self.berth);
     }
 }
 
@@ -87,6 +139,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::lifecycle::random_hex;
 
     #[tokio::test(flavor = "multi_thread")]
     async fn many_askers_cost_one_flight() {
@@ -119,5 +172,35 @@ mod tests {
         let lost = flights.join("key", || async { panic!("on purpose") }).await;
         assert_eq!(lost, Err(Lost));
         assert_eq!(flights.join("key", || async { 1 }).await, Ok(1));
+    }
+
+    #[tokio::test]
+    async fn a_circle_is_one_for_those_who_came_the_same_way() {
+        let flights: Flights<&str, &str> = Flights::new(Lifecycle::new());
+        let flown = AtomicUsize::new(0);
+        let (here, there) = (random_hex::<8>().into(), random_hex::<8>());
+        let forged = Hops::arrived(Some(&there), &here).unwrap();
+        let honest = Hops::arrived(None, &here).unwrap();
+        let ask = |hops: &Hops| {
+            let asking = flights.ask(
+                "key",
+                |answer| *answer == "circle",
+                || {
+                    flown.fetch_add(1, Ordering::SeqCst);
+                    async {
+                        let hops = Hops::current();
+                        let is_forged = hops.as_header().is_some_and(|text| text.contains(','));
+                        if is_forged { "circle" } else { "answer" }
+                    }
+                },
+            );
+            hops.clone().scope(asking)
+        };
+        // All of them are on board before anything has landed.
+        let asked = [&forged, &honest, &honest, &forged].map(ask);
+        let answers = futures_util::future::join_all(asked).await;
+        let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
+        assert_eq!(answers, ["circle", "answer", "answer", "circle"]);
+        assert_eq!(flown.load(Ordering::SeqCst), 2);
     }
 }

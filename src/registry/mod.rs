@@ -16,6 +16,7 @@ mod flight;
 pub mod fsck;
 #[doc(hidden)]
 pub mod fuzz;
+mod keeping;
 mod listings;
 mod locks;
 mod metadata;
@@ -52,7 +53,7 @@ pub use rendered::Rendering;
 use rendered::Renderings;
 use room::Room;
 pub use search::SearchPage;
-use search_upstream::{Findings, findings};
+use search_upstream::Findings;
 use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
@@ -155,7 +156,7 @@ impl Registry {
             room: room(),
             audits: Audits::default(),
             index: Index::default(),
-            findings: findings(),
+            findings: Findings::new(lifecycle.clone()),
             is_indexed: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
                 .max_capacity(10_000)

@@ -1,6 +1,6 @@
 //! What the uplinks find, which follows in searches on what is hosted.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -8,9 +8,10 @@ use moka::sync::Cache;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Registry;
+use super::{Registry, flight::Flights};
 use crate::{
     error::RegistryError,
+    lifecycle::Lifecycle,
     models::{Action, Caller, PackageName, UplinkName},
     uplink::{Uplink, UplinkError},
 };
@@ -25,17 +26,58 @@ const REACH: usize = 1000;
 const KEPT_FOR: Duration = Duration::from_secs(60);
 const MAX_MEMORY: u64 = 16 * 1024 * 1024;
 
-/// What uplinks found lately, by uplink and question.
-pub(super) type Findings = Cache<(UplinkName, String), Bytes>;
+/// An uplink, and what it is asked.
+type Key = (UplinkName, String);
 
-pub(super) fn findings() -> Findings {
-    Cache::builder()
-        .max_capacity(MAX_MEMORY)
-        .weigher(|key: &(UplinkName, String), answer: &Bytes| {
-            u32::try_from(key.1.len() + answer.len() + 128).unwrap_or(u32::MAX)
-        })
-        .time_to_live(KEPT_FOR)
-        .build()
+/// What uplinks find, each asked once for the same.
+#[derive(Debug)]
+pub(super) struct Findings {
+    /// What they found lately.
+    kept: Cache<Key, Bytes>,
+    flights: Flights<Key, Result<Option<Bytes>, UplinkError>>,
+}
+
+impl Findings {
+    pub(super) fn new(lifecycle: Lifecycle) -> Self {
+        Self {
+            kept: Cache::builder()
+                .max_capacity(MAX_MEMORY)
+                .weigher(|key: &Key, answer: &Bytes| {
+                    u32::try_from(key.1.len() + answer.len() + 128).unwrap_or(u32::MAX)
+                })
+                .time_to_live(KEPT_FOR)
+                .build(),
+            flights: Flights::new(lifecycle),
+        }
+    }
+
+    /// What `uplink` answers to `query`; `None` if it has no search, or takes too long. Who stops
+    /// waiting does not stop the question, so that what comes of it counts for the next one.
+    async fn ask(&self, uplink: &Arc<Uplink>, query: String) -> Result<Option<Bytes>, UplinkError> {
+        let key = (uplink.name().clone(), query);
+        if let Some(answer) = self.kept.get(&key) {
+            return Ok(Some(answer));
+        }
+        let is_circle =
+            |answer: &Result<_, UplinkError>| answer.as_ref().is_err_and(UplinkError::is_circle);
+        let asking = self.flights.ask(key.clone(), is_circle, || {
+            let (uplink, key, kept) = (Arc::clone(uplink), key.clone(), self.kept.clone());
+            async move {
+                let answer = uplink.document(&format!("-/v1/search?{}", key.1)).await?;
+                if let Some(answer) = &answer {
+                    kept.insert(key, answer.clone());
+                }
+                Ok(answer)
+            }
+        });
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer.unwrap_or(Ok(None)),
+            Err(_) => {
+                tracing::debug!(uplink.name = %uplink.name(), "searched without this uplink, which takes too long");
+                Ok(None)
+            }
+        }
+    }
 }
 
 /// What an uplink found.
@@ -85,7 +127,7 @@ impl Registry {
     async fn search_uplink(
         &self,
         caller: &Caller,
-        uplink: &Uplink,
+        uplink: &Arc<Uplink>,
         text: &str,
         wanted: usize,
     ) -> Result<UpstreamHits, RegistryError> {
@@ -127,7 +169,7 @@ impl Registry {
     /// What `uplink` finds from hit number `from` on; `None` if it has no search.
     async fn found_from(
         &self,
-        uplink: &Uplink,
+        uplink: &Arc<Uplink>,
         text: &str,
         from: usize,
     ) -> Result<Option<Found>, UplinkError> {
@@ -136,22 +178,8 @@ impl Registry {
             .append_pair("size", &CHUNK.to_string())
             .append_pair("from", &from.to_string())
             .finish();
-        let key = (uplink.name().clone(), query);
-        let answer = match self.findings.get(&key) {
-            Some(answer) => answer,
-            None => {
-                let path = format!("-/v1/search?{}", key.1);
-                let asking = tokio::time::timeout(PATIENCE, uplink.document(&path));
-                let Ok(answer) = asking.await else {
-                    tracing::debug!(uplink.name = %uplink.name(), "searched without this uplink, which takes too long");
-                    return Ok(None);
-                };
-                let Some(answer) = answer? else {
-                    return Ok(None);
-                };
-                self.findings.insert(key, answer.clone());
-                answer
-            }
+        let Some(answer) = self.findings.ask(uplink, query).await? else {
+            return Ok(None);
         };
         serde_json::from_slice(&answer)
             .map(Some)

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use bytes::Bytes;
 use moka::sync::Cache;
 
-use super::flight::{Flights, Lost};
+use super::{flight::Flights, keeping::Keeping};
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, elsewhere},
+    lifecycle::{Lifecycle, SharedClock},
     models::{Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{Uplink, UplinkError},
@@ -63,6 +63,12 @@ enum Failure {
     Slow,
 }
 
+impl Failure {
+    fn is_circle(&self) -> bool {
+        matches!(self, Self::Failed(error) if error.is_circle())
+    }
+}
+
 impl From<Failure> for RegistryError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -81,6 +87,9 @@ impl From<Failure> for RegistryError {
 #[derive(Debug)]
 pub(super) struct SideDocuments<T: SideDocument> {
     shelf: Shelf<T>,
+    /// Answers on their way from the disk.
+    readings: Flights<Key, Option<Known<T>>>,
+    /// Questions.
     flights: Flights<Key, Result<Option<T>, Failure>>,
 }
 
@@ -88,6 +97,7 @@ pub(super) struct SideDocuments<T: SideDocument> {
 #[derive(Clone, Debug)]
 struct Shelf<T: SideDocument> {
     store: Store,
+    keeping: Keeping<Key>,
     clock: SharedClock,
     known: Cache<Key, Known<T>>,
     failures: Cache<Key, (Timestamp, Failure)>,
@@ -101,6 +111,7 @@ impl<T: SideDocument> SideDocuments<T> {
         Self {
             shelf: Shelf {
                 store,
+                keeping: Keeping::new(lifecycle.clone()),
                 clock,
                 known: Cache::builder()
                     .max_capacity(MAX_MEMORY)
@@ -108,6 +119,7 @@ impl<T: SideDocument> SideDocuments<T> {
                     .build(),
                 failures: Cache::new(MAX_FAILURES),
             },
+            readings: Flights::new(lifecycle.clone()),
             flights: Flights::new(lifecycle),
         }
     }
@@ -132,20 +144,19 @@ impl<T: SideDocument> SideDocuments<T> {
             .is_some_and(|(at, _)| !is_older(*at, RESPITE));
         let known = match known {
             // Whoever failed has looked on disk before.
-            None if failure.is_none() => self.shelf.kept(&key).await,
+            None if failure.is_none() => self.kept(&key).await,
             known => known,
         };
         if let Some(known) = known {
             if is_older(known.at, MAXAGE) && !rests {
-                // Nobody waits for it.
-                drop(self.ask(uplink, &key, known.value.is_some()));
+                self.begin(uplink, &key, known.value.is_some());
             }
             return Ok(known.value);
         }
         match (failure, patience) {
             (Some((_, failure)), Patience::Moment) => {
                 if !rests {
-                    drop(self.ask(uplink, &key, false));
+                    self.begin(uplink, &key, false);
                 }
                 Err(failure.into())
             }
@@ -154,10 +165,9 @@ impl<T: SideDocument> SideDocuments<T> {
             {
                 Err(failure.into())
             }
-            (_, Patience::Enough) => Ok(elsewhere(self.ask(uplink, &key, false)).await??),
+            (_, Patience::Enough) => Ok(self.ask(uplink, &key).await??),
             (None, Patience::Moment) => {
-                let asking = elsewhere(self.ask(uplink, &key, false));
-                match tokio::time::timeout(MOMENT, asking).await {
+                match tokio::time::timeout(MOMENT, self.ask(uplink, &key)).await {
                     Ok(answer) => Ok(answer??),
                     Err(_) => {
                         self.shelf.failed(key, Failure::Slow);
@@ -168,27 +178,48 @@ impl<T: SideDocument> SideDocuments<T> {
         }
     }
 
-    /// Asks the uplink, or joins those who have asked it.
-    fn ask(
+    /// What was kept on disk.
+    async fn kept(&self, key: &Key) -> Option<Known<T>> {
+        let reading = self.readings.join(key.clone(), || {
+            let (shelf, key) = (self.shelf.clone(), key.clone());
+            async move { shelf.kept(&key).await }
+        });
+        reading.await.ok().flatten()
+    }
+
+    /// Asks the uplink, or joins those who have asked it for something that is not known.
+    async fn ask(
         &self,
         uplink: &Arc<Uplink>,
         key: &Key,
-        was_known: bool,
-    ) -> impl Future<Output = Result<Result<Option<T>, Failure>, RegistryError>> + use<T> {
-        let asking = self.flights.start(key.clone(), || {
-            let (shelf, uplink, key) = (self.shelf.clone(), Arc::clone(uplink), key.clone());
-            async move { shelf.fetch(&uplink, key, was_known).await }
+    ) -> Result<Result<Option<T>, Failure>, RegistryError> {
+        let is_circle =
+            |answer: &Result<_, Failure>| answer.as_ref().is_err_and(Failure::is_circle);
+        let asking = self.flights.ask(key.clone(), is_circle, || {
+            self.shelf
+                .clone()
+                .fetch(Arc::clone(uplink), key.clone(), false)
         });
-        async move {
-            let answer = asking.await;
-            answer.map_err(|_| RegistryError::internal(Lost))
-        }
+        asking.await.map_err(RegistryError::internal)
+    }
+
+    /// Asks the uplink if nobody does. Nobody waits for it.
+    fn begin(&self, uplink: &Arc<Uplink>, key: &Key, was_known: bool) {
+        self.flights.start(key.clone(), || {
+            self.shelf
+                .clone()
+                .fetch(Arc::clone(uplink), key.clone(), was_known)
+        });
     }
 }
 
 impl<T: SideDocument> Shelf<T> {
     /// What was kept on disk.
     async fn kept(&self, key: &Key) -> Option<Known<T>> {
+        // Somebody may have read or asked between the look at the memory and this one.
+        if let Some(known) = self.known.get(key) {
+            return Some(known);
+        }
         let document = match self.store.cache().document(&key.0, &key.1).await {
             Ok(document) => document?,
             Err(error) => {
@@ -210,8 +241,8 @@ impl<T: SideDocument> Shelf<T> {
     }
 
     async fn fetch(
-        &self,
-        uplink: &Uplink,
+        self,
+        uplink: Arc<Uplink>,
         key: Key,
         was_known: bool,
     ) -> Result<Option<T>, Failure> {
@@ -227,7 +258,7 @@ impl<T: SideDocument> Shelf<T> {
         };
         let kept = match outcome {
             Ok((value, body)) => {
-                self.keep(&key, value.clone(), body, was_known).await;
+                self.keep(&key, value.clone(), body, was_known);
                 Ok(value)
             }
             Err(failure) => Err(failure),
@@ -236,15 +267,20 @@ impl<T: SideDocument> Shelf<T> {
             Ok(_) => self.failures.invalidate(&key),
             Err(failure) => {
                 tracing::warn!(uplink.name = %uplink.name(), path = key.1, was_known, ?failure, "an uplink does not answer");
-                self.failed(key, failure.clone());
+                // That somebody came round in a circle is no reason to refuse others.
+                if !failure.is_circle() {
+                    self.failed(key, failure.clone());
+                }
             }
         }
         kept
     }
 
-    async fn keep(&self, key: &Key, value: Option<T>, body: Option<Bytes>, was_known: bool) {
+    fn keep(&self, key: &Key, value: Option<T>, body: Option<Bytes>, was_known: bool) {
         let at = self.clock.now();
         let length = body.as_ref().map_or(0, Bytes::len);
+        let known = Known { value, at, length };
+        self.known.insert(key.clone(), known);
         // What was never there is not worth a file.
         let kept = body.or_else(|| was_known.then(|| Bytes::from_static(GONE)));
         if let Some(body) = kept {
@@ -254,14 +290,15 @@ impl<T: SideDocument> Shelf<T> {
                 last_modified: None,
             };
             let document = CachedDocument::new(body, freshness);
-            let kept = self.store.cache().put_document(&key.0, &key.1, document);
-            if let Err(error) = kept.await {
-                // It is asked again after a restart, that is all.
-                warn_of_cache(key, &error);
-            }
+            let (cache, key) = (self.store.cache().clone(), key.clone());
+            self.keeping.keep(key.clone(), async move {
+                let kept = cache.put_document(&key.0, &key.1, document);
+                if let Err(error) = kept.await {
+                    // It is asked again after a restart, that is all.
+                    warn_of_cache(&key, &error);
+                }
+            });
         }
-        let known = Known { value, at, length };
-        self.known.insert(key.clone(), known);
     }
 
     fn failed(&self, key: Key, failure: Failure) {

@@ -2,16 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::{
-    flight::{Flights, Lost},
-    packument::Packument,
-};
+use super::{flight::Flights, keeping::Keeping, packument::Packument};
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, elsewhere},
+    lifecycle::{Lifecycle, SharedClock},
     models::{PackageName, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{PackumentAnswer, Uplink, UplinkError, Validators},
@@ -32,6 +30,8 @@ pub(super) struct UpstreamDocument {
     pub(super) packument: Arc<Packument>,
     pub(super) digest: Arc<str>,
     pub(super) length: usize,
+    /// What the packument was parsed from, and shares.
+    body: Bytes,
     freshness: Freshness,
 }
 
@@ -51,6 +51,9 @@ enum Lookup {
 #[derive(Debug)]
 pub(super) struct UpstreamDocuments {
     shelf: Arc<Shelf>,
+    /// Documents on their way from the disk.
+    readings: Flights<Key, Option<UpstreamDocument>>,
+    /// Questions.
     flights: Flights<Key, Lookup>,
 }
 
@@ -59,6 +62,7 @@ pub(super) struct UpstreamDocuments {
 #[derive(Debug)]
 struct Shelf {
     store: Store,
+    keeping: Keeping<Key>,
     clock: SharedClock,
     documents: Cache<Key, UpstreamDocument>,
     absent: Cache<Key, ()>,
@@ -80,6 +84,7 @@ impl UpstreamDocuments {
         };
         let shelf = Shelf {
             store,
+            keeping: Keeping::new(lifecycle.clone()),
             clock,
             documents: Cache::builder()
                 .max_capacity(MAX_MEMORY)
@@ -97,6 +102,7 @@ impl UpstreamDocuments {
         };
         Self {
             shelf: Arc::new(shelf),
+            readings: Flights::new(lifecycle.clone()),
             flights: Flights::new(lifecycle),
         }
     }
@@ -111,7 +117,7 @@ impl UpstreamDocuments {
         if self.shelf.absent.contains_key(&key) {
             return Ok(None);
         }
-        let known = self.shelf.known(&key).await;
+        let known = self.known(&key).await;
         if let Some(known) = &known {
             if self.shelf.is_fresh(known, uplink) {
                 return Ok(Some((known.clone(), false)));
@@ -120,23 +126,41 @@ impl UpstreamDocuments {
                 return Ok(Some((known.clone(), true)));
             }
         }
-        let asking = elsewhere(self.flights.join(key.clone(), || {
-            let (shelf, uplink, known) =
-                (Arc::clone(&self.shelf), Arc::clone(uplink), known.clone());
+        let is_circle = |lookup: &Lookup| matches!(lookup, Lookup::Failed(e) if e.is_circle());
+        let asking = self.flights.ask(key.clone(), is_circle, || {
+            let (shelf, uplink) = (Arc::clone(&self.shelf), Arc::clone(uplink));
+            let (key, known) = (key.clone(), known.clone());
             async move { shelf.look_up(&key, &uplink, known).await }
-        }));
-        let answer = match &known {
-            Some(_) => tokio::time::timeout(PATIENCE, asking).await.ok(),
-            None => Some(asking.await),
+        });
+        let Some(known) = &known else {
+            return match asking.await.map_err(RegistryError::internal)? {
+                Lookup::Found(document) => Ok(Some((document, false))),
+                Lookup::Missing => Ok(None),
+                Lookup::Failed(error) => Err(error.into()),
+            };
         };
-        match (answer, known) {
-            (Some(Ok(Lookup::Found(document))), _) => Ok(Some((document, false))),
-            (Some(Ok(Lookup::Missing)), _) => Ok(None),
-            (None | Some(Ok(Lookup::Failed(_))), Some(known)) => Ok(Some((known, true))),
-            (Some(Ok(Lookup::Failed(error))), None) => Err(error.into()),
-            (Some(Err(lost)), _) => Err(RegistryError::internal(lost)),
-            (None, None) => Err(RegistryError::internal(Lost)),
+        let Ok(answer) = tokio::time::timeout(PATIENCE, asking).await else {
+            // The next ones need not wait as long. What still comes counts all the same.
+            self.shelf.rest(&key);
+            return Ok(Some((known.clone(), true)));
+        };
+        match answer.map_err(RegistryError::internal)? {
+            Lookup::Found(document) => Ok(Some((document, false))),
+            Lookup::Missing => Ok(None),
+            Lookup::Failed(_) => Ok(Some((known.clone(), true))),
         }
+    }
+
+    /// The document in memory, else the one on disk.
+    async fn known(&self, key: &Key) -> Option<UpstreamDocument> {
+        if let Some(known) = self.shelf.documents.get(key) {
+            return Some(known);
+        }
+        let reading = self.readings.join(key.clone(), || {
+            let (shelf, key) = (Arc::clone(&self.shelf), key.clone());
+            async move { shelf.read(&key).await }
+        });
+        reading.await.ok().flatten()
     }
 
     /// What is known of `name` without asking `uplink`, however old that is. Stale means that it
@@ -146,7 +170,7 @@ impl UpstreamDocuments {
         if self.shelf.absent.contains_key(&key) {
             return None;
         }
-        let known = self.shelf.known(&key).await?;
+        let known = self.known(&key).await?;
         let is_stale = !self.shelf.is_fresh(&known, uplink);
         Some((known, is_stale))
     }
@@ -177,9 +201,9 @@ impl UpstreamDocuments {
 }
 
 impl Shelf {
-    /// The document in memory, else the one on disk. A cache that cannot be read is as good as
-    /// none: upstream has it all.
-    async fn known(&self, key: &Key) -> Option<UpstreamDocument> {
+    /// The document on disk. A cache that cannot be read is as good as none: upstream has it all.
+    async fn read(&self, key: &Key) -> Option<UpstreamDocument> {
+        // Somebody may have read it between the look at the memory and this one.
         if let Some(known) = self.documents.get(key) {
             return Some(known);
         }
@@ -190,7 +214,9 @@ impl Shelf {
                 return None;
             }
         };
-        let document = parse(key.clone(), cached).await?;
+        let flight = key.clone();
+        let work = move || parse(flight, cached);
+        let document = tokio::task::spawn_blocking(work).await.ok()??;
         // A flight that has landed meanwhile knows better.
         let entry = self.documents.entry_by_ref(key).or_insert(document);
         Some(entry.into_value())
@@ -199,6 +225,11 @@ impl Shelf {
     fn is_fresh(&self, known: &UpstreamDocument, uplink: &Uplink) -> bool {
         let age = self.clock.now().millis_since(known.freshness.fetched_at);
         Duration::from_millis(age) < uplink.maxage()
+    }
+
+    /// Lets `uplink` alone about this document for a while.
+    fn rest(&self, key: &Key) {
+        self.failed.insert(key.clone(), self.clock.now());
     }
 
     fn is_resting(&self, key: &Key) -> bool {
@@ -218,12 +249,15 @@ impl Shelf {
         if let Some(known) = known.as_ref().filter(|known| self.is_fresh(known, uplink)) {
             return Lookup::Found(known.clone());
         }
-        let lookup = self.fetch(key, uplink, known).await;
+        let (lookup, is_new) = self.fetch(key, uplink, known).await;
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(package.name = %key.0, uplink.name = %key.1, error = error as &dyn std::error::Error, "upstream failed");
-            let now = self.clock.now();
-            self.failed.insert(key.clone(), now);
+            // That somebody came round in a circle is no reason to let others wait.
+            if !error.is_circle() {
+                self.rest(key);
+            }
             if error.concerns_all() {
+                let now = self.clock.now();
                 self.failed_uplinks.lock().insert(key.1.clone(), now);
             }
         } else {
@@ -231,18 +265,54 @@ impl Shelf {
             self.failed_uplinks.lock().remove(&key.1);
         }
         match &lookup {
-            Lookup::Found(document) => self.documents.insert(key.clone(), document.clone()),
+            Lookup::Found(document) => {
+                self.documents.insert(key.clone(), document.clone());
+                self.keep(key, document.cached(), is_new);
+            }
             Lookup::Missing => {
                 self.absent.insert(key.clone(), ());
                 self.documents.invalidate(key);
+                self.forget(key);
             }
             Lookup::Failed(_) => {}
         }
         lookup
     }
 
-    /// Asks; keeps the answer on disk. One that cannot be kept counts all the same.
-    async fn fetch(&self, key: &Key, uplink: &Uplink, known: Option<UpstreamDocument>) -> Lookup {
+    /// Keeps a document on disk, behind those who wait for it. One that cannot be kept counts all
+    /// the same.
+    fn keep(&self, key: &Key, document: CachedDocument, is_new: bool) {
+        let (cache, (name, uplink)) = (self.store.cache().clone(), key.clone());
+        self.keeping.keep(key.clone(), async move {
+            let kept = if is_new {
+                cache.put_packument(&name, &uplink, document).await
+            } else {
+                cache.refresh_packument(&name, &uplink, document).await
+            };
+            if let Err(error) = kept {
+                warn_of_cache(&name, &error);
+            }
+        });
+    }
+
+    /// Removes a document from the disk.
+    fn forget(&self, key: &Key) {
+        let (cache, (name, uplink)) = (self.store.cache().clone(), key.clone());
+        self.keeping.keep(key.clone(), async move {
+            if let Err(error) = cache.remove_packument(&name, &uplink).await {
+                warn_of_cache(&name, &error);
+            }
+        });
+    }
+
+    /// Asks. The answer, and whether it is another document than the one that is known.
+    async fn fetch(
+        &self,
+        key: &Key,
+        uplink: &Uplink,
+        known: Option<UpstreamDocument>,
+    ) -> (Lookup, bool) {
+        let failed = |error| (Lookup::Failed(error), false);
         let validators = known.as_ref().map(|known| Validators {
             etag: known.freshness.etag.clone(),
             last_modified: known.freshness.last_modified.clone(),
@@ -250,47 +320,40 @@ impl Shelf {
         let validators = validators.unwrap_or_default();
         let answer = match uplink.packument(&key.0, &validators).await {
             Ok(answer) => answer,
-            Err(error) => return Lookup::Failed(error),
+            Err(error) => return failed(error),
         };
         let fetched_at = self.clock.now();
-        let cache = self.store.cache();
         match (answer, known) {
             (PackumentAnswer::NotModified, Some(mut known)) => {
                 known.freshness.fetched_at = fetched_at;
-                let (digest, freshness) = (known.digest.to_string(), known.freshness.clone());
-                let kept = cache.refresh_packument(&key.0, &key.1, digest, freshness);
-                if !kept.await.is_ok_and(|is_there| is_there) {
-                    // Without validators it comes as a whole next time, and is kept again.
-                    known.freshness.etag = None;
-                    known.freshness.last_modified = None;
-                }
-                Lookup::Found(known)
+                (Lookup::Found(known), false)
             }
             (PackumentAnswer::NotModified, None) => {
-                Lookup::Failed(UplinkError::BadBody("not modified, though nothing is here"))
+                failed(UplinkError::BadBody("not modified, though nothing is here"))
             }
-            (PackumentAnswer::Missing, _) => {
-                if let Err(error) = cache.remove_packument(&key.0, &key.1).await {
-                    warn_of_cache(&key.0, &error);
-                }
-                Lookup::Missing
-            }
+            (PackumentAnswer::Missing, _) => (Lookup::Missing, false),
             (PackumentAnswer::Found { body, validators }, _) => {
                 let freshness = Freshness {
                     fetched_at,
                     etag: validators.etag,
                     last_modified: validators.last_modified,
                 };
-                let cached = CachedDocument::new(body, freshness);
-                let Some(document) = parse(key.clone(), cached.clone()).await else {
-                    let problem = "it is not a packument of this name";
-                    return Lookup::Failed(UplinkError::BadBody(problem));
-                };
-                if let Err(error) = cache.put_packument(&key.0, &key.1, cached).await {
-                    warn_of_cache(&key.0, &error);
-                }
-                Lookup::Found(document)
+                let document = parse_new(key.clone(), body, freshness).await;
+                document.map_or_else(
+                    || failed(UplinkError::BadBody("it is not a packument of this name")),
+                    |document| (Lookup::Found(document), true),
+                )
             }
+        }
+    }
+}
+
+impl UpstreamDocument {
+    fn cached(&self) -> CachedDocument {
+        CachedDocument {
+            body: self.body.clone(),
+            digest: self.digest.to_string(),
+            freshness: self.freshness.clone(),
         }
     }
 }
@@ -301,16 +364,19 @@ pub(super) fn warn_of_cache(name: &PackageName, error: &StorageError) {
 }
 
 /// Parses what an uplink sent; `None` if it is no packument of this name.
-async fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument> {
-    let work = move || {
-        let packument = Packument::parse(&cached.body).ok()?;
-        (packument.text("name").as_deref() == Some(name.as_str())).then(|| UpstreamDocument {
-            uplink,
-            packument: Arc::new(packument),
-            digest: cached.digest.into(),
-            freshness: cached.freshness,
-            length: cached.body.len(),
-        })
-    };
+async fn parse_new(key: Key, body: Bytes, freshness: Freshness) -> Option<UpstreamDocument> {
+    let work = move || parse(key, CachedDocument::new(body, freshness));
     tokio::task::spawn_blocking(work).await.ok().flatten()
+}
+
+fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument> {
+    let packument = Packument::parse(&cached.body).ok()?;
+    (packument.text("name").as_deref() == Some(name.as_str())).then(|| UpstreamDocument {
+        uplink,
+        packument: Arc::new(packument),
+        digest: cached.digest.into(),
+        length: cached.body.len(),
+        body: cached.body,
+        freshness: cached.freshness,
+    })
 }

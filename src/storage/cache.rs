@@ -15,7 +15,7 @@ use sha2::Digest as _;
 use super::{
     Blob, Observer, StorageError, TemporaryBlob,
     fs::{
-        atomic::{copy_atomic_by, create_folder_synced, sync_parent, write_atomic_by},
+        atomic::{copy_by, replace_by},
         blocking, open_blob,
     },
     layout::folder_name,
@@ -71,7 +71,8 @@ struct Sidecar {
 ///
 /// Several processes may share one: each file is put in its place whole, and says itself what it
 /// is. Folders are made when something is put into them, because all of them may be deleted at
-/// any time.
+/// any time. Nothing waits until it is durable, except the bytes of tarballs: documents that a
+/// power cut left half-written do not have their digests, and are fetched again.
 #[derive(Clone, Debug)]
 pub struct UpstreamCache {
     root: PathBuf,
@@ -84,7 +85,7 @@ pub struct UpstreamCache {
 impl UpstreamCache {
     /// Opens the cache; makes its folder if it is missing. Blocks.
     pub fn open(root: PathBuf) -> Result<Self, StorageError> {
-        create_folder_synced(&root)
+        fs::create_dir_all(&root)
             .map_err(|error| StorageError::io(format!("making {}", root.display()), error))?;
         let temporary = root.join("tmp");
         let in_use = take_part(&root.join("lock"), &temporary)
@@ -127,22 +128,21 @@ impl UpstreamCache {
         blocking(move || paths.write(packument)).await
     }
 
-    /// Notes that upstream said again that the document with `digest` is current. Whether the
-    /// document is there.
+    /// Keeps the freshness of a packument of which upstream said again that it is current, and the
+    /// packument itself if it is not there any more.
     pub async fn refresh_packument(
         &self,
         name: &PackageName,
         uplink: &UplinkName,
-        digest: String,
-        freshness: Freshness,
-    ) -> Result<bool, StorageError> {
+        packument: CachedDocument,
+    ) -> Result<(), StorageError> {
         let paths = self.packument_paths(name, uplink);
         blocking(move || {
-            let is_there = paths.body.is_file();
-            if is_there {
-                paths.write_sidecar(digest, freshness)?;
+            if paths.has(&packument) {
+                paths.write_sidecar(packument.digest, packument.freshness)
+            } else {
+                paths.write(packument)
             }
-            Ok(is_there)
         })
         .await
     }
@@ -201,7 +201,7 @@ impl UpstreamCache {
         blocking(move || open_blob(&path)).await
     }
 
-    /// Keeps the finished and verified `blob` as the tarball with `digest`.
+    /// Keeps the finished, durable and verified `blob` as the tarball with `digest`.
     pub async fn put_tarball<O: Observer>(
         &self,
         name: &PackageName,
@@ -213,15 +213,15 @@ impl UpstreamCache {
         blocking(move || {
             let failed = |error| StorageError::io(format!("creating {}", to.display()), error);
             if let Some(folder) = to.parent() {
-                create_folder_synced(folder).map_err(failed)?;
+                fs::create_dir_all(folder).map_err(failed)?;
             }
             match fs::hard_link(&from, &to) {
-                Ok(()) => sync_parent(&to).map_err(failed),
+                Ok(()) => Ok(()),
                 // The name is the content: whoever was faster kept the same bytes.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 // It may be on another file system than the blob, or on one without links.
-                Err(_) => create_folder_synced(&temporary)
-                    .and_then(|()| copy_atomic_by(&temporary, &from, &to))
+                Err(_) => fs::create_dir_all(&temporary)
+                    .and_then(|()| copy_by(&temporary, &from, &to))
                     .map_err(failed),
             }
         })
@@ -327,23 +327,26 @@ fn is_as_named(path: &Path) -> Result<bool, StorageError> {
 }
 
 /// Marks the cache as in use for as long as the file is open. Whoever is alone removes what was
-/// left half-made.
+/// left half-made; who cannot know whether he is, because the file system has no locks, leaves it.
 fn take_part(lock: &Path, temporary: &Path) -> io::Result<File> {
     let file = File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(lock)?;
-    match file.try_lock() {
-        Ok(()) => {
-            sweep::temporary_folder(temporary)?;
-            file.unlock()?;
-        }
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(error)) => return Err(error),
+    if let Err(error) = sweep_if_alone(file.try_lock(), temporary).and_then(|()| file.lock_shared())
+    {
+        tracing::warn!(folder = %temporary.display(), %error, "cannot sweep this folder; what was left half-made in it stays");
     }
-    file.lock_shared()?;
     Ok(file)
+}
+
+fn sweep_if_alone(locked: Result<(), TryLockError>, temporary: &Path) -> io::Result<()> {
+    match locked {
+        Ok(()) => sweep::temporary_folder(temporary),
+        Err(TryLockError::WouldBlock) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 struct DocumentPaths {
@@ -380,10 +383,19 @@ impl DocumentPaths {
         self.put(&self.sidecar, &sidecar)
     }
 
+    /// Whether the body of `document` is there, as far as its digest and length tell.
+    fn has(&self, document: &CachedDocument) -> bool {
+        let sidecar = read_if_there(&self.sidecar).ok().flatten();
+        let sidecar = sidecar.and_then(|json| serde_json::from_slice::<Sidecar>(&json).ok());
+        let length = fs::metadata(&self.body).map(|body| body.len()).ok();
+        sidecar.is_some_and(|sidecar| sidecar.sha256 == document.digest)
+            && length == u64::try_from(document.body.len()).ok()
+    }
+
     fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-        create_folder_synced(&self.folder)
-            .and_then(|()| create_folder_synced(&self.temporary))
-            .and_then(|()| write_atomic_by(&self.temporary, path, bytes))
+        fs::create_dir_all(&self.folder)
+            .and_then(|()| fs::create_dir_all(&self.temporary))
+            .and_then(|()| replace_by(&self.temporary, path, bytes))
             .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
     }
 }
@@ -424,14 +436,33 @@ mod tests {
             .unwrap();
         let read = cache.packument(&name, &uplink).await.unwrap().unwrap();
         assert_eq!((read.body, read.freshness), ("{}".into(), freshness("1")));
-        let again = cache.refresh_packument(&name, &uplink, packument.digest, freshness("2"));
-        again.await.unwrap();
+        let again = CachedDocument {
+            freshness: freshness("2"),
+            ..packument
+        };
+        let refresh = || cache.refresh_packument(&name, &uplink, again.clone());
+        refresh().await.unwrap();
         let read = cache.packument(&name, &uplink).await.unwrap().unwrap();
         assert_eq!(read.freshness, freshness("2"));
 
         let paths = cache.packument_paths(&name, &uplink);
-        write_atomic_by(&paths.temporary, &paths.body, b"{ }").unwrap();
-        assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
+        // A power cut may leave any of these.
+        for damage in [&b"{ }"[..], b"{", b"", b"\0\0"] {
+            replace_by(&paths.temporary, &paths.body, damage).unwrap();
+            assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
+            let put = cache.put_packument(&name, &uplink, again.clone());
+            put.await.unwrap();
+            assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
+        }
+        for damage in [&b"{\"sha256\":"[..], b"", b"\0\0"] {
+            replace_by(&paths.temporary, &paths.sidecar, damage).unwrap();
+            assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
+            refresh().await.unwrap();
+            assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
+        }
+        fs::remove_file(&paths.body).unwrap();
+        refresh().await.unwrap();
+        assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
         assert_eq!(fs::read_dir(&paths.temporary).unwrap().count(), 0);
     }
 
@@ -440,7 +471,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = || UpstreamCache::open(folder.path().to_owned()).unwrap();
         let first = open();
-        create_folder_synced(&first.temporary).unwrap();
+        fs::create_dir_all(&first.temporary).unwrap();
         let half = first.temporary.join("half");
         File::create(&half).unwrap();
         let second = open();
@@ -453,15 +484,29 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_cannot_be_swept_is_used_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = folder.path().join("tmp");
+        let half = temporary.join("half");
+        fs::create_dir_all(&temporary).unwrap();
+        File::create(&half).unwrap();
+        let without_locks = TryLockError::Error(io::ErrorKind::Unsupported.into());
+        sweep_if_alone(Err(without_locks), &temporary).unwrap_err();
+        assert!(half.exists(), "somebody may still be writing it");
+        fs::create_dir(temporary.join("odd")).unwrap();
+        UpstreamCache::open(folder.path().to_owned()).unwrap();
+    }
+
+    #[test]
     fn a_copy_is_whole_or_not_there() {
         let folder = tempfile::tempdir().unwrap();
         let (by, from) = (folder.path().join("tmp"), folder.path().join("from"));
         fs::create_dir(&by).unwrap();
         let to = folder.path().join("to");
-        assert!(copy_atomic_by(&by, &from, &to).is_err());
+        assert!(copy_by(&by, &from, &to).is_err());
         assert!(!to.exists());
-        write_atomic_by(&by, &from, b"bytes").unwrap();
-        copy_atomic_by(&by, &from, &to).unwrap();
+        replace_by(&by, &from, b"bytes").unwrap();
+        copy_by(&by, &from, &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "bytes");
         assert_eq!(fs::read_dir(&by).unwrap().count(), 0);
     }

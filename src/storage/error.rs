@@ -55,7 +55,7 @@ impl StorageError {
 
 impl StorageError {
     /// The same failure for somebody else who waited for the same work.
-    pub(super) fn shared(error: &Arc<Self>) -> Self {
+    pub(crate) fn shared(error: &Arc<Self>) -> Self {
         match **error {
             Self::Full(_) => Self::Full(Arc::clone(error).into()),
             _ => Self::backend("work shared with others", Arc::clone(error)),

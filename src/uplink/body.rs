@@ -1,13 +1,11 @@
 //! Bodies of answers: whole documents in memory, tarballs as they come; none without end.
 
-use std::sync::Arc;
-
 use bytes::{Bytes, BytesMut};
 use futures_core::Stream;
 use futures_util::stream;
 use reqwest::Response;
 
-use super::{UplinkError, breaker::Breaker};
+use super::{UplinkError, breaker::Trial};
 
 /// An object of at most `limit` decoded bytes.
 pub(super) async fn read_document(
@@ -49,25 +47,29 @@ fn length_of(bytes: &[u8]) -> u64 {
 }
 
 /// The body, with an error where it has another length than announced, or more than `limit` bytes.
+/// How it ends is how `trial` ends.
 pub(super) fn counted(
     response: Response,
     limit: u64,
-    breaker: Arc<Breaker>,
+    trial: Trial,
 ) -> impl Stream<Item = Result<Bytes, UplinkError>> + Send + 'static {
     let announced = response.content_length();
-    let start = (Some(response), 0_u64, breaker);
-    stream::unfold(start, move |(response, received, breaker)| async move {
-        let mut response = response?;
+    let start = Some((response, 0_u64, trial));
+    stream::unfold(start, move |coming| async move {
+        let (mut response, received, trial) = coming?;
         let error = match response.chunk().await {
             Ok(Some(chunk)) => {
                 let received = received.saturating_add(length_of(&chunk));
                 if received <= limit {
-                    return Some((Ok(chunk), (Some(response), received, breaker)));
+                    return Some((Ok(chunk), Some((response, received, trial))));
                 }
                 UplinkError::TooLarge { limit }
             }
             Ok(None) => {
-                let announced = announced.filter(|&announced| announced != received)?;
+                let Some(announced) = announced.filter(|&announced| announced != received) else {
+                    trial.succeeded();
+                    return None;
+                };
                 UplinkError::Truncated {
                     received,
                     announced,
@@ -76,8 +78,10 @@ pub(super) fn counted(
             Err(error) => UplinkError::from_reqwest(error),
         };
         if error.is_trouble() {
-            breaker.failed();
+            trial.failed();
+        } else {
+            trial.succeeded();
         }
-        Some((Err(error), (None, received, breaker)))
+        Some((Err(error), None))
     })
 }

@@ -1,6 +1,6 @@
 //! [`Breaker`]: an uplink that keeps failing is left alone for a while.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -32,11 +32,15 @@ impl Breaker {
         }
     }
 
-    /// Succeeds when the uplink may be asked; else for how much longer it may not.
-    pub(super) fn check(&self) -> Result<(), Duration> {
+    /// The right to ask the uplink once; else for how much longer it may not be asked.
+    pub(super) fn check(self: &Arc<Self>) -> Result<Trial, Duration> {
         let mut state = self.state.lock();
+        let trial = |decides| Trial {
+            breaker: Arc::clone(self),
+            decides,
+        };
         let Some(open_until) = state.open_until else {
-            return Ok(());
+            return Ok(trial(false));
         };
         let now = self.clock.now();
         let left = open_until.millis_since(now);
@@ -45,14 +49,14 @@ impl Breaker {
         }
         // This request tries; others wait for what it finds, at most as long as before.
         state.open_until = Some(self.reopened(now));
-        Ok(())
+        Ok(trial(true))
     }
 
-    pub(super) fn succeeded(&self) {
+    fn succeeded(&self) {
         *self.state.lock() = State::default();
     }
 
-    pub(super) fn failed(&self) {
+    fn failed(&self) {
         let mut state = self.state.lock();
         state.failures = state.failures.saturating_add(1);
         if self.max_fails > 0 && state.failures >= self.max_fails {
@@ -65,6 +69,44 @@ impl Breaker {
     }
 }
 
+/// A request that may be sent. It says how it ended, or that nobody waited for its end.
+#[derive(Debug)]
+pub(super) struct Trial {
+    breaker: Arc<Breaker>,
+    /// Whether others wait for what it finds.
+    decides: bool,
+}
+
+impl Trial {
+    /// The right to ask once more, unless others have found meanwhile that one should not.
+    pub(super) fn again(self) -> Result<Self, Duration> {
+        if self.decides {
+            return Ok(self);
+        }
+        self.breaker.check()
+    }
+
+    pub(super) fn succeeded(mut self) {
+        self.decides = false;
+        self.breaker.succeeded();
+    }
+
+    pub(super) fn failed(mut self) {
+        self.decides = false;
+        self.breaker.failed();
+    }
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        if self.decides {
+            // It found nothing: the next one tries.
+            let mut state = self.breaker.state.lock();
+            state.open_until = state.open_until.map(|_| self.breaker.clock.now());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,14 +116,21 @@ mod tests {
     fn opens_after_failures_and_lets_one_try() {
         let clock = ManualClock::at(Timestamp::from_unix_millis(0));
         let breaker = Breaker::new(clock.clone(), 2, Duration::from_secs(10));
+        let breaker = Arc::new(breaker);
         breaker.failed();
         assert!(breaker.check().is_ok());
         breaker.failed();
-        assert_eq!(breaker.check(), Err(Duration::from_secs(10)));
+        assert_eq!(breaker.check().unwrap_err(), Duration::from_secs(10));
         clock.advance(Duration::from_secs(10));
-        assert!(breaker.check().is_ok(), "one may try");
+        let trial = breaker.check().expect("one may try");
         assert!(breaker.check().is_err(), "and only one");
-        breaker.succeeded();
+        drop(trial);
+        let trial = breaker.check().expect("the first one found nothing");
+        assert!(breaker.check().is_err());
+        trial.failed();
+        assert_eq!(breaker.check().unwrap_err(), Duration::from_secs(10));
+        clock.advance(Duration::from_secs(10));
+        breaker.check().unwrap().succeeded();
         assert!(breaker.check().is_ok());
         breaker.failed();
         assert!(breaker.check().is_ok(), "a success starts the count again");

@@ -13,7 +13,7 @@ use url::{Host, Origin, Url};
 use super::{
     UplinkError,
     body::{counted, read_document},
-    breaker::Breaker,
+    breaker::{Breaker, Trial},
 };
 use crate::{
     config::{UplinkAuth, UplinkConfig},
@@ -210,19 +210,23 @@ impl Uplink {
             HeaderValue::from_static("identity"),
         );
         let get = || self.get(url.clone(), &headers);
-        let response = self.retrying(&self.breaker, get).await?;
+        let (response, trial) = self.trying(&self.breaker, get).await?;
         if matches!(response.status(), StatusCode::NOT_FOUND | StatusCode::GONE) {
+            trial.succeeded();
             return Ok(None);
         }
         if response.headers().contains_key(header::CONTENT_ENCODING) {
+            trial.succeeded();
             return Err(UplinkError::BadBody("a tarball with a content encoding"));
         }
         let length = response.content_length();
         if length.is_some_and(|length| length > self.max_tarball) {
+            trial.succeeded();
             let limit = self.max_tarball;
             return Err(UplinkError::TooLarge { limit });
         }
-        let body = counted(response, self.max_tarball, Arc::clone(&self.breaker)).boxed();
+        // Whether the uplink is well shows at the end of the body.
+        let body = counted(response, self.max_tarball, trial).boxed();
         Ok(Some(TarballResponse { length, body }))
     }
 
@@ -286,22 +290,32 @@ impl Uplink {
     /// Runs `request` behind the breaker, again after transient failures.
     async fn retrying<T, F>(
         &self,
-        breaker: &Breaker,
+        breaker: &Arc<Breaker>,
         request: impl Fn() -> F,
     ) -> Result<T, UplinkError>
     where
         F: Future<Output = Result<T, UplinkError>>,
     {
+        let (value, trial) = self.trying(breaker, request).await?;
+        trial.succeeded();
+        Ok(value)
+    }
+
+    /// Like [`Uplink::retrying`], where more follows on `request` before it has succeeded.
+    async fn trying<T, F>(
+        &self,
+        breaker: &Arc<Breaker>,
+        request: impl Fn() -> F,
+    ) -> Result<(T, Trial), UplinkError>
+    where
+        F: Future<Output = Result<T, UplinkError>>,
+    {
+        let refused = |retry_after| UplinkError::BreakerOpen { retry_after };
+        let mut trial = breaker.check().map_err(refused)?;
         let mut attempt = 1;
         loop {
-            if let Err(retry_after) = breaker.check() {
-                return Err(UplinkError::BreakerOpen { retry_after });
-            }
             let error = match elsewhere(request()).await {
-                Ok(value) => {
-                    breaker.succeeded();
-                    return Ok(value);
-                }
+                Ok(value) => return Ok((value, trial)),
                 Err(error) => error,
             };
             let pause = match &error {
@@ -317,13 +331,14 @@ impl Uplink {
             if is_last {
                 // One question that failed is one failure, however often it was asked.
                 if error.is_trouble() {
-                    breaker.failed();
+                    trial.failed();
                 } else {
-                    breaker.succeeded();
+                    trial.succeeded();
                 }
                 return Err(error);
             }
-            tokio::time::sleep(pause).await;
+            elsewhere(tokio::time::sleep(pause)).await;
+            trial = trial.again().map_err(refused)?;
             attempt += 1;
         }
     }

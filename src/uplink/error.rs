@@ -85,6 +85,11 @@ impl UplinkError {
         }
     }
 
+    /// Whether it holds only for those who came the same way, see [`crate::lifecycle::Hops`].
+    pub fn is_circle(&self) -> bool {
+        matches!(self, Self::Circle)
+    }
+
     /// Whether any other question to this uplink would fail too.
     pub fn concerns_all(&self) -> bool {
         matches!(

@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct WebSettings {
     /// Names this instance to the registries that it asks, see `Hops`.
-    pub instance: String,
+    pub instance: Arc<str>,
     /// The path below which the registry is, without a slash at its end; empty for the root.
     pub url_prefix: String,
     /// The address that clients use, if it is not the one that they send.

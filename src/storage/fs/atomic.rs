@@ -23,19 +23,21 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(
     put_in_place(&temporary, path, || write_synced(&temporary, bytes, mode))
 }
 
-/// Replaces `path` like [`write_atomic`], with the temporary file in `folder`, which must be on the
-/// same file system.
-pub(crate) fn write_atomic_by(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Replaces `path` by `bytes` for whoever looks, with a temporary file in `folder`, which must be on
+/// the same file system. Not durably: what a power cut leaves may be anything, and is to be found
+/// out by whoever reads it.
+pub(crate) fn replace_by(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(random_hex::<16>());
-    put_in_place(&temporary, path, || {
-        write_synced(&temporary, bytes, MODE_PUBLIC)
+    rename_in_place(&temporary, path, || {
+        create_new(&temporary, MODE_PUBLIC)?.write_all(bytes)
     })
 }
 
-/// Replaces `path` by a copy of `from` like [`write_atomic_by`].
-pub(crate) fn copy_atomic_by(folder: &Path, from: &Path, path: &Path) -> io::Result<()> {
+/// Replaces `path` by a copy of `from` like [`replace_by`]; the bytes are durable before they have
+/// their name.
+pub(crate) fn copy_by(folder: &Path, from: &Path, path: &Path) -> io::Result<()> {
     let temporary = folder.join(random_hex::<16>());
-    put_in_place(&temporary, path, || {
+    rename_in_place(&temporary, path, || {
         let mut copy = create_new(&temporary, MODE_PUBLIC)?;
         io::copy(&mut File::open(from)?, &mut copy)?;
         copy.sync_all()
@@ -43,6 +45,15 @@ pub(crate) fn copy_atomic_by(folder: &Path, from: &Path, path: &Path) -> io::Res
 }
 
 fn put_in_place(
+    temporary: &Path,
+    path: &Path,
+    write: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    rename_in_place(temporary, path, write)?;
+    sync_parent(path)
+}
+
+fn rename_in_place(
     temporary: &Path,
     path: &Path,
     write: impl FnOnce() -> io::Result<()>,
@@ -57,7 +68,7 @@ fn put_in_place(
         return Err(error);
     }
     crash_point("file-renamed");
-    sync_parent(path)
+    Ok(())
 }
 
 /// Makes `folder` and its missing parents, each durably.

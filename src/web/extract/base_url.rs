@@ -130,7 +130,7 @@ mod tests {
     #[track_caller]
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
         let settings = WebSettings {
-            instance: String::new(),
+            instance: "".into(),
             url_prefix: String::new(),
             public_url: None,
             trust_proxy,
