@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock},
+    lifecycle::{Lifecycle, SharedClock, compute},
     models::{Integrity, Origin, PackageName, TarballName, Timestamp, UplinkName},
     policy::Policy,
     storage::{Stamp, StorageError, Store},
@@ -342,7 +342,7 @@ impl Documents {
                 }
                 let package = name.clone();
                 let work = move || Arc::new(combine(&package, hosted, upstream, generation));
-                let document = tokio::task::spawn_blocking(work).await.ok()?;
+                let document = compute(work).await.ok()?;
                 merged.insert(name, Arc::clone(&document));
                 Some(document)
             }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::{flight::Flights, keeping::Keeping, packument::Packument};
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock},
+    lifecycle::{Lifecycle, SharedClock, compute},
     models::{PackageName, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{PackumentAnswer, Uplink, UplinkError, Validators},
@@ -216,7 +216,7 @@ impl Shelf {
         };
         let flight = key.clone();
         let work = move || parse(flight, cached);
-        let document = tokio::task::spawn_blocking(work).await.ok()??;
+        let document = compute(work).await.ok()??;
         // A flight that has landed meanwhile knows better.
         let entry = self.documents.entry_by_ref(key).or_insert(document);
         Some(entry.into_value())
@@ -366,7 +366,7 @@ pub(super) fn warn_of_cache(name: &PackageName, error: &StorageError) {
 /// Parses what an uplink sent; `None` if it is no packument of this name.
 async fn parse_new(key: Key, body: Bytes, freshness: Freshness) -> Option<UpstreamDocument> {
     let work = move || parse(key, CachedDocument::new(body, freshness));
-    tokio::task::spawn_blocking(work).await.ok().flatten()
+    compute(work).await.ok().flatten()
 }
 
 fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument> {
