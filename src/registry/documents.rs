@@ -518,4 +518,23 @@ mod tests {
         let seen = documents.hosted.get(&name).unwrap();
         assert_eq!(seen.revision, new);
     }
+
+    #[tokio::test]
+    async fn many_who_ask_for_a_document_cost_one_merge() {
+        let folder = tempfile::tempdir().unwrap();
+        let documents = documents(&folder).await;
+        let name: PackageName = "app".parse().unwrap();
+        let json = bytes::Bytes::from_static(br#"{"name":"app","versions":{}}"#);
+        let metadata = Arc::clone(documents.store.metadata());
+        metadata.put(&name, json, Expected::Absent).await.unwrap();
+        let hosted = documents.hosted(&name).await.unwrap();
+        // All of them ask before anything is merged.
+        let asked = [(); 20].map(|()| documents.merged(&name, hosted.clone(), None));
+        let merged = futures_util::future::join_all(asked).await;
+        let merged: Vec<_> = merged
+            .into_iter()
+            .map(|one| one.unwrap().unwrap())
+            .collect();
+        assert!(merged.iter().all(|one| Arc::ptr_eq(one, &merged[0])));
+    }
 }

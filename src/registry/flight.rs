@@ -136,10 +136,13 @@ impl<K: Eq + Hash, V: Clone> Drop for Arrival<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use super::*;
-    use crate::lifecycle::random_hex;
+    use crate::lifecycle::{elsewhere, random_hex};
 
     #[tokio::test(flavor = "multi_thread")]
     async fn many_askers_cost_one_flight() {
@@ -202,5 +205,18 @@ mod tests {
         let answers: Vec<_> = answers.into_iter().map(Result::unwrap).collect();
         assert_eq!(answers, ["circle", "answer", "answer", "circle"]);
         assert_eq!(flown.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn its_own_work_counts_for_those_who_wait_and_its_waiting_does_not() {
+        let flights: Arc<Flights<&str, u8>> = Arc::new(Flights::new(Lifecycle::new()));
+        let limit = Duration::from_millis(20);
+        let stuck = flights.join("stuck", std::future::pending);
+        assert_eq!(Watch::new().over(limit, stuck).await, None);
+        let asks = flights.join("asks", || async move {
+            elsewhere(tokio::time::sleep(limit * 5)).await;
+            1
+        });
+        assert_eq!(Watch::new().over(limit, asks).await, Some(Ok(1)));
     }
 }

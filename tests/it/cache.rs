@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::support::{Answer, Package, Registry, Upstream, registry::Start};
+use crate::support::{Answer, Package, Registry, Upstream, pipe::Pipe, registry::Start};
 
 /// A document is asked about each time.
 async fn proxy(upstream: &Upstream) -> Registry {
@@ -240,7 +240,10 @@ async fn two_registries_may_share_one() {
             registry
         });
     }
-    let registries = readers.join_all().await;
+    // Both have written all that they keep.
+    for registry in readers.join_all().await {
+        Arc::into_inner(registry).unwrap().stop().await;
+    }
     assert_eq!(files(&cache.join("tmp")), Vec::<String>::new());
     upstream.stop().await;
     let third = start("http://127.0.0.1:9").await;
@@ -249,7 +252,6 @@ async fn two_registries_may_share_one() {
         let bytes = third.tarball(package).await.assert(200).body;
         assert_eq!(bytes, package.tarball);
     }
-    drop(registries);
 }
 
 #[tokio::test]
@@ -268,4 +270,91 @@ async fn an_uplink_may_have_none_for_its_tarballs() {
         files(&registry.data().join("cache/tarballs")),
         Vec::<String>::new()
     );
+}
+
+#[tokio::test]
+async fn what_a_power_cut_left_half_written_is_fetched_again() {
+    let upstream = Upstream::start().await;
+    let package = Package::new("lib", "1.0.0");
+    upstream.has(&[&package]);
+    let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
+    let start = async |folder| {
+        Registry::with(Start {
+            file: &file,
+            folder,
+            ..Start::default()
+        })
+        .await
+    };
+    let registry = start(None).await;
+    registry.get("/lib").await.assert(200);
+    let mut folder = registry.stop().await;
+    let mut asked = 1;
+    for name in ["default.json", "default.meta"] {
+        let path = folder.path().join("data/cache/packuments/lib").join(name);
+        let good = std::fs::read(&path).unwrap();
+        let damages = [&good[..good.len() / 2], &vec![0; good.len()], b""];
+        for damage in damages {
+            std::fs::write(&path, damage).unwrap();
+            let registry = start(Some(folder)).await;
+            registry.get("/lib/1.0.0").await.assert(200);
+            asked += 1;
+            assert_eq!(upstream.asked("/lib"), asked);
+            folder = registry.stop().await;
+            // It is whole again.
+            let registry = start(Some(folder)).await;
+            registry.get("/lib/1.0.0").await.assert(200);
+            assert_eq!(upstream.asked("/lib"), asked);
+            folder = registry.stop().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_no_answer_back() {
+    let upstream = Upstream::start().await;
+    let (one, two) = (Package::new("lib", "1.0.0"), Package::new("lib", "2.0.0"));
+    upstream.has(&[&one]);
+    let registry = proxy(&upstream).await;
+    registry.get("/lib").await.assert(200);
+    let sidecar = registry.data().join("cache/packuments/lib/default.meta");
+    // The last thing that is written of a document.
+    until(&registry, "/-/ping", |_| sidecar.exists()).await;
+    // Nobody gets to the end of what is read from here, which happens before something is kept.
+    let pipe = Pipe::instead_of(&sidecar);
+    for _ in 0..3 {
+        let current = registry.get("/lib").await.assert(200);
+        assert_eq!(current.header("warning"), None);
+    }
+    upstream.has(&[&one, &two]);
+    registry.get("/lib/2.0.0").await.assert(200);
+    pipe.release();
+    let folder = registry.stop().await;
+    // The newest is what is kept.
+    let kept = folder.path().join("data/cache/packuments/lib/default.json");
+    let kept: Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    assert!(kept["versions"]["2.0.0"].is_object());
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_keeps_no_client_for_ever() {
+    let upstream = Upstream::start().await;
+    upstream.has(&[&Package::new("lib", "1.0.0")]);
+    let registry = proxy(&upstream).await;
+    registry.get("/lib").await.assert(200);
+    let folder = registry.stop().await;
+    let pipe = Pipe::instead_of(&folder.path().join("data/cache/packuments/lib/default.meta"));
+    let registry = Registry::with(Start {
+        file: &settings(&upstream),
+        folder: Some(folder),
+        tune: Some(|config| config.server.request_timeout = Duration::from_millis(300)),
+        ..Start::default()
+    })
+    .await;
+    let (one, two) = tokio::join!(registry.get("/lib"), registry.get("/lib"));
+    pipe.release();
+    for given_up in [one, two] {
+        given_up.assert(503);
+    }
+    until(&registry, "/lib", |answer| answer.status == 200).await;
 }

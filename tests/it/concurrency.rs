@@ -9,7 +9,7 @@ use http::header;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Package, Registry, Upstream, User, registry::Start};
+use crate::support::{Package, Registry, Upstream, User, pipe::Pipe, registry::Start};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writers_of_one_package_never_lose_each_others_versions() {
@@ -233,4 +233,42 @@ async fn twenty_who_ask_for_a_cold_document_cost_one_question() {
     let bodies = readers.join_all().await;
     assert!(bodies.iter().all(|body| *body == bodies[0]));
     assert_eq!(upstream.asked("/lib"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_who_ask_after_a_restart_cost_one_reading() {
+    let upstream = Upstream::start().await;
+    upstream.has(&[&Package::new("lib", "1.0.0")]);
+    let registry = Registry::start(&[("RUSTACCIO_UPSTREAM", &upstream.url)]).await;
+    registry.get("/lib").await.assert(200);
+    upstream.stop().await;
+    let folder = registry.stop().await;
+    let path = folder.path().join("data/cache/packuments/lib/default.meta");
+    let kept = std::fs::read(&path).unwrap();
+    // What can be read once is read once.
+    let pipe = Pipe::instead_of(&path);
+    let registry = Registry::with(Start {
+        variables: vec![("RUSTACCIO_UPSTREAM", "http://127.0.0.1:9".to_owned())],
+        folder: Some(folder),
+        ..Start::default()
+    })
+    .await;
+    let registry = Arc::new(registry);
+    let mut readers = JoinSet::new();
+    for _ in 0..20 {
+        let registry = Arc::clone(&registry);
+        readers.spawn(async move { registry.get("/lib").await });
+    }
+    let giving = move || {
+        pipe.give(&kept);
+        pipe
+    };
+    let pipe = tokio::task::spawn_blocking(giving).await.unwrap();
+    let limit = std::time::Duration::from_secs(20);
+    let answers = tokio::time::timeout(limit, readers.join_all()).await;
+    pipe.release();
+    for answer in answers.expect("somebody waits for another reading") {
+        let document = answer.assert(200).json();
+        assert!(document["versions"]["1.0.0"].is_object());
+    }
 }

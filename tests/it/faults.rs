@@ -1,7 +1,7 @@
 //! An upstream that hangs, cuts, lies and falls over: each has a bounded, clean answer, nothing
 //! wrong is kept, and the next request finds everything in order again.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use axum::{body::Body, response::IntoResponse as _};
 use bytes::Bytes;
@@ -26,7 +26,11 @@ async fn proxy(upstream: &Upstream) -> Registry {
 
 /// The number of files in the cache of tarballs.
 fn kept(registry: &Registry) -> usize {
-    let folder = registry.data().join("cache/tarballs");
+    files_of_tarballs(&registry.data())
+}
+
+fn files_of_tarballs(data: &Path) -> usize {
+    let folder = data.join("cache/tarballs");
     let folders = std::fs::read_dir(folder).into_iter().flatten();
     folders
         .map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count())
@@ -227,7 +231,9 @@ async fn a_tarball_that_is_not_what_was_promised() {
         registry.tarball(&package).await.assert(200).body,
         package.tarball
     );
-    assert_eq!(kept(&registry), 1);
+    let folder = registry.stop().await;
+    let cached = files_of_tarballs(&folder.path().join("data"));
+    assert_eq!(cached, 1);
 }
 
 #[tokio::test]

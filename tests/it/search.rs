@@ -119,6 +119,46 @@ async fn hits_of_upstream_have_maintainers() {
     assert_eq!(found["objects"][0]["package"]["version"], "1.0.0");
 }
 
+#[tokio::test]
+async fn equal_searches_are_one_question_which_outlives_those_who_wait() {
+    let upstream = Upstream::start().await;
+    let (open, opened) = tokio::sync::watch::channel(false);
+    let hits =
+        json!({ "objects": [{ "package": { "name": "a-1", "version": "1.0.0" } }], "total": 1 });
+    upstream.plays("/-/v1/search", move |_| {
+        let (mut opened, hits) = (opened.clone(), hits.to_string());
+        async move {
+            opened.wait_for(|is_open| *is_open).await.unwrap();
+            hits.into_response()
+        }
+    });
+    let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
+    let registry = Registry::with_file(&file).await;
+    let searches = [(); 3].map(|()| page(&registry, "text=a"));
+    for found in futures_util::future::join_all(searches).await {
+        assert!(names(&found).is_empty());
+    }
+    open.send(true).unwrap();
+    assert_eq!(names(&page(&registry, "text=a").await), ["a-1"]);
+    assert_eq!(upstream.asked("/-/v1/search"), 1);
+}
+
+#[tokio::test]
+async fn a_search_that_fails_late_counts_as_a_failure() {
+    let upstream = Upstream::start().await;
+    upstream.plays("/-/v1/search", |_| std::future::pending());
+    // Later than a search waits.
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    timeout: 4s\n    max_fails: 1\n    fail_timeout: 1h\n",
+        upstream.url
+    );
+    let registry = Registry::with_file(&file).await;
+    for _ in 0..4 {
+        assert!(names(&page(&registry, "text=a").await).is_empty());
+    }
+    assert_eq!(upstream.asked("/-/v1/search"), 1);
+}
+
 #[cfg(feature = "test-clients")]
 mod clients {
     use std::sync::Arc;

@@ -1,8 +1,10 @@
 //! Reading through an upstream: what is asked, what is kept, what is believed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use axum::response::IntoResponse as _;
+use axum::{body::Body, response::IntoResponse as _};
+use bytes::Bytes;
+use futures_util::stream;
 use http::{StatusCode, header};
 use reqwest::Method;
 use serde_json::json;
@@ -422,4 +424,111 @@ async fn a_registry_that_leads_back_to_itself_says_so() {
         far.tarball(&package).await.assert(200).body,
         package.tarball
     );
+}
+
+#[tokio::test]
+async fn forged_hops_spoil_nobody_elses_answer() {
+    let upstream = Upstream::start().await;
+    let (one, two) = (Package::new("lib", "1.0.0"), Package::new("lib", "2.0.0"));
+    let forged = "0123456789abcdef";
+    // A registry that has this name: whoever says to have come through it goes round in circles.
+    let guarded = |path: &str, answer: Vec<u8>| {
+        upstream.plays(path, move |headers| {
+            let hops = headers.get("x-rustaccio-hops");
+            let is_circle = hops.is_some_and(|hops| hops.to_str().unwrap().contains(forged));
+            let answer = answer.clone();
+            async move {
+                if is_circle {
+                    return axum::response::IntoResponse::into_response(StatusCode::LOOP_DETECTED);
+                }
+                axum::response::IntoResponse::into_response(answer)
+            }
+        });
+    };
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    maxage: 0s\n",
+        upstream.url
+    );
+    let registry = Registry::with_file(&file).await;
+    let forging = async |path: &str| {
+        let request = registry.request(Method::GET, path);
+        registry
+            .send(request.header("x-rustaccio-hops", forged))
+            .await
+    };
+    let tarball = "/lib/-/lib-1.0.0.tgz";
+    let document = |packages: &[&Package]| upstream.document(packages).to_string().into_bytes();
+    guarded("/lib", document(&[&one]));
+    guarded(tarball, one.tarball.clone());
+    forging("/lib").await.assert(508);
+    registry.get("/lib").await.assert(200);
+    forging(tarball).await.assert(508);
+    registry.get(tarball).await.assert(200);
+    // Nor does an old document stay old for everybody.
+    guarded("/lib", document(&[&one, &two]));
+    let stale = forging("/lib").await.assert(200);
+    assert!(stale.header("warning").is_some());
+    let current = registry.get("/lib").await.assert(200);
+    assert_eq!(current.header("warning"), None);
+    assert!(current.json()["versions"]["2.0.0"].is_object());
+    let attestations = "/-/npm/v1/attestations/lib@1.0.0";
+    guarded(attestations, br#"{"attestations":[]}"#.to_vec());
+    forging(attestations).await.assert(508);
+    registry.get(attestations).await.assert(200);
+}
+
+#[tokio::test]
+async fn an_upstream_that_hangs_lets_one_reader_wait_and_not_each() {
+    let upstream = Upstream::start().await;
+    upstream.has(&[&Package::new("lib", "1.0.0")]);
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    timeout: 10m\n    maxage: 0s\n",
+        upstream.url
+    );
+    let registry = Registry::with_file(&file).await;
+    registry.get("/lib").await.assert(200);
+    upstream.plays("/lib", |_| std::future::pending());
+    let reading = async {
+        for _ in 0..20 {
+            let stale = registry.get("/lib").await.assert(200);
+            assert!(stale.header("warning").is_some());
+        }
+    };
+    // All of them together wait for about as long as one.
+    let done = tokio::time::timeout(Duration::from_secs(30), reading).await;
+    done.expect("each of them waits");
+    assert_eq!(upstream.asked("/lib"), 2);
+}
+
+#[tokio::test]
+async fn tarballs_that_break_off_count_as_failures() {
+    let upstream = Upstream::start().await;
+    let packages = ["p0", "p1", "p2"].map(|name| Package::heavy(name, "1.0.0", 300_000));
+    let file = format!(
+        "uplinks:\n  default:\n    url: {}\n    max_fails: 2\n    fail_timeout: 1h\n",
+        upstream.url
+    );
+    let registry = Registry::with_file(&file).await;
+    let path = |package: &Package| format!("/{}/-/{}", package.name, package.file());
+    for package in &packages {
+        upstream.has(&[package]);
+        let document = format!("/{}", package.name);
+        registry.get(&document).await.assert(200);
+        let bytes = Bytes::from(package.tarball.clone());
+        upstream.plays(&path(package), move |_| {
+            let half = bytes.slice(..bytes.len() / 2);
+            let reset = Err(std::io::Error::other("reset"));
+            let body = Body::from_stream(stream::iter([Ok(half), reset]));
+            let headers = [(header::CONTENT_LENGTH, bytes.len().to_string())];
+            async move { (headers, body).into_response() }
+        });
+    }
+    for package in &packages[..2] {
+        let url = format!("{}{}", registry.url, path(package));
+        let response = registry.client.get(url).send().await.unwrap();
+        assert!(response.status().is_server_error() || response.bytes().await.is_err());
+    }
+    let refused = registry.tarball(&packages[2]).await.assert(503);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(upstream.asked(&path(&packages[2])), 0);
 }

@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod forward_proxy;
 pub(crate) mod packages;
+pub(crate) mod pipe;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod second_factor;
