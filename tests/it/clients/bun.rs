@@ -7,7 +7,7 @@ use super::{
 };
 use crate::support::client::Client;
 
-struct Bun;
+pub(super) struct Bun;
 
 impl Installer for Bun {
     fn point(&self, client: &mut Client, at: Address<'_>) {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::support::client::Client;
 
-struct Deno;
+pub(super) struct Deno;
 
 impl Installer for Deno {
     fn point(&self, client: &mut Client, at: Address<'_>) {

@@ -3,7 +3,7 @@
 
 mod bun;
 mod deno;
-mod installing;
+pub(crate) mod installing;
 mod npm;
 mod pnpm;
 mod scene;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::support::client::{Client, Turn, in_one_line};
 
-struct Npm;
+pub(super) struct Npm;
 
 impl Installer for Npm {
     fn point(&self, client: &mut Client, at: Address<'_>) {
