@@ -226,7 +226,10 @@ async fn looks_in(work: impl FnOnce(&str) + Send + 'static) {
 
 /// `pack`, `cache add` and `doctor`.
 fn npm_looks(npm: &mut Client) {
-    for (library, file) in [("lib", "lib-1.0.0.tgz"), ("@acme/lib", "acme-lib-1.0.0.tgz")] {
+    for (library, file) in [
+        ("lib", "lib-1.0.0.tgz"),
+        ("@acme/lib", "acme-lib-1.0.0.tgz"),
+    ] {
         let version = format!("{library}@1.0.0");
         npm.ok(&["pack", &version]);
         assert!(npm.home().join(file).is_file(), "{file}");
@@ -237,7 +240,10 @@ fn npm_looks(npm: &mut Client) {
     npm.configure("no-elsewhere.cjs", NO_ELSEWHERE);
     let shim = npm.home().join("no-elsewhere.cjs");
     npm.set("NODE_OPTIONS", &format!("--require={}", shim.display()));
-    npm.configure(".npmrc", "https-proxy=http://127.0.0.1:9\nnoproxy=127.0.0.1\n");
+    npm.configure(
+        ".npmrc",
+        "https-proxy=http://127.0.0.1:9\nnoproxy=127.0.0.1\n",
+    );
     let report = says(npm, npm.home(), &["doctor"]);
     // What upstream says is the newest.
     assert!(report.contains("99.0.0"), "{report}");
@@ -269,7 +275,8 @@ async fn npm_12_packs_examines_and_compares() {
     looks_in(|url| {
         let mut npm = client_at("npm-12", url);
         for library in BOTH {
-            let [one, two] = ["1.0.0", "1.1.0"].map(|version| format!("--diff={library}@{version}"));
+            let [one, two] =
+                ["1.0.0", "1.1.0"].map(|version| format!("--diff={library}@{version}"));
             let text = npm.ok(&["diff", &one, &two]);
             assert!(text.contains("+module.exports = '1.1.0'"), "{text}");
         }
@@ -284,7 +291,10 @@ async fn bun_1_compares() {
         let bun = client_at("bun-1", url);
         let folder = bun.project("project", &needing(&[]));
         for library in BOTH {
-            let text = bun.ok_in(&folder, &["pm", "diff", &format!("{library}@1.0.0"), "1.1.0"]);
+            let text = bun.ok_in(
+                &folder,
+                &["pm", "diff", &format!("{library}@1.0.0"), "1.1.0"],
+            );
             assert!(text.contains("+module.exports = '1.1.0'"), "{text}");
         }
     })

@@ -24,41 +24,44 @@ async fn publish(registry: &Registry) {
     }
 }
 
-/// What npm says in its lockfile of packages from the public registry, it asks of the registry that
-/// it is told to use; here of one that has never seen them.
+/// What a lockfile of the public registry names, is asked of the registry that the client is told to
+/// use; here of one that has never seen it.
 async fn of_the_public_registry(name: &'static str) {
     let upstream = Upstream::start().await;
     stock(&upstream);
     let one = proxy(&upstream, None).await;
     let url = one.url.clone();
     let lock = beside(move || {
-        let npm = client_at(name, &url);
-        let lock = install(&npm, &["left"]).join("package-lock.json");
+        let client = client_at(name, &url);
+        let lock = install(&client, &["left"]).join(installer(name).lockfile());
         let text = fs::read_to_string(lock).unwrap();
-        let text = text.replace(&url, NPM_DEFAULT_REGISTRY.trim_end_matches('/'));
-        assert!(!text.contains(&url) && text.contains("/@up/right/-/right-1.2.0.tgz"));
-        text
+        text.replace(&url, NPM_DEFAULT_REGISTRY.trim_end_matches('/'))
     });
     let lock = lock.await;
+    // Only npm and Yarn 1 name the address of everything; Yarn 1 then asks there and nowhere else.
+    let is_npm = name.starts_with("npm");
+    assert_eq!(lock.contains(NPM_DEFAULT_REGISTRY), is_npm, "{lock}");
     let other = proxy(&upstream, None).await;
     let front = Front::before(&other.url).await;
     let url = front.url.clone();
     beside(move || {
-        let npm = client_at(name, &url);
-        let folder = npm.project("project", &needing(&["left"]));
-        fs::write(folder.join("package-lock.json"), &lock).unwrap();
-        npm.ok_in(&folder, &["ci"]);
-        assert_eq!(version_of(&folder, "@up/right"), "1.2.0");
-        let after = fs::read_to_string(folder.join("package-lock.json")).unwrap();
-        assert_eq!(after, lock);
+        let client = client_at(name, &url);
+        let folder = client.project("project", &needing(&["left"]));
+        let file = folder.join(installer(name).lockfile());
+        fs::write(&file, &lock).unwrap();
+        client.ok_in(&folder, &installer(name).ci());
+        assert_eq!(version_of(&folder, "left"), "1.0.0");
+        assert_eq!(fs::read_to_string(file).unwrap(), lock);
     })
     .await;
     let asked = front.take_asked();
-    for name in ["left", "@up/right"] {
-        assert!(for_document(&asked, name).is_empty(), "{asked:?}");
-    }
     let tarballs = asked.iter().filter(|line| line.ends_with(".tgz"));
     assert_eq!(tarballs.count(), 2, "{asked:?}");
+    if is_npm {
+        for name in ["left", "@up/right"] {
+            assert!(for_document(&asked, name).is_empty(), "{asked:?}");
+        }
+    }
 }
 
 /// What was locked against us installs without upstream, after a restart, as it was locked.
@@ -119,6 +122,10 @@ each! {
     npm_7 "npm-7",
     npm_9 "npm-9",
     npm_12 "npm-12",
+    pnpm_12 "pnpm-12",
+    yarn_4 "yarn-4",
+    bun_1 "bun-1",
+    deno_2 "deno-2",
 }
 
 each! {

@@ -7,7 +7,6 @@ mod lockfiles;
 mod publishing;
 mod release_age;
 
-
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -40,7 +40,9 @@ fn outcome(gate: &Gate, url: &str, names: &[&str]) -> Result<Vec<String>, String
     let folder = client.project("project", &needing(&names[..1]));
     let yesterday = SystemClock.now().plus_millis(-86_400_000).to_string();
     let asked = gate.arguments.iter();
-    let asked: Vec<String> = asked.map(|text| text.replace("YESTERDAY", &yesterday)).collect();
+    let asked: Vec<String> = asked
+        .map(|text| text.replace("YESTERDAY", &yesterday))
+        .collect();
     let mut arguments = installer(gate.client).install();
     arguments.extend(asked.iter().map(String::as_str));
     let output = client.run_in(&folder, &arguments);
@@ -150,10 +152,7 @@ async fn asks_once(client: &'static str) {
         let wanted = headers.get("accept").unwrap().to_str().unwrap();
         let answer = match wanted.starts_with(CORGI) {
             true => ([("content-type", CORGI)], corgi.to_string()),
-            false => (
-                [("content-type", "application/json")],
-                document.to_string(),
-            ),
+            false => ([("content-type", "application/json")], document.to_string()),
         };
         async move { answer.into_response() }
     });
