@@ -55,7 +55,7 @@ async fn of_the_public_registry(name: &'static str) {
     })
     .await;
     let asked = front.take_asked();
-    let tarballs = asked.iter().filter(|line| line.ends_with(".tgz"));
+    let tarballs = asked.iter().filter(|line| line.contains("/-/"));
     assert_eq!(tarballs.count(), 2, "{asked:?}");
     if is_npm {
         for name in ["left", "@up/right"] {

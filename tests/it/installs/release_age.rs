@@ -49,14 +49,13 @@ fn outcome(gate: &Gate, url: &str, names: &[&str]) -> Result<Vec<String>, String
     if output.status.success() {
         let version = |name: &&str| {
             let hoisted = folder.join("node_modules").join(name);
-            let folder = match hoisted.is_dir() {
-                true => folder.clone(),
+            let folder = if hoisted.is_dir() {
+                folder.clone()
+            } else {
                 // Where pnpm and Deno keep what only others need.
-                false => {
-                    let first = folder.join("node_modules").join(names[0]);
-                    let first = fs::canonicalize(first).unwrap();
-                    first.ancestors().nth(2).unwrap().to_owned()
-                }
+                let first = folder.join("node_modules").join(names[0]);
+                let first = fs::canonicalize(first).unwrap();
+                first.ancestors().nth(2).unwrap().to_owned()
             };
             version_of(&folder, name)
         };
@@ -120,7 +119,7 @@ gates! {
 }
 
 /// A version of ours that is new is left out too; it is not older than it is.
-async fn leaves_out_ours(client: &'static str) {
+async fn leaves_out_ours(gate: &'static Gate) {
     let clock = days_ago();
     let registry = Registry::at(&clock, &[]).await;
     let alice = registry.user("alice").await;
@@ -131,14 +130,14 @@ async fn leaves_out_ours(client: &'static str) {
     registry.publish(&alice, &new).await.assert(201);
     let url = registry.url.clone();
     beside(move || {
-        let chosen = outcome(&by_default(client), &url, &["@acme/lib"]);
-        assert_eq!(chosen, Ok(vec!["1.0.0".to_owned()]), "{client}");
+        let chosen = outcome(gate, &url, &["@acme/lib"]);
+        assert_eq!(chosen, Ok(vec!["1.0.0".to_owned()]), "{}", gate.client);
     })
     .await;
 }
 
 /// With upstream's corgi form, which has no times, pnpm asks for the full one too; not with ours.
-async fn asks_once(client: &'static str) {
+async fn asks_once(gate: &'static Gate) {
     let upstream = Upstream::start().await;
     let (old, new) = (
         Package::new("fresh", "1.0.0"),
@@ -150,9 +149,11 @@ async fn asks_once(client: &'static str) {
     corgi.as_object_mut().unwrap().remove("time");
     upstream.plays("/fresh", move |headers| {
         let wanted = headers.get("accept").unwrap().to_str().unwrap();
-        let answer = match wanted.starts_with(CORGI) {
-            true => ([("content-type", CORGI)], corgi.to_string()),
-            false => ([("content-type", "application/json")], document.to_string()),
+        let answer = if wanted.starts_with(CORGI) {
+            ([("content-type", CORGI)], corgi.to_string())
+        } else {
+            let full = document.to_string();
+            ([("content-type", "application/json")], full)
         };
         async move { answer.into_response() }
     });
@@ -167,10 +168,10 @@ async fn asks_once(client: &'static str) {
     let front = Front::before(&registry.url).await;
     let (directly, through) = (upstream.url.clone(), front.url.clone());
     let before = upstream.asked("/fresh");
-    beside(move || install(&client_at(client, &directly), &["fresh"])).await;
+    beside(move || install(&client_at(gate.client, &directly), &["fresh"])).await;
     assert_eq!(upstream.asked("/fresh") - before, 2);
     beside(move || {
-        let pnpm = client_at(client, &through);
+        let pnpm = client_at(gate.client, &through);
         let folder = install(&pnpm, &["fresh", "@acme/lib"]);
         for name in ["fresh", "@acme/lib"] {
             assert_eq!(version_of(&folder, name), "1.0.0");
@@ -262,15 +263,12 @@ const fn no_downgrade(client: &'static str) -> Gate {
 }
 
 macro_rules! each {
-    ($kind:ident: $($test:ident $what:expr),* $(,)?) => {
+    ($kind:ident($what:expr): $($test:ident $client:literal),* $(,)?) => {
         mod $kind {
-            #[allow(unused_imports, reason = "some need none of these")]
-            use super::{no_downgrade, time_based};
-
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    super::$kind($what).await;
+                    super::$kind(const { &$what($client) }).await;
                 }
             )*
         }
@@ -278,7 +276,7 @@ macro_rules! each {
 }
 
 each! {
-    leaves_out_ours:
+    leaves_out_ours(super::by_default):
     pnpm_11 "pnpm-11",
     pnpm_12 "pnpm-12",
     yarn_4 "yarn-4",
@@ -286,19 +284,19 @@ each! {
 }
 
 each! {
-    asks_once:
+    asks_once(super::by_default):
     pnpm_11 "pnpm-11",
     pnpm_12 "pnpm-12",
 }
 
 each! {
-    goes_by_time:
-    pnpm_8 const { &time_based("pnpm-8") },
-    pnpm_12 const { &time_based("pnpm-12") },
+    goes_by_time(super::time_based):
+    pnpm_8 "pnpm-8",
+    pnpm_12 "pnpm-12",
 }
 
 each! {
-    sees_who_is_trusted:
-    pnpm_11 const { &no_downgrade("pnpm-11") },
-    pnpm_12 const { &no_downgrade("pnpm-12") },
+    sees_who_is_trusted(super::no_downgrade):
+    pnpm_11 "pnpm-11",
+    pnpm_12 "pnpm-12",
 }
