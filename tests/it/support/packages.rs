@@ -98,8 +98,11 @@ pub(crate) fn tarball(manifest: &Value, files: &[(&str, &[u8])]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-#[cfg(feature = "test-clients")]
 /// `count` packages by their names, each of which needs two earlier ones.
+#[cfg_attr(
+    not(feature = "test-clients"),
+    expect(dead_code, reason = "only clients install so much")
+)]
 pub(crate) fn forest(count: usize) -> BTreeMap<String, Package> {
     let name = |number: usize| match number % 3 {
         0 => format!("@forest/tree-{number}"),
