@@ -50,7 +50,7 @@ fn implemented() -> BTreeMap<String, u16> {
         })
         .collect();
     let rows = text.lines().filter_map(|line| {
-        let (_, row) = line.split_once("=> (S::")?;
+        let (_, row) = line.split_once("(S::")?;
         let (status, code) = row.split_once(", ")?;
         let code = code.trim_start_matches('"').split('"').next()?;
         Some((code.to_owned(), by_name[status]))

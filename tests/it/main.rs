@@ -27,6 +27,8 @@ mod fsck;
 mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
+mod installs;
+#[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;
 mod protocol_http;

@@ -4,22 +4,23 @@
 use std::{fs, path::Path};
 
 use super::{
-    Command, Outcome, Works,
+    Command, Outcome, Works, bun, deno, npm, pnpm,
     scene::{Scene, assert_left_is_installed, project},
+    yarn,
 };
 use crate::support::client::Client;
 
 /// Where a registry is, and what it takes to use it.
 #[derive(Clone, Copy)]
-pub(super) struct Address<'a> {
-    pub(super) url: &'a str,
-    pub(super) token: Option<&'a str>,
+pub(crate) struct Address<'a> {
+    pub(crate) url: &'a str,
+    pub(crate) token: Option<&'a str>,
     /// Whom to trust.
-    pub(super) authority: Option<&'a Path>,
+    pub(crate) authority: Option<&'a Path>,
 }
 
 impl<'a> Address<'a> {
-    pub(super) fn of(url: &'a str) -> Self {
+    pub(crate) fn of(url: &'a str) -> Self {
         Self {
             url,
             token: None,
@@ -28,16 +29,18 @@ impl<'a> Address<'a> {
     }
 
     /// `//host/path/`, by which `.npmrc` knows a registry.
-    pub(super) fn nerf_dart(&self) -> String {
+    pub(crate) fn nerf_dart(&self) -> String {
         let (_, rest) = self.url.split_once(':').unwrap();
         format!("{rest}/")
     }
 }
 
 /// How one family of clients is set up and installs.
-pub(super) trait Installer {
+pub(crate) trait Installer: Sync {
     /// Points `client` at a registry.
     fn point(&self, client: &mut Client, at: Address<'_>);
+    /// Lets `client` install what was published a moment ago, if it does not by default.
+    fn trust_what_is_new(&self, _client: &mut Client) {}
     /// The arguments of an install.
     fn install(&self) -> Vec<&'static str>;
     /// The arguments of an install from the lockfile alone.
@@ -46,6 +49,19 @@ pub(super) trait Installer {
     fn lockfile(&self) -> &'static str;
     /// What a package manager keeps outside of a project between installs; relative to its home.
     fn caches(&self) -> &'static [&'static str];
+}
+
+/// How the client of this name is set up and installs.
+pub(crate) fn installer(name: &str) -> &'static dyn Installer {
+    match name.split_once('-').unwrap() {
+        ("npm", _) => &npm::Npm,
+        ("pnpm", _) => &pnpm::Pnpm,
+        ("yarn", "1") => &yarn::Classic,
+        ("yarn", _) => &yarn::Modern,
+        ("bun", _) => &bun::Bun,
+        ("deno", _) => &deno::Deno,
+        _ => panic!("nobody knows {name}"),
+    }
 }
 
 /// A client of `scene` that uses the plain registry as alice.
@@ -57,6 +73,7 @@ pub(super) fn alice(scene: &Scene, installer: &dyn Installer) -> Client {
         ..Address::of(&world.plain.url)
     };
     installer.point(&mut client, at);
+    installer.trust_what_is_new(&mut client);
     client
 }
 

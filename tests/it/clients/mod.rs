@@ -4,7 +4,7 @@
 mod bun;
 mod deno;
 mod exchange;
-mod installing;
+pub(crate) mod installing;
 mod npm;
 mod platforms;
 mod pnpm;

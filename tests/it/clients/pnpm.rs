@@ -24,10 +24,13 @@ impl Installer for Pnpm {
             lines.push_str(&format!("cafile={}\n", file.display()));
         }
         client.configure(".npmrc", &lines);
-        client.set("pnpm_config_minimum_release_age", "0");
         if client.major() < 11 {
             client.also_find("npm-10");
         }
+    }
+
+    fn trust_what_is_new(&self, client: &mut Client) {
+        client.set("pnpm_config_minimum_release_age", "0");
     }
 
     fn install(&self) -> Vec<&'static str> {

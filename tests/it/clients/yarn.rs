@@ -53,7 +53,7 @@ impl Installer for Modern {
     fn point(&self, client: &mut Client, at: Address<'_>) {
         let mut lines = format!(
             "npmRegistryServer: \"{}\"\nnodeLinker: node-modules\nenableTelemetry: false\n\
-             npmMinimalAgeGate: 0\nhttpRetry: 0\nenableImmutableInstalls: false\n",
+             httpRetry: 0\nenableImmutableInstalls: false\n",
             at.url
         );
         if at.url.starts_with("http:") {
@@ -66,6 +66,10 @@ impl Installer for Modern {
             lines.push_str(&format!("httpsCaFilePath: \"{}\"\n", file.display()));
         }
         client.configure(".yarnrc.yml", &lines);
+    }
+
+    fn trust_what_is_new(&self, client: &mut Client) {
+        client.set("YARN_NPM_MINIMAL_AGE_GATE", "0");
     }
 
     fn install(&self) -> Vec<&'static str> {

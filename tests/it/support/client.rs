@@ -196,6 +196,8 @@ impl Client {
             .env("HOME", self.home())
             .env("TMPDIR", self.home())
             .env("npm_config_globalconfig", self.home().join("none"))
+            // For root, Yarn 1 has another home than this, unless it takes root for pretended.
+            .env("FAKEROOTKEY", "1")
             .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(folder)
             .stdin(Stdio::null());

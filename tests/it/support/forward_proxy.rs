@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::{
@@ -91,17 +94,21 @@ impl Door {
         Self { url, listener }
     }
 
-    /// From now on it leads to `url`, until the test ends.
-    pub(crate) fn lead_to(self, url: &str) {
+    /// From now on it leads to `url`, until the test ends. How many went through, is counted.
+    pub(crate) fn lead_to(self, url: &str) -> Arc<AtomicUsize> {
+        let count: Arc<AtomicUsize> = Arc::default();
+        let counted = Arc::clone(&count);
         let target: SocketAddr = url.trim_start_matches("http://").parse().unwrap();
         tokio::spawn(async move {
             loop {
                 let (mut client, _) = self.listener.accept().await.unwrap();
+                counted.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move {
                     let mut server = TcpStream::connect(target).await.unwrap();
                     let _ = copy_bidirectional(&mut client, &mut server).await;
                 });
             }
         });
+        count
     }
 }

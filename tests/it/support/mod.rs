@@ -3,6 +3,7 @@
 #[cfg(feature = "test-clients")]
 pub(crate) mod client;
 pub(crate) mod forward_proxy;
+pub(crate) mod front;
 pub(crate) mod packages;
 pub(crate) mod pipe;
 pub(crate) mod process;

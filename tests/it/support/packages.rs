@@ -1,6 +1,6 @@
 //! Packages as clients make them.
 
-use std::io::Write as _;
+use std::{collections::BTreeMap, io::Write as _};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::{Compression, write::GzEncoder};
@@ -96,6 +96,35 @@ pub(crate) fn tarball(manifest: &Value, files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut gzip = builder.into_inner().unwrap();
     gzip.flush().unwrap();
     gzip.finish().unwrap()
+}
+
+/// `count` packages by their names, each of which needs two earlier ones.
+#[cfg_attr(
+    not(feature = "test-clients"),
+    expect(dead_code, reason = "only clients install so much")
+)]
+pub(crate) fn forest(count: usize) -> BTreeMap<String, Package> {
+    let name = |number: usize| match number % 3 {
+        0 => format!("@forest/tree-{number}"),
+        _ => format!("tree-{number}"),
+    };
+    let packages = (0..count).map(|number| {
+        let mut needs = serde_json::Map::new();
+        for before in [number / 2, number / 3] {
+            if before < number {
+                needs.insert(name(before), json!("^1.0.0"));
+            }
+        }
+        let text = format!("module.exports = {number}\n").repeat(50);
+        let package = Package::with(
+            &name(number),
+            "1.0.0",
+            &json!({ "dependencies": needs }),
+            &[("index.js", text.as_bytes())],
+        );
+        (name(number), package)
+    });
+    packages.collect()
 }
 
 /// The document of `npm publish --tag <tag>`.

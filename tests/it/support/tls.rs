@@ -2,15 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    response::{IntoResponse as _, Response},
-};
-use http::{HeaderName, StatusCode, header};
+use axum::Router;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use reqwest::Client;
 use rustaccio::{
     config::{ListenAddress, TlsConfig},
     lifecycle::Lifecycle,
@@ -18,7 +11,7 @@ use rustaccio::{
 };
 use tempfile::TempDir;
 
-use super::registry::client;
+use super::front::router_behind_tls;
 
 /// Someone who signs certificates for this machine, whom clients may trust.
 pub(crate) struct Authority {
@@ -118,35 +111,5 @@ pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Sec
 
 /// A proxy before the registry at `url`, which tells it by forwarded headers what clients see.
 pub(crate) async fn proxy_before(url: &str, authority: &Authority) -> Secure {
-    let router = Router::new()
-        .fallback(forward)
-        .with_state((client(), url.to_owned()));
-    serve_over_tls(router, authority).await
-}
-
-async fn forward(State((client, url)): State<(Client, String)>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
-    let path = parts.uri.path_and_query().unwrap().as_str();
-    let mut headers = parts.headers;
-    let authority = parts.uri.authority().map(ToString::to_string);
-    let host = headers.remove(header::HOST);
-    let host = authority.or_else(|| host.map(|host| host.to_str().unwrap().to_owned()));
-    for hop in [header::CONNECTION, header::TRANSFER_ENCODING] {
-        headers.remove(hop);
-    }
-    headers.insert("x-forwarded-proto", "https".parse().unwrap());
-    headers.insert("x-forwarded-host", host.unwrap().parse().unwrap());
-    let sent = client
-        .request(parts.method, format!("{url}{path}"))
-        .headers(headers)
-        .body(reqwest::Body::wrap_stream(body.into_data_stream()));
-    let Ok(answer) = sent.send().await else {
-        return StatusCode::BAD_GATEWAY.into_response();
-    };
-    let (status, mut headers) = (answer.status(), answer.headers().clone());
-    let hops: [HeaderName; 2] = [header::CONNECTION, header::TRANSFER_ENCODING];
-    for hop in hops {
-        headers.remove(hop);
-    }
-    (status, headers, Body::from_stream(answer.bytes_stream())).into_response()
+    serve_over_tls(router_behind_tls(url), authority).await
 }

@@ -198,7 +198,7 @@ async fn answer(State(stage): State<Arc<Mutex<Stage>>>, request: Request) -> Res
         if !body.is_empty() {
             stage.bodies.push((path.clone(), body));
         }
-        stage.plays.get(&path).cloned()
+        stage.plays.get(&path.replace("%2F", "%2f")).cloned()
     };
     match play {
         Some(play) => play(headers).await,
