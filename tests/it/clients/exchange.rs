@@ -40,6 +40,7 @@ fn install(scene: &Scene, names: &[String]) {
     let installer = super::installer(scene.name);
     let mut client = scene.client();
     installer.point(&mut client, Address::of(&scene.world.plain.url));
+    installer.trust_what_is_new(&mut client);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let folder = client.project("project", &project("project", &names));
     let mut arguments = installer.install();

@@ -70,6 +70,7 @@ async fn installs_what_fits(name: &'static str) {
         let installer = super::installer(name);
         let mut client = Client::new(name);
         installer.point(&mut client, Address::of(&url));
+        installer.trust_what_is_new(&mut client);
         let folder = client.project("project", &super::scene::project("project", &["app"]));
         client.ok_in(&folder, &installer.install());
         let modules = folder.join("node_modules");

@@ -15,6 +15,7 @@ fn install(name: &str, at: Address<'_>, prepare: impl FnOnce(&mut Client)) -> (b
     let installer = super::installer(name);
     let mut client = Client::new(name);
     installer.point(&mut client, at);
+    installer.trust_what_is_new(&mut client);
     prepare(&mut client);
     let folder = client.project("project", &project("project", &["lib"]));
     let output = client.run_in(&folder, &installer.install());

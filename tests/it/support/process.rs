@@ -95,6 +95,7 @@ impl Process {
     }
 
     /// Waits until it has ended by itself.
+    #[cfg(feature = "crash-points")]
     pub(crate) fn wait(mut self) -> std::process::ExitStatus {
         self.child.wait().unwrap()
     }
