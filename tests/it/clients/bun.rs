@@ -11,14 +11,7 @@ pub(super) struct Bun;
 
 impl Installer for Bun {
     fn point(&self, client: &mut Client, at: Address<'_>) {
-        let mut lines = format!("registry={}/\n", at.url);
-        if let Some(token) = at.token {
-            lines.push_str(&format!("{}:_authToken={token}\n", at.nerf_dart()));
-        }
-        if let Some(file) = at.authority {
-            lines.push_str(&format!("cafile={}\n", file.display()));
-        }
-        client.configure(".npmrc", &lines);
+        client.configure(".npmrc", &at.npmrc());
     }
 
     fn install(&self) -> Vec<&'static str> {

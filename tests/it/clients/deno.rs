@@ -11,11 +11,7 @@ pub(super) struct Deno;
 
 impl Installer for Deno {
     fn point(&self, client: &mut Client, at: Address<'_>) {
-        let mut lines = format!("registry={}/\n", at.url);
-        if let Some(token) = at.token {
-            lines.push_str(&format!("{}:_authToken={token}\n", at.nerf_dart()));
-        }
-        client.configure(".npmrc", &lines);
+        client.configure(".npmrc", &at.npmrc());
         client.set("DENO_NO_UPDATE_CHECK", "1");
         if let Some(file) = at.authority {
             client.set("DENO_CERT", file.to_str().unwrap());

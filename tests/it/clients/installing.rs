@@ -28,6 +28,18 @@ impl<'a> Address<'a> {
         }
     }
 
+    /// The lines of an `.npmrc`, which nearly all clients read.
+    pub(crate) fn npmrc(&self) -> String {
+        let mut lines = format!("registry={}/\n", self.url);
+        if let Some(token) = self.token {
+            lines.push_str(&format!("{}:_authToken={token}\n", self.nerf_dart()));
+        }
+        if let Some(file) = self.authority {
+            lines.push_str(&format!("cafile={}\n", file.display()));
+        }
+        lines
+    }
+
     /// `//host/path/`, by which `.npmrc` knows a registry.
     pub(crate) fn nerf_dart(&self) -> String {
         let (_, rest) = self.url.split_once(':').unwrap();

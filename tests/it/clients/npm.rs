@@ -13,17 +13,11 @@ pub(super) struct Npm;
 
 impl Installer for Npm {
     fn point(&self, client: &mut Client, at: Address<'_>) {
-        let mut lines = format!(
-            "registry={}/\nupdate-notifier=false\nfund=false\naudit=false\nfetch-retries=0\n",
-            at.url
+        client.configure(".npmrc", &at.npmrc());
+        client.configure(
+            ".npmrc",
+            "update-notifier=false\nfund=false\naudit=false\nfetch-retries=0\n",
         );
-        if let Some(token) = at.token {
-            lines.push_str(&format!("{}:_authToken={token}\n", at.nerf_dart()));
-        }
-        if let Some(file) = at.authority {
-            lines.push_str(&format!("cafile={}\n", file.display()));
-        }
-        client.configure(".npmrc", &lines);
     }
 
     fn install(&self) -> Vec<&'static str> {

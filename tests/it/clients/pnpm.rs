@@ -13,17 +13,8 @@ pub(super) struct Pnpm;
 
 impl Installer for Pnpm {
     fn point(&self, client: &mut Client, at: Address<'_>) {
-        let mut lines = format!(
-            "registry={}/\nupdate-notifier=false\nfetch-retries=0\n",
-            at.url
-        );
-        if let Some(token) = at.token {
-            lines.push_str(&format!("{}:_authToken={token}\n", at.nerf_dart()));
-        }
-        if let Some(file) = at.authority {
-            lines.push_str(&format!("cafile={}\n", file.display()));
-        }
-        client.configure(".npmrc", &lines);
+        client.configure(".npmrc", &at.npmrc());
+        client.configure(".npmrc", "update-notifier=false\nfetch-retries=0\n");
         if client.major() < 11 {
             client.also_find("npm-10");
         }

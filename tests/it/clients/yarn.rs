@@ -18,14 +18,8 @@ pub(super) struct Modern;
 impl Installer for Classic {
     fn point(&self, client: &mut Client, at: Address<'_>) {
         // Without `always-auth` it sends no token for packages without a scope.
-        let mut lines = format!("registry={}/\nalways-auth=true\n", at.url);
-        if let Some(token) = at.token {
-            lines.push_str(&format!("{}:_authToken={token}\n", at.nerf_dart()));
-        }
-        if let Some(file) = at.authority {
-            lines.push_str(&format!("cafile={}\n", file.display()));
-        }
-        client.configure(".npmrc", &lines);
+        client.configure(".npmrc", &at.npmrc());
+        client.configure(".npmrc", "always-auth=true\n");
         client.configure(
             ".yarnrc",
             &format!("registry \"{}/\"\ndisable-self-update-check true\n", at.url),
