@@ -8,7 +8,7 @@ pub use problems::find_problems;
 
 use crate::{
     admin::Administration,
-    app::{AppState, build_router},
+    app::AppState,
     auth::{Auth, AuthHook, AuthOptions},
     config::{
         AdminConfig, Config, ListenAddress, Registration, UplinkConfig, UplinksConfig, describe,
@@ -22,7 +22,7 @@ use crate::{
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
     storage::{Accounts, Secrets, SigningKeys, Store, StoreOptions},
     uplink::Uplinks,
-    web::{WebSettings, WebState},
+    web::{self, WebSettings, WebState},
 };
 
 /// How long requests may take to finish after the first signal.
@@ -106,13 +106,13 @@ pub async fn build_state_with_clock(
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
     let settings = web_settings(config);
     Ok(AppState {
-        web: WebState {
+        web: WebState::new(
             registry,
-            administration: Arc::new(administration),
             auth,
-            settings: Arc::new(settings),
+            Arc::new(administration),
+            settings,
             lifecycle,
-        },
+        ),
     })
 }
 
@@ -187,7 +187,7 @@ impl Bound {
             options,
         } = self;
         let lifecycle = state.lifecycle().clone();
-        serve(listeners, build_router(state), options, &lifecycle).await;
+        serve(listeners, web::service(state.web), options, &lifecycle).await;
         if lifecycle.drain(GRACE).await {
             tracing::info!("stopped");
         } else {

@@ -34,7 +34,7 @@ fn run(settings: &Config, out: &mut impl Write) -> Result<(), RegistryError> {
     let processors = std::thread::available_parallelism().map_or(2, usize::from);
     let runtime = builder
         .enable_all()
-        .worker_threads(server.worker_threads.unwrap_or(processors.clamp(2, 8)))
+        .worker_threads(server.worker_threads.unwrap_or(processors.clamp(1, 8)))
         .max_blocking_threads(server.max_blocking_threads)
         .thread_stack_size(server.thread_stack_size)
         .build()

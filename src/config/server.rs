@@ -83,7 +83,7 @@ pub struct ServerConfig {
     pub keep_alive_timeout: Duration,
     /// The time without progress after which a request is given up.
     pub request_timeout: Duration,
-    /// Threads that run requests; `None` for as many as there are processors, from 2 to 8.
+    /// Threads that run requests; `None` for as many as there are processors, at most 8.
     pub worker_threads: Option<usize>,
     /// Threads for blocking work.
     pub max_blocking_threads: usize,

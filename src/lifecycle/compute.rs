@@ -31,6 +31,23 @@ pub async fn compute<T: Send + 'static>(
     .await
 }
 
+/// To hand work to another thread and back takes about as long as to go through so many bytes.
+const SMALL: usize = 32 * 1024;
+
+/// Runs `work` on about `length` bytes: here and now where they are few, else as [`compute`] does.
+///
+/// # Errors
+/// The same.
+pub async fn compute_on<T: Send + 'static>(
+    length: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    if length <= SMALL {
+        return Ok(work());
+    }
+    compute(work).await
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
-pub use compute::compute;
+pub use compute::{compute, compute_on};
 pub use crash::crash_point;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};

@@ -12,6 +12,11 @@ impl Revision {
         Self(text.into())
     }
 
+    /// The backend's text, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The backend's text.
     pub fn as_str(&self) -> &str {
         &self.0

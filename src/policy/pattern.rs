@@ -16,6 +16,10 @@ const MAX_LENGTH: usize = 1024;
 pub struct Pattern {
     is_negated: bool,
     alternatives: Vec<Vec<Segment>>,
+    /// Whether there is a `**` that everything matches.
+    has_everything: bool,
+    /// The character that every match begins with, if that is certain.
+    beginning: Option<char>,
 }
 
 /// The text cannot be used as a pattern.
@@ -84,15 +88,27 @@ impl Pattern {
             .ok_or_else(|| invalid("has too many alternatives"))?
             .iter()
             .map(|alternative| alternative.split('/').map(segment).collect())
-            .collect();
+            .collect::<Vec<Vec<_>>>();
         Ok(Self {
             is_negated: marks % 2 == 1,
+            has_everything: alternatives
+                .iter()
+                .any(|segments| matches!(segments.as_slice(), [Segment::Any])),
+            beginning: beginning(&alternatives),
             alternatives,
         })
     }
 
     /// Whether `name` matches. A pattern that takes too long to decide matches nothing.
     pub fn matches(&self, name: &str) -> bool {
+        // What most patterns say of most names is seen without a closer look.
+        if self.has_everything {
+            return !self.is_negated;
+        }
+        let first = || name.chars().next().into_iter().flat_map(char::to_lowercase);
+        if self.beginning.is_some() && first().next() != self.beginning {
+            return self.is_negated;
+        }
         let name = name.to_lowercase();
         let parts: Vec<Vec<char>> = name.split('/').map(|part| part.chars().collect()).collect();
         let mut steps = Steps(MAX_STEPS);
@@ -102,6 +118,21 @@ impl Pattern {
             .any(|segments| match_segments(segments, &parts, &mut steps));
         steps.0 > 0 && matched != self.is_negated
     }
+}
+
+/// The character that all alternatives begin with.
+fn beginning(alternatives: &[Vec<Segment>]) -> Option<char> {
+    let mut beginnings = alternatives.iter().map(|segments| match segments.first() {
+        Some(Segment::One(tokens)) => match tokens.first() {
+            Some(Token::Char(character)) => Some(*character),
+            _ => None,
+        },
+        _ => None,
+    });
+    let first = beginnings.next()??;
+    beginnings
+        .all(|other| other == Some(first))
+        .then_some(first)
 }
 
 /// What is left of the work that one decision may take.

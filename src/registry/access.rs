@@ -42,7 +42,7 @@ impl Registry {
         name: &PackageName,
     ) -> Result<Restrictions, RegistryError> {
         let found = self.visible(caller, name).await?;
-        if !found.document.is_hosted {
+        if !found.document.is_hosted() {
             return Ok(Restrictions::default());
         }
         let hosted = self.documents.hosted(name).await?;
@@ -163,7 +163,7 @@ impl Registry {
         let owners = found.document.packument.maintainers();
         let hosted = self.documents.hosted(name).await?;
         let grants = hosted
-            .filter(|_| found.document.is_hosted)
+            .filter(|_| found.document.is_hosted())
             .and_then(|hosted| hosted.manifest.restrictions().grants.clone());
         Ok(Collaborators {
             owners,

@@ -1,7 +1,7 @@
 //! May they: the rules first, then what the package itself says. Every use case that reads or
 //! names a package asks here.
 
-use super::Registry;
+use super::{Registry, documents::HostedDocument};
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName},
@@ -18,13 +18,23 @@ impl Registry {
         action: Action,
         name: &PackageName,
     ) -> Result<(), RegistryError> {
+        self.authorised(caller, action, name).await.map(drop)
+    }
+
+    /// The same; returns the manifest that was looked at, for those who go on with it.
+    pub(super) async fn authorised(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+    ) -> Result<Option<HostedDocument>, RegistryError> {
         self.policy.require(caller, action, name).await?;
         let Some(hosted) = self.documents.hosted(name).await? else {
-            return Ok(());
+            return Ok(None);
         };
         let restrictions = hosted.manifest.restrictions();
         if restrictions.is_empty() {
-            return Ok(());
+            return Ok(Some(hosted));
         }
         let owners = hosted.manifest.packument().maintainers();
         let within = caller.within_limits(name);
@@ -34,7 +44,7 @@ impl Registry {
             let proof = self.policy.proof(caller).await?;
             require_proof(restrictions, caller, proof, name)?;
         }
-        Ok(())
+        Ok(Some(hosted))
     }
 
     /// Whether [`Registry::authorise`] would succeed, leaving a second factor aside.

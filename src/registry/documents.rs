@@ -1,19 +1,20 @@
 //! [`Documents`]: what is known of a name now, hosted and upstream together.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 
 use super::{
     changes::{Changes, Seen},
+    document::Document,
     flight::{Flights, Lost},
-    packument::{Dist, Hosted, Ours, Packument, merge},
+    packument::{Hosted, Packument},
     upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments},
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, compute},
-    models::{Integrity, Origin, PackageName, TarballName, Timestamp, UplinkName},
+    lifecycle::{Lifecycle, SharedClock, compute_on},
+    models::{Origin, PackageName, Timestamp},
     policy::Policy,
     storage::{Stamp, StorageError, Store},
     uplink::{Uplink, Uplinks},
@@ -28,46 +29,7 @@ pub(super) struct HostedDocument {
     pub(super) revision: crate::models::Revision,
     stamp: Stamp,
     looked_at: Timestamp,
-    length: usize,
-}
-
-/// Where a tarball comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TarballSource {
-    /// A blob of ours.
-    Hosted,
-    /// The uplink, at this address.
-    Upstream { uplink: UplinkName, address: String },
-}
-
-/// A tarball that a document lists.
-#[derive(Clone, Debug)]
-pub(super) struct ListedTarball {
-    pub(super) integrity: Option<Integrity>,
-    pub(super) source: TarballSource,
-}
-
-/// Everything that is known of a name, at one moment.
-#[derive(Debug)]
-pub(super) struct Document {
-    pub(super) packument: Arc<Packument>,
-    /// Names this state of the document.
-    pub(super) generation: Arc<str>,
-    pub(super) is_hosted: bool,
-    /// Which versions were published here.
-    pub(super) ours: Ours,
-    /// Whether one of those is not signed.
-    pub(super) has_unsigned_of_ours: bool,
-    /// The uplink, if it has not signed all of its versions.
-    pub(super) unsigned_from: Option<UplinkName>,
-    tarballs: HashMap<TarballName, ListedTarball>,
-    length: usize,
-}
-
-impl Document {
-    pub(super) fn tarball(&self, file: &TarballName) -> Option<&ListedTarball> {
-        self.tarballs.get(file)
-    }
+    pub(super) length: usize,
 }
 
 /// A document, and whether upstream could not confirm it.
@@ -151,41 +113,48 @@ impl Documents {
         &self,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
-        let now = self.clock.now();
-        let known = self.hosted.get(name);
-        let is_believed = |known: &HostedDocument| {
-            Duration::from_millis(now.millis_since(known.looked_at)) < self.hosted_ttl
-        };
-        if let Some(known) = known.as_ref().filter(|known| is_believed(known)) {
-            return Ok(Some(known.clone()));
+        if !self.hosted_ttl.is_zero() {
+            let now = self.clock.now();
+            let known = self.hosted.get(name).filter(|known| {
+                Duration::from_millis(now.millis_since(known.looked_at)) < self.hosted_ttl
+            });
+            if known.is_some() {
+                return Ok(known);
+            }
         }
         let seen = self.changes.seen(name);
-        let stamp = self.store.metadata().stamp(name).await?;
-        let current = match (stamp, known) {
-            (None, _) => None,
-            (Some(stamp), Some(known)) if known.stamp == stamp => {
-                if self.hosted_ttl.is_zero() {
-                    return Ok(Some(known));
-                }
-                Some(HostedDocument {
-                    looked_at: now,
-                    ..known
-                })
-            }
+        let Some(stamp) = self.store.metadata().stamp(name).await? else {
+            return Ok(None);
+        };
+        let known = self.hosted.get(name).filter(|known| known.stamp == stamp);
+        let current = match known {
+            Some(known) if self.hosted_ttl.is_zero() => return Ok(Some(known)),
+            Some(known) => Some(HostedDocument {
+                looked_at: self.clock.now(),
+                ..known
+            }),
             // What is read after the look is the state that was seen, or a later one.
-            (Some(stamp), _) => {
-                let reading = self.readings.join((name.clone(), stamp), || {
-                    let (store, name) = (self.store.clone(), name.clone());
-                    async move { stored(&store, &name, now).await.map_err(Arc::new) }
-                });
-                let read = reading.await.map_err(RegistryError::internal)?;
-                read.map_err(|error| StorageError::shared(&error))?
-            }
+            None => Box::pin(self.read(name, stamp)).await?,
         };
         if let Some(current) = &current {
             self.keep(name, current, seen);
         }
         Ok(current)
+    }
+
+    /// Reads the manifest of `name`, of which somebody saw this `stamp`.
+    async fn read(
+        &self,
+        name: &PackageName,
+        stamp: Stamp,
+    ) -> Result<Option<HostedDocument>, RegistryError> {
+        let now = self.clock.now();
+        let reading = self.readings.join((name.clone(), stamp), || {
+            let (store, name) = (self.store.clone(), name.clone());
+            async move { stored(&store, &name, now).await.map_err(Arc::new) }
+        });
+        let read = reading.await.map_err(RegistryError::internal)?;
+        Ok(read.map_err(|error| StorageError::shared(&error))?)
     }
 
     /// Keeps what was read after `seen`, if it was not written meanwhile.
@@ -198,6 +167,15 @@ impl Documents {
     /// Everything that is known of `name`; `None` if nobody has it.
     pub(super) async fn find(&self, name: &PackageName) -> Result<Option<Found>, RegistryError> {
         let hosted = self.hosted(name).await?;
+        self.find_beside(name, hosted).await
+    }
+
+    /// The same, where it was just seen what is `hosted`.
+    pub(super) async fn find_beside(
+        &self,
+        name: &PackageName,
+        hosted: Option<HostedDocument>,
+    ) -> Result<Option<Found>, RegistryError> {
         let upstream = if self.merges(name, hosted.as_ref()) {
             self.upstream(name).await?
         } else {
@@ -206,10 +184,13 @@ impl Documents {
         self.found(name, hosted, upstream).await
     }
 
-    /// What is known of `name` without asking upstream, however old that is. Stale means that
-    /// upstream should be asked.
-    pub(super) async fn at_hand(&self, name: &PackageName) -> Result<Option<Found>, RegistryError> {
-        let hosted = self.hosted(name).await?;
+    /// What is known of `name`, of which this is `hosted`, without asking upstream, however old that
+    /// is. Stale means that upstream should be asked.
+    pub(super) async fn at_hand(
+        &self,
+        name: &PackageName,
+        hosted: Option<HostedDocument>,
+    ) -> Result<Option<Found>, RegistryError> {
         let upstream = if self.merges(name, hosted.as_ref()) {
             self.known_upstream(name).await
         } else {
@@ -297,7 +278,7 @@ impl Documents {
         name: &PackageName,
     ) -> Result<Option<Arc<Packument>>, RegistryError> {
         let found = self.upstream(name).await?;
-        Ok(found.map(|(document, _)| document.packument))
+        Ok(found.map(|(document, _)| Arc::clone(&document.packument)))
     }
 
     /// The manifest of `name` was written.
@@ -317,12 +298,12 @@ impl Documents {
         &self,
         name: &PackageName,
         hosted: Option<HostedDocument>,
-        upstream: Option<UpstreamDocument>,
+        upstream: Option<Arc<UpstreamDocument>>,
     ) -> Result<Option<Arc<Document>>, RegistryError> {
         let generation: Arc<str> = match (&hosted, &upstream) {
             (None, None) => return Ok(None),
-            (Some(hosted), None) => hosted.revision.as_str().into(),
-            (None, Some(upstream)) => Arc::clone(&upstream.digest),
+            (Some(hosted), None) => hosted.revision.shared(),
+            (None, Some(upstream)) => return Ok(Some(upstream.alone(name))),
             (Some(hosted), Some(upstream)) => {
                 format!("{}+{}", hosted.revision, upstream.digest).into()
             }
@@ -331,6 +312,16 @@ impl Documents {
         if let Some(known) = known.filter(|known| known.generation == generation) {
             return Ok(Some(known));
         }
+        Box::pin(self.merge(name, hosted, upstream, generation)).await
+    }
+
+    async fn merge(
+        &self,
+        name: &PackageName,
+        hosted: Option<HostedDocument>,
+        upstream: Option<Arc<UpstreamDocument>>,
+        generation: Arc<str>,
+    ) -> Result<Option<Arc<Document>>, RegistryError> {
         let flight = (name.clone(), Arc::clone(&generation));
         let merging = self.merging.join(flight, || {
             let (merged, name) = (self.merged.clone(), name.clone());
@@ -341,8 +332,12 @@ impl Documents {
                     return Some(known);
                 }
                 let package = name.clone();
-                let work = move || Arc::new(combine(&package, hosted, upstream, generation));
-                let document = compute(work).await.ok()?;
+                let lengths = [
+                    hosted.as_ref().map_or(0, |hosted| hosted.length),
+                    upstream.as_ref().map_or(0, |upstream| upstream.length),
+                ];
+                let work = move || Arc::new(Document::of(package, hosted, upstream, generation));
+                let document = compute_on(lengths.iter().sum(), work).await.ok()?;
                 merged.insert(name, Arc::clone(&document));
                 Some(document)
             }
@@ -390,77 +385,6 @@ async fn stored(
 /// What a document of `length` bytes weighs in a cache.
 fn weight(length: usize) -> u32 {
     u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
-}
-
-fn combine(
-    name: &PackageName,
-    hosted: Option<HostedDocument>,
-    upstream: Option<UpstreamDocument>,
-    generation: Arc<str>,
-) -> Document {
-    let mut tarballs = HashMap::new();
-    // Whether a version of `packument` is not signed.
-    let mut list = |packument: &Packument, source: &dyn Fn(&Dist) -> TarballSource| {
-        let mut has_unsigned = false;
-        for (version, raw) in packument.versions() {
-            let dist = Dist::of(raw);
-            let Some((dist, file)) = dist.and_then(|dist| {
-                let file = dist.file(name, version)?;
-                Some((dist, file))
-            }) else {
-                continue;
-            };
-            let source = source(&dist);
-            has_unsigned |= !dist.is_signed;
-            tarballs.entry(file).or_insert(ListedTarball {
-                integrity: dist.integrity,
-                source,
-            });
-        }
-        has_unsigned
-    };
-    let mut length = 0;
-    let mut has_unsigned_of_ours = false;
-    let mut unsigned_from = None;
-    if let Some(hosted) = &hosted {
-        length += hosted.length;
-        has_unsigned_of_ours = list(hosted.manifest.packument(), &|_| TarballSource::Hosted);
-    }
-    if let Some(upstream) = &upstream {
-        length += upstream.length;
-        let has_unsigned = list(&upstream.packument, &|dist| TarballSource::Upstream {
-            uplink: upstream.uplink.clone(),
-            address: dist.tarball.clone(),
-        });
-        unsigned_from = has_unsigned.then(|| upstream.uplink.clone());
-    }
-    let is_hosted = hosted.is_some();
-    let ours = match (&hosted, &upstream) {
-        (Some(_), None) => Ours::All,
-        (Some(hosted), Some(_)) => {
-            let versions = hosted.manifest.packument().versions();
-            Ours::These(versions.map(|(version, _)| version.to_owned()).collect())
-        }
-        (None, _) => Ours::None,
-    };
-    let packument = match (hosted, upstream) {
-        (Some(hosted), Some(upstream)) => {
-            Arc::new(merge(hosted.manifest.packument(), &upstream.packument))
-        }
-        (Some(hosted), None) => Arc::new(hosted.manifest.packument().clone()),
-        (None, Some(upstream)) => upstream.packument,
-        (None, None) => Arc::default(),
-    };
-    Document {
-        packument,
-        generation,
-        is_hosted,
-        ours,
-        has_unsigned_of_ours,
-        unsigned_from,
-        tarballs,
-        length,
-    }
 }
 
 #[cfg(test)]

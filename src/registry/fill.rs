@@ -10,12 +10,15 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use url::Url;
 
-use super::upstream_documents::warn_of_cache;
+use super::{
+    small_tarballs::{Promised, SMALL, SmallTarballs},
+    upstream_documents::warn_of_cache,
+};
 use crate::{
     error::RegistryError,
-    lifecycle::{Hops, Lifecycle, Watch, elsewhere, following},
+    lifecycle::{Hops, Lifecycle, SharedClock, Watch, compute_on, elsewhere, following},
     models::{Digest, Integrity, PackageName, TarballName, Verifier},
-    storage::{Blob, StorageError, Store, TemporaryBlob, read_piece},
+    storage::{Blob, Pieces, StorageError, Store, TemporaryBlob},
     uplink::{Uplink, UplinkError},
 };
 
@@ -55,6 +58,8 @@ enum Progress {
     Asked,
     /// Upstream does not have it.
     Missing,
+    /// All bytes of a small one are there and verified.
+    Whole(Bytes),
     /// This many bytes may be read.
     Growing {
         file: Arc<File>,
@@ -65,6 +70,14 @@ enum Progress {
     Done { file: Arc<File>, length: u64 },
     /// It failed.
     Failed(FillError),
+}
+
+/// A tarball that upstream has.
+pub(super) enum Followed {
+    /// All of it.
+    Whole(Bytes),
+    /// It is being downloaded, or was a moment ago.
+    Growing(Following),
 }
 
 /// A tarball that is being downloaded, or was a moment ago.
@@ -89,14 +102,23 @@ struct Fill {
 #[derive(Debug)]
 pub(super) struct Fills {
     store: Store,
+    small_tarballs: SmallTarballs,
+    clock: SharedClock,
     lifecycle: Lifecycle,
     under_way: Arc<Mutex<HashMap<Key, Fill>>>,
 }
 
 impl Fills {
-    pub(super) fn new(store: Store, lifecycle: Lifecycle) -> Self {
+    pub(super) fn new(
+        store: Store,
+        small_tarballs: SmallTarballs,
+        clock: SharedClock,
+        lifecycle: Lifecycle,
+    ) -> Self {
         Self {
             store,
+            small_tarballs,
+            clock,
             lifecycle,
             under_way: Arc::default(),
         }
@@ -112,7 +134,7 @@ impl Fills {
         integrity: &Integrity,
         uplink: &Arc<Uplink>,
         url: Url,
-    ) -> Result<Option<Following>, FillError> {
+    ) -> Result<Option<Followed>, FillError> {
         let (digest, hops) = (integrity.strongest(), Hops::current());
         let key = |hops| (name.clone(), file.clone(), digest.clone(), hops);
         let fill = self.join(key(None), integrity, uplink, url.clone());
@@ -140,6 +162,8 @@ impl Fills {
         under_way.insert(key.clone(), fill.clone());
         let download = Download {
             store: self.store.clone(),
+            small_tarballs: self.small_tarballs.clone(),
+            clock: Arc::clone(&self.clock),
             name: key.0.clone(),
             integrity: integrity.clone(),
             uplink: Arc::clone(uplink),
@@ -158,7 +182,7 @@ impl Fills {
 impl Fill {
     /// Returns when the first bytes can be read. The download's own work until then counts as that
     /// of the request that waits.
-    async fn begun(self) -> Result<Option<Following>, FillError> {
+    async fn begun(self) -> Result<Option<Followed>, FillError> {
         let Self {
             mut progress,
             watch,
@@ -168,12 +192,13 @@ impl Fill {
             let length = match &*progress.borrow_and_update() {
                 Progress::Asked => None,
                 Progress::Missing => return Ok(None),
+                Progress::Whole(bytes) => return Ok(Some(Followed::Whole(bytes.clone()))),
                 Progress::Growing { length, .. } => Some(*length),
                 Progress::Done { length, .. } => Some(Some(*length)),
                 Progress::Failed(error) => return Err(error.clone()),
             };
             if let Some(length) = length {
-                return Ok(Some(Following { length, progress }));
+                return Ok(Some(Followed::Growing(Following { length, progress })));
             }
             if following(&watch, progress.changed()).await.is_err() {
                 return Err(FillError::Lost);
@@ -185,45 +210,54 @@ impl Fill {
 impl Following {
     /// The bytes as they come; an error where the download fails, never a short end.
     pub(super) fn into_stream(self) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        stream::unfold(
-            (self.progress, 0_u64, false),
-            |(mut progress, at, has_failed)| async move {
-                if has_failed {
-                    return None;
-                }
-                match next_piece(&mut progress, at).await {
-                    Ok(Some(piece)) => {
-                        let next = at + u64::try_from(piece.len()).unwrap_or(u64::MAX);
-                        Some((Ok(piece), (progress, next, false)))
-                    }
-                    Ok(None) => None,
-                    Err(error) => Some((Err(error), (progress, at, true))),
-                }
-            },
-        )
+        let reading = Reading {
+            progress: self.progress,
+            pieces: None,
+            at: 0,
+        };
+        // What has failed once has no next piece.
+        stream::unfold(Some(reading), |reading| async move {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(piece)) => Some((Ok(piece), Some(reading))),
+                Ok(None) => None,
+                Err(error) => Some((Err(error), None)),
+            }
+        })
     }
 }
 
-async fn next_piece(
-    progress: &mut watch::Receiver<Progress>,
+/// How far somebody has read a file that grows.
+struct Reading {
+    progress: watch::Receiver<Progress>,
+    pieces: Option<Pieces>,
     at: u64,
-) -> io::Result<Option<Bytes>> {
-    loop {
-        let readable = match &*progress.borrow_and_update() {
-            Progress::Growing { file, readable, .. } if *readable > at => {
-                Some((Arc::clone(file), *readable))
+}
+
+impl Reading {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let readable = match &*self.progress.borrow_and_update() {
+                Progress::Growing { file, readable, .. } if *readable > self.at => {
+                    Some((Arc::clone(file), *readable))
+                }
+                Progress::Done { file, length } if *length > self.at => {
+                    Some((Arc::clone(file), *length))
+                }
+                Progress::Done { .. } => return Ok(None),
+                Progress::Failed(error) => return Err(io::Error::other(error.clone())),
+                Progress::Missing => return Err(io::Error::other(FillError::Lost)),
+                Progress::Asked | Progress::Whole(_) | Progress::Growing { .. } => None,
+            };
+            if let Some((file, end)) = readable {
+                let pieces = self.pieces.get_or_insert_with(|| Pieces::of(file));
+                let piece = pieces.next(self.at..end).await?;
+                self.at += u64::try_from(piece.len()).unwrap_or(u64::MAX);
+                return Ok(Some(piece));
             }
-            Progress::Done { file, length } if *length > at => Some((Arc::clone(file), *length)),
-            Progress::Done { .. } => return Ok(None),
-            Progress::Failed(error) => return Err(io::Error::other(error.clone())),
-            Progress::Missing => return Err(io::Error::other(FillError::Lost)),
-            Progress::Asked | Progress::Growing { .. } => None,
-        };
-        if let Some((file, end)) = readable {
-            return read_piece(file, at..end).await.map(Some);
-        }
-        if progress.changed().await.is_err() {
-            return Err(io::Error::other(FillError::Lost));
+            if self.progress.changed().await.is_err() {
+                return Err(io::Error::other(FillError::Lost));
+            }
         }
     }
 }
@@ -245,12 +279,18 @@ enum Downloaded {
     Missing,
     /// Somebody had kept it already.
     Kept(Blob),
+    /// The same, of a small one.
+    KeptSmall(Bytes),
+    /// A small one has come, and is right.
+    Small(Bytes),
     /// It has come, and is right.
     New(Arc<File>, Box<TemporaryBlob<Verifier>>),
 }
 
 struct Download {
     store: Store,
+    small_tarballs: SmallTarballs,
+    clock: SharedClock,
     name: PackageName,
     integrity: Integrity,
     uplink: Arc<Uplink>,
@@ -271,6 +311,17 @@ impl Download {
                     length: blob.length,
                     file: Arc::new(blob.file),
                 });
+            }
+            Ok(Downloaded::KeptSmall(bytes)) => {
+                self.progress.send_replace(Progress::Whole(bytes));
+            }
+            Ok(Downloaded::Small(bytes)) => {
+                self.progress.send_replace(Progress::Whole(bytes.clone()));
+                if self.uplink.keeps_tarballs()
+                    && let Err(error) = self.keep_small(bytes).await
+                {
+                    warn_of_cache(&self.name, &error);
+                }
             }
             Ok(Downloaded::New(file, blob)) => {
                 self.progress.send_replace(Progress::Done {
@@ -296,14 +347,17 @@ impl Download {
 
     async fn download(&self) -> Result<Downloaded, FillError> {
         // Somebody may have kept it between the look at the cache and this download.
-        let kept = self.store.cache();
-        let kept = kept.tarball(&self.name, self.integrity.strongest()).await;
-        if let Ok(Some(blob)) = kept {
-            return Ok(Downloaded::Kept(blob));
+        if let Ok(Some(kept)) = self.kept().await {
+            return Ok(kept);
         }
         let Some(mut response) = self.uplink.tarball(&self.url).await? else {
             return Ok(Downloaded::Missing);
         };
+        let mut begun = Vec::new();
+        let is_large = response.length.is_some_and(|length| length > SMALL);
+        if !is_large && gather(&mut response.body, &mut begun).await? {
+            return self.verified(&begun).await.map(Downloaded::Small);
+        }
         let storage = |error| FillError::Storage(Arc::new(error));
         let temporary = self.store.temporary();
         let mut blob = temporary
@@ -314,7 +368,8 @@ impl Download {
         // The last chunk is held back until the whole is verified: whoever has all the bytes
         // believes that they are right.
         let mut held: Option<Bytes> = None;
-        while let Some(chunk) = elsewhere(response.body.next()).await {
+        let mut body = stream::iter(begun.into_iter().map(Ok)).chain(response.body);
+        while let Some(chunk) = elsewhere(body.next()).await {
             if let Some(earlier) = held.replace(chunk?) {
                 blob.write(earlier).await.map_err(storage)?;
                 self.progress.send_replace(Progress::Growing {
@@ -332,6 +387,66 @@ impl Download {
         Ok(Downloaded::New(file, Box::new(blob)))
     }
 
+    /// What the cache has by now. A small one that is not what it should be does not count.
+    async fn kept(&self) -> Result<Option<Downloaded>, StorageError> {
+        let cache = self.store.cache();
+        let digest = self.integrity.strongest();
+        let Some(blob) = cache.tarball(&self.name, digest).await? else {
+            return Ok(None);
+        };
+        if blob.length > SMALL {
+            return Ok(Some(Downloaded::Kept(blob)));
+        }
+        let bytes = blob.into_bytes().await?;
+        let is_right = self
+            .small_tarballs
+            .put(self.promised(), &bytes, self.clock.now())
+            .is_ok();
+        Ok(is_right.then_some(Downloaded::KeptSmall(bytes)))
+    }
+
+    fn promised(&self) -> Promised<'_> {
+        Promised {
+            name: &self.name,
+            is_hosted: false,
+            integrity: &self.integrity,
+        }
+    }
+
+    /// The whole of a small tarball, if it is right.
+    async fn verified(&self, chunks: &[Bytes]) -> Result<Bytes, FillError> {
+        let bytes: Bytes = match chunks {
+            [only] => only.clone(),
+            _ => chunks.concat().into(),
+        };
+        let (mut verifier, checked) = (self.integrity.verifier(), bytes.clone());
+        let work = move || {
+            verifier.update(&checked);
+            verifier.finish()
+        };
+        let found = compute_on(bytes.len(), work).await;
+        found
+            .map_err(|_| FillError::Lost)?
+            .map_err(|found| self.mismatch(&found))?;
+        Ok(bytes)
+    }
+
+    fn mismatch(&self, found: &Digest) -> FillError {
+        FillError::Mismatch {
+            expected: self.integrity.to_string(),
+            found: found.to_string(),
+        }
+    }
+
+    /// Puts a small one into the cache, where it is looked at again before it is believed.
+    async fn keep_small(&self, bytes: Bytes) -> Result<(), StorageError> {
+        self.small_tarballs
+            .put_verified(self.promised(), bytes.clone(), self.clock.now());
+        let digest = self.integrity.strongest();
+        let cache = self.store.cache();
+        cache.put_small_tarball(&self.name, digest, bytes).await
+    }
+
     /// Puts it into the cache, where nobody looks at its bytes again: they are durable first.
     async fn keep(&self, mut blob: Box<TemporaryBlob<Verifier>>) -> Result<(), StorageError> {
         blob.finish().await?;
@@ -342,12 +457,24 @@ impl Download {
 
     fn verify(&self, blob: &TemporaryBlob<Verifier>) -> Result<(), FillError> {
         let verifier = blob.observer().cloned().ok_or(FillError::Lost)?;
-        verifier
-            .finish()
-            .map(|_| ())
-            .map_err(|found| FillError::Mismatch {
-                expected: self.integrity.to_string(),
-                found: found.to_string(),
-            })
+        let found = verifier.finish().map(drop);
+        found.map_err(|found| self.mismatch(&found))
     }
+}
+
+/// Takes the first chunks of `body`, as long as they make a small tarball. Whether that is all.
+async fn gather(
+    body: &mut (impl Stream<Item = Result<Bytes, UplinkError>> + Unpin),
+    chunks: &mut Vec<Bytes>,
+) -> Result<bool, UplinkError> {
+    let mut length = 0_u64;
+    while length <= SMALL {
+        let Some(chunk) = elsewhere(body.next()).await else {
+            return Ok(true);
+        };
+        let chunk = chunk?;
+        length += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+        chunks.push(chunk);
+    }
+    Ok(false)
 }

@@ -9,6 +9,7 @@ mod authorise;
 mod changes;
 mod compress;
 mod dist_tags;
+mod document;
 mod documents;
 mod edit;
 mod fill;
@@ -30,6 +31,7 @@ mod search;
 mod search_upstream;
 mod side_documents;
 mod signatures;
+mod small_tarballs;
 mod tarball;
 mod unpublish;
 mod upstream_documents;
@@ -48,7 +50,7 @@ pub use listings::Holder;
 use locks::NameLocks;
 pub use publish::put::{Done, Sent};
 use publish::receive::room;
-pub use read::Document;
+pub use read::{Asked, Document};
 pub use rendered::Rendering;
 use rendered::Renderings;
 use room::Room;
@@ -57,6 +59,7 @@ use search_upstream::Findings;
 use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
+use small_tarballs::SmallTarballs;
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
@@ -112,6 +115,7 @@ pub struct Registry {
     signing_keys: Option<Arc<SigningKeys>>,
     renderings: Renderings,
     fills: Fills,
+    small_tarballs: SmallTarballs,
     locks: NameLocks,
     room: Room,
     audits: Audits,
@@ -137,6 +141,7 @@ impl Registry {
             lifecycle,
         } = options;
         let policy = Arc::new(policy);
+        let small_tarballs = SmallTarballs::default();
         Arc::new(Self {
             documents: Documents::new(DocumentsOptions {
                 store: store.clone(),
@@ -151,7 +156,13 @@ impl Registry {
             attestations: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             signing_keys: signing_keys.map(Arc::new),
             renderings: Renderings::new(lifecycle.clone()),
-            fills: Fills::new(store.clone(), lifecycle.clone()),
+            fills: Fills::new(
+                store.clone(),
+                small_tarballs.clone(),
+                Arc::clone(&clock),
+                lifecycle.clone(),
+            ),
+            small_tarballs,
             locks: NameLocks::default(),
             room: room(),
             audits: Audits::default(),

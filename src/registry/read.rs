@@ -6,10 +6,11 @@ use bytes::Bytes;
 use indexmap::IndexMap;
 
 use super::{
-    Registry, Rendering,
-    documents::{self, Found},
+    Registry, Rendering, document,
+    documents::Found,
     packument::{Form, View, render, render_version},
     rendered::Wanted,
+    signatures::Checked,
 };
 use crate::{
     error::RegistryError,
@@ -26,28 +27,52 @@ pub struct Document {
     pub is_hosted: bool,
     /// Whether upstream could not be asked whether it is still current.
     pub is_stale: bool,
+    /// Whether those who check signatures get another one.
+    pub depends_on_checks: bool,
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// Full or abbreviated.
+    pub form: Form,
+    /// Under which address it sees the registry.
+    pub base: &'a BaseUrl,
+    /// How the body is to be compressed.
+    pub coding: ContentCoding,
+    /// Whether it is about to check signatures.
+    pub checks_signatures: bool,
 }
 
 impl Registry {
-    /// The packument of `name`, for a client that sees the registry at `base`.
+    /// The packument of `name`.
     #[tracing::instrument(name = "registry.packument", skip_all, fields(package.name = %name))]
     pub async fn packument(
         &self,
         caller: &Caller,
         name: &PackageName,
-        form: Form,
-        base: &BaseUrl,
-        coding: ContentCoding,
+        asked: Asked<'_>,
     ) -> Result<Document, RegistryError> {
         let found = self.visible(caller, name).await?;
+        // Clients check what full packuments say.
+        let checked = if asked.form == Form::Full && asked.checks_signatures {
+            Checked::Everything
+        } else {
+            Checked::Nothing
+        };
         let wanted = Wanted {
-            form,
-            base,
-            coding,
-            signing: self.signing(&found.document).await,
+            form: asked.form,
+            base: asked.base,
+            coding: asked.coding,
+            signing: self.signing(&found.document, checked).await,
         };
         let rendering = self.renderings.get(name, &found.document, wanted).await?;
-        Ok(document(&found, rendering))
+        let depends_on_checks =
+            asked.form == Form::Full && found.document.unsigned_from().is_some();
+        Ok(Document {
+            depends_on_checks,
+            ..document(&found, rendering)
+        })
     }
 
     /// The packument as its editors need it: what is hosted, and nothing of upstream's under it.
@@ -65,7 +90,7 @@ impl Registry {
             Some(found) => found,
             None => self.visible(caller, name).await?,
         };
-        let signing = self.signing(&found.document).await;
+        let signing = self.signing(&found.document, Checked::Nothing).await;
         let (name, base) = (name.clone(), base.clone());
         let shown = Arc::clone(&found.document);
         // Editors are few: what they get is not kept, and would push out what readers get.
@@ -104,7 +129,9 @@ impl Registry {
         let Some((version, raw)) = raw else {
             return Err(RegistryError::no_such_version(key));
         };
-        let signing = self.signing(&found.document).await;
+        let signing = self
+            .signing(&found.document, Checked::Version(version))
+            .await;
         let view = View {
             name,
             base,
@@ -135,8 +162,8 @@ impl Registry {
         caller: &Caller,
         name: &PackageName,
     ) -> Result<Found, RegistryError> {
-        self.authorise(caller, Action::Access, name).await?;
-        let found = self.documents.find(name).await?;
+        let hosted = self.authorised(caller, Action::Access, name).await?;
+        let found = self.documents.find_beside(name, hosted).await?;
         let found = found.ok_or_else(RegistryError::no_such_package)?;
         Ok(Found {
             document: Self::visible_part(caller, found.document),
@@ -147,8 +174,8 @@ impl Registry {
     /// The part of `document` that `caller` may see: all of it.
     pub(super) fn visible_part(
         _caller: &Caller,
-        document: Arc<documents::Document>,
-    ) -> Arc<documents::Document> {
+        document: Arc<document::Document>,
+    ) -> Arc<document::Document> {
         document
     }
 }
@@ -156,7 +183,8 @@ impl Registry {
 fn document(found: &Found, rendering: Rendering) -> Document {
     Document {
         rendering,
-        is_hosted: found.document.is_hosted,
+        is_hosted: found.document.is_hosted(),
         is_stale: found.is_stale,
+        depends_on_checks: false,
     }
 }

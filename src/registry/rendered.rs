@@ -1,7 +1,13 @@
 //! [`Renderings`]: bodies as clients get them, rendered, hashed and compressed once for each state
 //! of a document.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moka::sync::Cache;
@@ -9,15 +15,15 @@ use parking_lot::Mutex;
 use sha2::Digest as _;
 
 use super::{
-    compress::compress,
-    documents::Document,
+    compress::{Effort, compress},
+    document::Document,
     flight::Flights,
     packument::{Form, Signing, View, render},
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, compute},
-    models::{BaseUrl, ContentCoding, PackageName, Timestamp},
+    lifecycle::{Lifecycle, compute_on},
+    models::{BaseUrl, ContentCoding, PackageName, Timestamp, http_date},
 };
 
 /// Memory for rendered bodies in bytes.
@@ -26,6 +32,8 @@ const MAX_MEMORY: u64 = 256 * 1024 * 1024;
 /// freely; more of them cost time and no memory.
 const MAX_BASES: usize = 8;
 const BASES_KEPT_FOR: Duration = Duration::from_secs(600);
+/// Who has been asked for so often will be asked for again.
+const OFTEN: u32 = 8;
 
 /// A body with what identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +48,8 @@ pub struct Rendering {
     pub etag: Arc<str>,
     /// When the document last changed.
     pub modified: Option<Timestamp>,
+    /// The same as `Last-Modified` has it.
+    pub last_modified: Option<Arc<str>>,
 }
 
 impl Rendering {
@@ -57,15 +67,18 @@ impl Rendering {
             coding: ContentCoding::Identity,
             content_type,
             modified,
+            last_modified: modified.map(|modified| http_date(modified).into()),
         }
     }
 
-    fn compressed(&self, coding: ContentCoding) -> Result<Self, RegistryError> {
+    /// The tag is that of the content and the coding: nobody gets parts of a body, so that it need
+    /// not tell how well that was compressed.
+    fn compressed(&self, coding: ContentCoding, effort: Effort) -> Result<Self, RegistryError> {
         let Some(token) = coding.token() else {
             return Ok(self.clone());
         };
         Ok(Self {
-            body: compress(&self.body, coding).map_err(RegistryError::internal)?,
+            body: compress(&self.body, coding, effort).map_err(RegistryError::internal)?,
             coding,
             etag: format!("\"{}-{token}\"", self.etag.trim_matches('"')).into(),
             ..self.clone()
@@ -99,6 +112,8 @@ type SignedBy = (Arc<str>, bool);
 struct Kept {
     generation: Arc<str>,
     rendering: Rendering,
+    /// How often it was asked for while it is compressed quickly; `None` once it is well.
+    asked: Option<Arc<AtomicU32>>,
 }
 
 type Outcome = Result<Rendering, Arc<RegistryError>>;
@@ -106,6 +121,7 @@ type Outcome = Result<Rendering, Arc<RegistryError>>;
 /// Bodies that were asked for.
 #[derive(Debug)]
 pub(super) struct Renderings {
+    lifecycle: Lifecycle,
     kept: Cache<Key, Kept>,
     bases: Cache<PackageName, Arc<Mutex<Vec<BaseUrl>>>>,
     flights: Flights<(Key, Arc<str>), Outcome>,
@@ -125,7 +141,8 @@ impl Renderings {
                 .max_capacity(100_000)
                 .time_to_live(BASES_KEPT_FOR)
                 .build(),
-            flights: Flights::new(lifecycle),
+            flights: Flights::new(lifecycle.clone()),
+            lifecycle,
         }
     }
 
@@ -154,25 +171,25 @@ impl Renderings {
         if let Some(rendering) = self.known(&key, document) {
             return Ok(rendering);
         }
-        let identity = (coding != ContentCoding::Identity)
-            .then(|| {
-                let coding = ContentCoding::Identity;
-                self.known(
-                    &Key {
-                        coding,
-                        ..key.clone()
-                    },
-                    document,
-                )
-            })
-            .flatten();
+        Box::pin(self.make(key, document, signing)).await
+    }
+
+    /// Renders what is not there yet, once for all who ask for it.
+    async fn make(
+        &self,
+        key: Key,
+        document: &Arc<Document>,
+        signing: Option<Signing>,
+    ) -> Result<Rendering, RegistryError> {
         let flight = (key.clone(), Arc::clone(&document.generation));
+        let is_admitted = self.is_admitted(&key.name, &key.base);
         let job = Job {
-            key: key.clone(),
+            identity: self.identity(&key, document),
             document: Arc::clone(document),
             signing,
-            identity,
-            kept: self.is_admitted(name, base).then(|| self.kept.clone()),
+            effort: Effort::Quick,
+            kept: is_admitted.then(|| self.kept.clone()),
+            key,
         };
         let outcome = self.flights.join(flight, || job.run()).await;
         outcome
@@ -180,8 +197,47 @@ impl Renderings {
             .map_err(RegistryError::internal)
     }
 
-    fn known(&self, key: &Key, document: &Document) -> Option<Rendering> {
+    /// The body that is there. One that many ask for is compressed again, and better, behind their
+    /// backs.
+    fn known(&self, key: &Key, document: &Arc<Document>) -> Option<Rendering> {
         let kept = self.kept.get(key)?;
+        if kept.generation != document.generation {
+            return None;
+        }
+        if let Some(asked) = kept.asked
+            && asked.fetch_add(1, Ordering::Relaxed) == OFTEN
+        {
+            self.improve(key.clone(), document);
+        }
+        Some(kept.rendering)
+    }
+
+    fn improve(&self, key: Key, document: &Arc<Document>) {
+        let Some(identity) = self.identity(&key, document) else {
+            return;
+        };
+        let job = Job {
+            key,
+            document: Arc::clone(document),
+            signing: None,
+            identity: Some(identity),
+            effort: Effort::Thorough,
+            kept: Some(self.kept.clone()),
+        };
+        self.lifecycle.spawn_untracked(async move {
+            if let Err(error) = job.run().await {
+                tracing::warn!(error = &*error as &dyn std::error::Error, "cannot compress");
+            }
+        });
+    }
+
+    /// The body that `key` is a compressed form of, if it is there.
+    fn identity(&self, key: &Key, document: &Document) -> Option<Rendering> {
+        let key = Key {
+            coding: ContentCoding::Identity,
+            ..key.clone()
+        };
+        let kept = self.kept.get(&key)?;
         (kept.generation == document.generation).then_some(kept.rendering)
     }
 
@@ -204,12 +260,17 @@ struct Job {
     document: Arc<Document>,
     signing: Option<Signing>,
     identity: Option<Rendering>,
+    effort: Effort,
     kept: Option<Cache<Key, Kept>>,
 }
 
 impl Job {
     async fn run(self) -> Outcome {
-        let done = compute(move || self.render()).await;
+        let length = match self.effort {
+            Effort::Quick => self.document.length,
+            Effort::Thorough => usize::MAX,
+        };
+        let done = compute_on(length, move || self.render()).await;
         done.map_err(RegistryError::internal)
             .and_then(|outcome| outcome)
             .map_err(Arc::new)
@@ -221,6 +282,10 @@ impl Job {
         } = &self.key;
         let identity = self.identity.clone().unwrap_or_else(|| {
             let packument = &self.document.packument;
+            if *form == Form::Full {
+                // Its answers tell caches of it: to be found out here and not on the way out.
+                let _ = self.document.unsigned_from();
+            }
             let view = View {
                 name,
                 base,
@@ -232,7 +297,7 @@ impl Job {
             self.keep(ContentCoding::Identity, &rendering);
             rendering
         });
-        let rendering = identity.compressed(self.key.coding)?;
+        let rendering = identity.compressed(self.key.coding, self.effort)?;
         if self.key.coding != ContentCoding::Identity {
             self.keep(self.key.coding, &rendering);
         }
@@ -247,11 +312,13 @@ impl Job {
             };
             let generation = Arc::clone(&self.document.generation);
             let rendering = rendering.clone();
+            let is_improvable = coding != ContentCoding::Identity && self.effort == Effort::Quick;
             kept.insert(
                 key,
                 Kept {
                     generation,
                     rendering,
+                    asked: is_improvable.then(Arc::default),
                 },
             );
         }

@@ -7,7 +7,8 @@
 //! - The keys are ours and those of all uplinks. An uplink's keys are kept for as long as it does
 //!   not say that they are gone: old ones serve while it fails.
 //! - An uplink without keys (404, an empty list, or a refusal) usually has no signatures either:
-//!   we sign its versions.
+//!   we sign its versions, for those who check: a signature is as large as all else that an install
+//!   needs to know of a version, and nothing makes it smaller.
 //! - Some, mirrors above all, pass on signatures of a registry whose keys they do not have. Those
 //!   stay as they are, because other tools have the keys built in. npm gives up on projects with
 //!   such packages, as it does without us; what was published here can be verified all the same.
@@ -23,7 +24,7 @@ use serde_json::{Value, value::RawValue};
 
 use super::{
     Registry,
-    documents::Document,
+    document::Document,
     packument::Signing,
     side_documents::{Patience, SideDocument},
 };
@@ -38,6 +39,17 @@ pub struct PublishedKeys {
     pub keys: Vec<Value>,
     /// Whether those of an uplink may be missing that cannot be asked now.
     pub is_partial: bool,
+}
+
+/// How much of a document somebody checks the signatures of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Checked<'a> {
+    /// Nothing: an install does not look at them.
+    Nothing,
+    /// This version.
+    Version(&'a str),
+    /// All versions.
+    Everything,
 }
 
 /// The keys that an uplink publishes.
@@ -109,16 +121,25 @@ impl Registry {
         Ok(PublishedKeys { keys, is_partial })
     }
 
-    /// What is signed here of `document`. What an uplink that has keys did not sign stays so:
-    /// clients shall hear of it. Whoever reads waits no longer than a moment to learn whether it
-    /// has.
-    pub(super) async fn signing(&self, document: &Document) -> Option<Signing> {
+    /// What is signed here of `document` for somebody who checks that much of it. What an uplink
+    /// that has keys did not sign stays so: clients shall hear of it. Who checks waits no longer
+    /// than a moment to learn whether it has.
+    pub(super) async fn signing(
+        &self,
+        document: &Document,
+        checked: Checked<'_>,
+    ) -> Option<Signing> {
         let keys = self.signing_keys.as_ref()?;
-        let signs_upstream = match &document.unsigned_from {
-            None => false,
-            Some(uplink) => self.is_keyless(uplink).await,
+        let unsigned_from = match checked {
+            Checked::Nothing => None,
+            Checked::Version(version) => document.unsigned_version_from(version),
+            Checked::Everything => document.unsigned_from(),
         };
-        let is_needed = signs_upstream || document.has_unsigned_of_ours;
+        let signs_upstream = match unsigned_from {
+            Some(uplink) => Box::pin(self.is_keyless(uplink)).await,
+            None => false,
+        };
+        let is_needed = signs_upstream || document.has_unsigned_of_ours();
         is_needed.then(|| Signing {
             keys: Arc::clone(keys),
             signs_upstream,

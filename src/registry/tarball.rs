@@ -7,13 +7,15 @@ use futures_core::Stream;
 
 use super::{
     Registry,
-    documents::{Found, ListedTarball, TarballSource},
-    fill::Following,
+    document::{ListedTarball, TarballSource},
+    documents::{Found, HostedDocument},
+    fill::{Followed, Following},
+    small_tarballs::{Promised, SMALL},
     upstream_documents::warn_of_cache,
 };
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, Integrity, PackageName, TarballName, UplinkName},
+    models::{Action, Caller, PackageName, TarballName, UplinkName},
     storage::{Blob, StorageError},
     uplink::UplinkError,
 };
@@ -23,13 +25,17 @@ pub struct Tarball {
     /// The bytes.
     pub bytes: TarballBytes,
     /// A strong entity tag with its quotes; `None` for an old document without integrity.
-    pub etag: Option<String>,
+    pub etag: Option<Arc<str>>,
     /// Whether it was published here.
     pub is_hosted: bool,
 }
 
 /// The bytes of a tarball.
 pub enum TarballBytes {
+    /// The client has them.
+    Unwanted,
+    /// All of them.
+    Whole(Bytes),
     /// All of them, on disk.
     Stored(Blob),
     /// They are still coming.
@@ -53,35 +59,36 @@ impl Download {
 }
 
 impl Registry {
-    /// Opens the tarball `file` of `name`.
+    /// Opens the tarball `file` of `name`, unless the client has the one with this entity tag.
     #[tracing::instrument(name = "registry.tarball", skip_all, fields(package.name = %name, file = %file))]
     pub async fn tarball(
         self: &Arc<Self>,
         caller: &Caller,
         name: &PackageName,
         file: &TarballName,
+        has: impl Fn(&str) -> bool,
     ) -> Result<Tarball, RegistryError> {
-        self.authorise(caller, Action::Access, name).await?;
-        let listed = self.listed(caller, name, file).await?;
-        let etag = listed.integrity.as_ref().map(|integrity| {
-            let digest = integrity.strongest();
-            format!("\"{}-{}\"", digest.algorithm.as_str(), digest.to_hex())
+        let hosted = self.authorised(caller, Action::Access, name).await?;
+        let listed = self.listed(caller, name, file, hosted).await?;
+        let is_hosted = listed.source == TarballSource::Hosted;
+        let promised = listed.integrity.as_ref().map(|integrity| Promised {
+            name,
+            is_hosted,
+            integrity,
         });
-        let (bytes, is_hosted) = match listed.source {
-            TarballSource::Hosted => (self.stored(name, file).await?, true),
-            TarballSource::Upstream { uplink, address } => {
-                let integrity = listed.integrity.ok_or_else(unverifiable)?;
-                let wanted = Wanted {
-                    name,
-                    file,
-                    integrity: &integrity,
-                };
-                (self.fetched(wanted, &uplink, &address).await?, false)
+        let known = promised.and_then(|promised| self.known(promised));
+        let bytes = match (known, &listed.source) {
+            _ if listed.etag.as_deref().is_some_and(has) => TarballBytes::Unwanted,
+            (Some(bytes), _) => TarballBytes::Whole(bytes),
+            (None, TarballSource::Hosted) => Box::pin(self.stored(name, file, promised)).await?,
+            (None, TarballSource::Upstream { uplink, address }) => {
+                let promised = promised.ok_or_else(unverifiable)?;
+                Box::pin(self.fetched(promised, file, uplink, address)).await?
             }
         };
         Ok(Tarball {
             bytes,
-            etag,
+            etag: listed.etag.clone(),
             is_hosted,
         })
     }
@@ -93,20 +100,49 @@ impl Registry {
         caller: &Caller,
         name: &PackageName,
         file: &TarballName,
-    ) -> Result<ListedTarball, RegistryError> {
-        if let Some(found) = self.documents.at_hand(name).await? {
+        hosted: Option<HostedDocument>,
+    ) -> Result<Arc<ListedTarball>, RegistryError> {
+        if let Some(found) = self.documents.at_hand(name, hosted).await? {
             let Found { document, is_stale } = found;
             let document = Self::visible_part(caller, document);
             if let Some(listed) = document.tarball(file) {
                 if is_stale {
                     self.revalidate(name);
                 }
-                return Ok(listed.clone());
+                return Ok(listed);
             }
         }
-        let found = self.visible(caller, name).await?;
-        let listed = found.document.tarball(file).cloned();
+        let found = Box::pin(self.visible(caller, name)).await?;
+        let listed = found.document.tarball(file);
         listed.ok_or_else(no_such_file)
+    }
+
+    /// A small one that is in memory. One of upstream's is put back into the cache if it is gone from
+    /// there.
+    fn known(self: &Arc<Self>, promised: Promised<'_>) -> Option<Bytes> {
+        if promised.is_hosted {
+            return self.small_tarballs.get(promised);
+        }
+        let (bytes, is_due) = self.small_tarballs.get_cached(promised, self.clock.now())?;
+        if is_due {
+            let (cache, kept) = (self.store.cache().clone(), bytes.clone());
+            let (name, digest) = (
+                promised.name.clone(),
+                promised.integrity.strongest().clone(),
+            );
+            self.lifecycle.spawn(async move {
+                let kept = async {
+                    if cache.tarball(&name, &digest).await?.is_none() {
+                        cache.put_small_tarball(&name, &digest, kept).await?;
+                    }
+                    Ok(())
+                };
+                if let Err(error) = kept.await {
+                    warn_of_cache(&name, &error);
+                }
+            });
+        }
+        Some(bytes)
     }
 
     fn revalidate(self: &Arc<Self>, name: &PackageName) {
@@ -122,9 +158,25 @@ impl Registry {
         &self,
         name: &PackageName,
         file: &TarballName,
+        promised: Option<Promised<'_>>,
     ) -> Result<TarballBytes, RegistryError> {
         if let Some(blob) = self.store.blobs().open(name, file).await? {
-            return Ok(TarballBytes::Stored(blob));
+            let Some(promised) = promised.filter(|_| blob.length <= SMALL) else {
+                return Ok(TarballBytes::Stored(blob));
+            };
+            let bytes = blob.into_bytes().await?;
+            self.small_tarballs
+                .put(promised, &bytes, self.clock.now())
+                .map_err(|found| {
+                    let what = format!("the tarball `{file}` of `{name}`");
+                    let source = io::Error::other(format!(
+                        "it is {found} instead of {}; `rustaccio fsck` tells more",
+                        promised.integrity
+                    ));
+                    let source = source.into();
+                    StorageError::Damaged { what, source }
+                })?;
+            return Ok(TarballBytes::Whole(bytes));
         }
         // It may have been unpublished since the document was read.
         let still_listed = self
@@ -148,18 +200,16 @@ impl Registry {
 
     async fn fetched(
         &self,
-        wanted: Wanted<'_>,
+        promised: Promised<'_>,
+        file: &TarballName,
         uplink: &UplinkName,
         address: &str,
     ) -> Result<TarballBytes, RegistryError> {
-        let Wanted {
-            name,
-            file,
-            integrity,
-        } = wanted;
-        let cached = self.store.cache().tarball(name, integrity.strongest());
-        match cached.await {
-            Ok(Some(blob)) => return Ok(TarballBytes::Stored(blob)),
+        let Promised {
+            name, integrity, ..
+        } = promised;
+        match self.cached(promised).await {
+            Ok(Some(bytes)) => return Ok(bytes),
             Ok(None) => {}
             Err(error) => warn_of_cache(name, &error),
         }
@@ -173,18 +223,32 @@ impl Registry {
         };
         let following = self.fills.follow(name, file, integrity, uplink, url).await;
         match following? {
-            Some(following) => Ok(TarballBytes::Growing(Download(following))),
+            Some(Followed::Whole(bytes)) => Ok(TarballBytes::Whole(bytes)),
+            Some(Followed::Growing(following)) => Ok(TarballBytes::Growing(Download(following))),
             None => Err(no_such_file()),
         }
     }
-}
 
-/// Which tarball, with which bytes.
-#[derive(Clone, Copy)]
-struct Wanted<'a> {
-    name: &'a PackageName,
-    file: &'a TarballName,
-    integrity: &'a Integrity,
+    /// A tarball that came from upstream before. Nobody made sure that a small one outlives a power
+    /// cut: one that is not what it should be is as good as none.
+    async fn cached(&self, promised: Promised<'_>) -> Result<Option<TarballBytes>, StorageError> {
+        let Promised {
+            name, integrity, ..
+        } = promised;
+        let cache = self.store.cache();
+        let Some(blob) = cache.tarball(name, integrity.strongest()).await? else {
+            return Ok(None);
+        };
+        if blob.length > SMALL {
+            return Ok(Some(TarballBytes::Stored(blob)));
+        }
+        let bytes = blob.into_bytes().await?;
+        if let Err(found) = self.small_tarballs.put(promised, &bytes, self.clock.now()) {
+            tracing::warn!(package.name = %name, %found, expected = %integrity, "a cached tarball is damaged; it is fetched again");
+            return Ok(None);
+        }
+        Ok(Some(TarballBytes::Whole(bytes)))
+    }
 }
 
 fn no_such_file() -> RegistryError {

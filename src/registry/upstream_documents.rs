@@ -1,15 +1,19 @@
 //! [`UpstreamDocuments`]: what uplinks say of a name, each asked no more often than needed.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
-use super::{flight::Flights, keeping::Keeping, packument::Packument};
+use super::{document::Document, flight::Flights, keeping::Keeping, packument::Packument};
 use crate::{
     error::RegistryError,
-    lifecycle::{Lifecycle, SharedClock, compute},
+    lifecycle::{Lifecycle, SharedClock, compute_on},
     models::{PackageName, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{PackumentAnswer, Uplink, UplinkError, Validators},
@@ -30,19 +34,21 @@ pub(super) struct UpstreamDocument {
     pub(super) packument: Arc<Packument>,
     pub(super) digest: Arc<str>,
     pub(super) length: usize,
+    /// What is known of the name where nothing is hosted, once somebody wanted to know.
+    alone: OnceLock<Arc<Document>>,
     /// What the packument was parsed from, and shares.
     body: Bytes,
     freshness: Freshness,
 }
 
 /// A document, and whether upstream could not confirm it.
-pub(super) type Answer = (UpstreamDocument, bool);
+pub(super) type Answer = (Arc<UpstreamDocument>, bool);
 
 type Key = (PackageName, UplinkName);
 
 #[derive(Clone, Debug)]
 enum Lookup {
-    Found(UpstreamDocument),
+    Found(Arc<UpstreamDocument>),
     Missing,
     Failed(UplinkError),
 }
@@ -52,7 +58,7 @@ enum Lookup {
 pub(super) struct UpstreamDocuments {
     shelf: Arc<Shelf>,
     /// Documents on their way from the disk.
-    readings: Flights<Key, Option<UpstreamDocument>>,
+    readings: Flights<Key, Option<Arc<UpstreamDocument>>>,
     /// Questions.
     flights: Flights<Key, Lookup>,
 }
@@ -64,7 +70,7 @@ struct Shelf {
     store: Store,
     keeping: Keeping<Key>,
     clock: SharedClock,
-    documents: Cache<Key, UpstreamDocument>,
+    documents: Cache<Key, Arc<UpstreamDocument>>,
     absent: Cache<Key, ()>,
     /// When an uplink last failed as a whole.
     failed_uplinks: Mutex<HashMap<UplinkName, Timestamp>>,
@@ -79,8 +85,10 @@ impl UpstreamDocuments {
         lifecycle: Lifecycle,
         negative_ttl: Duration,
     ) -> Self {
-        let weight = |_: &Key, document: &UpstreamDocument| {
-            u32::try_from(document.length.saturating_add(512)).unwrap_or(u32::MAX)
+        let weight = |_: &Key, document: &Arc<UpstreamDocument>| {
+            // Its list of tarballs is about a quarter as large again.
+            let length = document.length.saturating_add(document.length / 4);
+            u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
         };
         let shelf = Shelf {
             store,
@@ -114,9 +122,24 @@ impl UpstreamDocuments {
         uplink: &Arc<Uplink>,
     ) -> Result<Option<Answer>, RegistryError> {
         let key = (name.clone(), uplink.name().clone());
+        // Most often that is all. What is fresh was asked for after any answer that it is gone.
+        if let Some(known) = self.shelf.documents.get(&key)
+            && self.shelf.is_fresh(&known, uplink)
+        {
+            return Ok(Some((known, false)));
+        }
         if self.shelf.absent.contains_key(&key) {
             return Ok(None);
         }
+        Box::pin(self.ask_anew(key, uplink)).await
+    }
+
+    /// The same, where memory does not have the answer.
+    async fn ask_anew(
+        &self,
+        key: Key,
+        uplink: &Arc<Uplink>,
+    ) -> Result<Option<Answer>, RegistryError> {
         let known = self.known(&key).await;
         if let Some(known) = &known {
             if self.shelf.is_fresh(known, uplink) {
@@ -152,7 +175,7 @@ impl UpstreamDocuments {
     }
 
     /// The document in memory, else the one on disk.
-    async fn known(&self, key: &Key) -> Option<UpstreamDocument> {
+    async fn known(&self, key: &Key) -> Option<Arc<UpstreamDocument>> {
         if let Some(known) = self.shelf.documents.get(key) {
             return Some(known);
         }
@@ -167,10 +190,15 @@ impl UpstreamDocuments {
     /// should be asked.
     pub(super) async fn at_hand(&self, name: &PackageName, uplink: &Uplink) -> Option<Answer> {
         let key = (name.clone(), uplink.name().clone());
+        if let Some(known) = self.shelf.documents.get(&key)
+            && self.shelf.is_fresh(&known, uplink)
+        {
+            return Some((known, false));
+        }
         if self.shelf.absent.contains_key(&key) {
             return None;
         }
-        let known = self.known(&key).await?;
+        let known = Box::pin(self.known(&key)).await?;
         let is_stale = !self.shelf.is_fresh(&known, uplink);
         Some((known, is_stale))
     }
@@ -202,7 +230,7 @@ impl UpstreamDocuments {
 
 impl Shelf {
     /// The document on disk. A cache that cannot be read is as good as none: upstream has it all.
-    async fn read(&self, key: &Key) -> Option<UpstreamDocument> {
+    async fn read(&self, key: &Key) -> Option<Arc<UpstreamDocument>> {
         // Somebody may have read it between the look at the memory and this one.
         if let Some(known) = self.documents.get(key) {
             return Some(known);
@@ -214,9 +242,9 @@ impl Shelf {
                 return None;
             }
         };
-        let flight = key.clone();
+        let (flight, length) = (key.clone(), cached.body.len());
         let work = move || parse(flight, cached);
-        let document = compute(work).await.ok()??;
+        let document = Arc::new(compute_on(length, work).await.ok()??);
         // A flight that has landed meanwhile knows better.
         let entry = self.documents.entry_by_ref(key).or_insert(document);
         Some(entry.into_value())
@@ -240,7 +268,12 @@ impl Shelf {
     }
 
     /// One question to an uplink, and what is kept of the answer.
-    async fn look_up(&self, key: &Key, uplink: &Uplink, known: Option<UpstreamDocument>) -> Lookup {
+    async fn look_up(
+        &self,
+        key: &Key,
+        uplink: &Uplink,
+        known: Option<Arc<UpstreamDocument>>,
+    ) -> Lookup {
         // Somebody may have asked between the look at what is known and this flight.
         if self.absent.contains_key(key) {
             return Lookup::Missing;
@@ -310,7 +343,7 @@ impl Shelf {
         &self,
         key: &Key,
         uplink: &Uplink,
-        known: Option<UpstreamDocument>,
+        known: Option<Arc<UpstreamDocument>>,
     ) -> (Lookup, bool) {
         let failed = |error| (Lookup::Failed(error), false);
         let validators = known.as_ref().map(|known| Validators {
@@ -324,9 +357,10 @@ impl Shelf {
         };
         let fetched_at = self.clock.now();
         match (answer, known) {
-            (PackumentAnswer::NotModified, Some(mut known)) => {
+            (PackumentAnswer::NotModified, Some(known)) => {
+                let mut known = UpstreamDocument::clone(&known);
                 known.freshness.fetched_at = fetched_at;
-                (Lookup::Found(known), false)
+                (Lookup::Found(Arc::new(known)), false)
             }
             (PackumentAnswer::NotModified, None) => {
                 failed(UplinkError::BadBody("not modified, though nothing is here"))
@@ -341,7 +375,7 @@ impl Shelf {
                 let document = parse_new(key.clone(), body, freshness).await;
                 document.map_or_else(
                     || failed(UplinkError::BadBody("it is not a packument of this name")),
-                    |document| (Lookup::Found(document), true),
+                    |document| (Lookup::Found(Arc::new(document)), true),
                 )
             }
         }
@@ -349,6 +383,15 @@ impl Shelf {
 }
 
 impl UpstreamDocument {
+    /// What is known of `name`, which is its own, where nothing is hosted.
+    pub(super) fn alone(self: &Arc<Self>, name: &PackageName) -> Arc<Document> {
+        let document = || {
+            let (name, digest) = (name.clone(), Arc::clone(&self.digest));
+            Arc::new(Document::of(name, None, Some(Arc::clone(self)), digest))
+        };
+        Arc::clone(self.alone.get_or_init(document))
+    }
+
     fn cached(&self) -> CachedDocument {
         CachedDocument {
             body: self.body.clone(),
@@ -365,8 +408,9 @@ pub(super) fn warn_of_cache(name: &PackageName, error: &StorageError) {
 
 /// Parses what an uplink sent; `None` if it is no packument of this name.
 async fn parse_new(key: Key, body: Bytes, freshness: Freshness) -> Option<UpstreamDocument> {
+    let length = body.len();
     let work = move || parse(key, CachedDocument::new(body, freshness));
-    compute(work).await.ok().flatten()
+    compute_on(length, work).await.ok().flatten()
 }
 
 fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument> {
@@ -376,6 +420,7 @@ fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument
         packument: Arc::new(packument),
         digest: cached.digest.into(),
         length: cached.body.len(),
+        alone: OnceLock::new(),
         body: cached.body,
         freshness: cached.freshness,
     })

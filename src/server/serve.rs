@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{body::Body, extract::ConnectInfo};
 use futures_util::future::join_all;
 use http::{HeaderValue, header, uri::Scheme};
 use hyper::{
@@ -25,7 +25,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Semaphore,
 };
-use tower::ServiceExt as _;
+use tower::{Service, ServiceExt as _};
 
 use super::{
     listen::{Accepted, Listener},
@@ -58,18 +58,37 @@ pub struct ServeOptions {
     pub max_connections: usize,
 }
 
-/// Serves `router` on all `listeners` until the shutdown begins. Requests that are under way then
+/// What can be served: a router, or what stands for one.
+pub trait Served:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Served for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Serves `service` on all `listeners` until the shutdown begins. Requests that are under way then
 /// are finished by tasks of `lifecycle`.
 ///
 /// Requests from TCP carry their peer as [`ConnectInfo`]; those from unix sockets have none.
 pub async fn serve(
     listeners: Vec<Listener>,
-    router: Router,
+    service: impl Served,
     options: ServeOptions,
     lifecycle: &Lifecycle,
 ) {
     let server = Arc::new(Server {
-        router,
+        service,
         options,
         lifecycle: lifecycle.clone(),
         room: Arc::new(Semaphore::new(options.max_connections)),
@@ -82,14 +101,14 @@ pub async fn serve(
     .await;
 }
 
-struct Server {
-    router: Router,
+struct Server<S> {
+    service: S,
     options: ServeOptions,
     lifecycle: Lifecycle,
     room: Arc<Semaphore>,
 }
 
-impl Server {
+impl<S: Served> Server<S> {
     async fn accept_all(self: Arc<Self>, listener: Listener) {
         loop {
             let next = async {
@@ -154,7 +173,7 @@ impl Server {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| Self::answer(self.router.clone(), request, origin));
+        let service = service_fn(|request| Self::answer(self.service.clone(), request, origin));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.options.keep_alive_timeout)
@@ -179,10 +198,10 @@ impl Server {
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = Activity::new();
-        let (router, active) = (self.router.clone(), Arc::clone(&activity));
+        let (service, active) = (self.service.clone(), Arc::clone(&activity));
         let service = service_fn(move |request| {
             let working = active.begin();
-            let answer = Self::answer(router.clone(), request, origin);
+            let answer = Self::answer(service.clone(), request, origin);
             async move {
                 let answer = answer.await;
                 drop(working);
@@ -215,10 +234,10 @@ impl Server {
     }
 
     async fn answer(
-        router: Router,
+        service: S,
         mut request: Request<Incoming>,
         origin: Origin,
-    ) -> Result<Response<axum::body::Body>, Infallible> {
+    ) -> Result<Response<Body>, Infallible> {
         if let Some(peer) = origin.peer {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
@@ -233,7 +252,7 @@ impl Server {
         if let Some(host) = host.and_then(|host| HeaderValue::try_from(host).ok()) {
             request.headers_mut().entry(header::HOST).or_insert(host);
         }
-        router.oneshot(request).await
+        service.oneshot(request.map(Body::new)).await
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, TryLockError},
     io::{self, Read as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -59,13 +60,20 @@ impl CachedDocument {
     }
 }
 
-/// What stands beside a cached packument.
+/// The first line of a cached document's file.
 #[derive(Serialize, Deserialize)]
-struct Sidecar {
+struct Head {
     sha256: String,
     #[serde(flatten)]
     freshness: Freshness,
 }
+
+/// A head is filled up with spaces to a multiple of so many bytes, so that another one can be
+/// written over it.
+const HEAD: usize = 512;
+
+/// The folder of the packages' folders.
+const PACKAGES: &str = "packages";
 
 /// The cache of upstream documents and tarballs, apart from everything hosted.
 ///
@@ -114,7 +122,7 @@ impl UpstreamCache {
         uplink: &UplinkName,
     ) -> Result<bool, StorageError> {
         let paths = self.packument_paths(name, uplink);
-        blocking(move || Ok(paths.body.is_file())).await
+        blocking(move || Ok(paths.file.is_file())).await
     }
 
     /// Keeps a packument.
@@ -125,7 +133,7 @@ impl UpstreamCache {
         packument: CachedDocument,
     ) -> Result<(), StorageError> {
         let paths = self.packument_paths(name, uplink);
-        blocking(move || paths.write(packument)).await
+        blocking(move || paths.write(&packument)).await
     }
 
     /// Keeps the freshness of a packument of which upstream said again that it is current, and the
@@ -138,11 +146,10 @@ impl UpstreamCache {
     ) -> Result<(), StorageError> {
         let paths = self.packument_paths(name, uplink);
         blocking(move || {
-            if paths.has(&packument) {
-                paths.write_sidecar(packument.digest, packument.freshness)
-            } else {
-                paths.write(packument)
+            if paths.refresh(&packument)? {
+                return Ok(());
             }
+            paths.write(&packument)
         })
         .await
     }
@@ -154,17 +161,12 @@ impl UpstreamCache {
         uplink: &UplinkName,
     ) -> Result<(), StorageError> {
         let paths = self.packument_paths(name, uplink);
-        blocking(move || {
-            for path in [&paths.sidecar, &paths.body] {
-                match fs::remove_file(path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        let operation = format!("deleting {}", path.display());
-                        return Err(StorageError::io(operation, error));
-                    }
-                    _ => {}
-                }
+        blocking(move || match fs::remove_file(&paths.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let operation = format!("deleting {}", paths.file.display());
+                Err(StorageError::io(operation, error))
             }
-            Ok(())
+            _ => Ok(()),
         })
         .await
     }
@@ -188,7 +190,7 @@ impl UpstreamCache {
         document: CachedDocument,
     ) -> Result<(), StorageError> {
         let paths = self.document_paths(uplink, path);
-        blocking(move || paths.write(document)).await
+        blocking(move || paths.write(&document)).await
     }
 
     /// Opens the cached tarball with `digest`; it was verified before it was kept.
@@ -228,14 +230,29 @@ impl UpstreamCache {
         .await
     }
 
+    /// Keeps a small tarball, whose bytes whoever reads it compares with `digest`: it need not be
+    /// durable.
+    pub async fn put_small_tarball(
+        &self,
+        name: &PackageName,
+        digest: &Digest,
+        bytes: Bytes,
+    ) -> Result<(), StorageError> {
+        let to = self.tarball_path(name, digest);
+        let temporary = self.temporary.clone();
+        blocking(move || put_in(&temporary, &to, &[&bytes])).await
+    }
+
     /// The cached tarballs whose bytes are not those that their names promise; with `remove`, they
     /// are deleted: all of the cache comes again.
     pub async fn damaged_tarballs(&self, remove: bool) -> Result<Vec<PathBuf>, StorageError> {
-        let root = self.root.join("tarballs");
+        let root = self.root.join(PACKAGES);
         blocking(move || {
             let mut damaged = Vec::new();
             for folder in entries(&root)? {
-                for path in entries(&folder)? {
+                let is_tarball =
+                    |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
+                for path in entries(&folder)?.into_iter().filter(is_tarball) {
                     if is_as_named(&path)? {
                         continue;
                     }
@@ -254,11 +271,8 @@ impl UpstreamCache {
     }
 
     fn packument_paths(&self, name: &PackageName, uplink: &UplinkName) -> DocumentPaths {
-        let folder = self.root.join("packuments").join(folder_name(name));
         DocumentPaths {
-            body: folder.join(format!("{uplink}.json")),
-            sidecar: folder.join(format!("{uplink}.meta")),
-            folder,
+            file: self.package_folder(name).join(format!("{uplink}.json")),
             temporary: self.temporary.clone(),
         }
     }
@@ -268,19 +282,19 @@ impl UpstreamCache {
         // Paths are of any length and alphabet.
         let stem = hex::encode(sha2::Sha256::digest(path));
         DocumentPaths {
-            body: folder.join(format!("{stem}.json")),
-            sidecar: folder.join(format!("{stem}.meta")),
-            folder,
+            file: folder.join(format!("{stem}.json")),
             temporary: self.temporary.clone(),
         }
     }
 
     fn tarball_path(&self, name: &PackageName, digest: &Digest) -> PathBuf {
         let file = format!("{}-{}.tgz", digest.algorithm.as_str(), digest.to_hex());
-        self.root
-            .join("tarballs")
-            .join(folder_name(name))
-            .join(file)
+        self.package_folder(name).join(file)
+    }
+
+    /// The folder of all that is known of `name`: one, because folders take long to make.
+    fn package_folder(&self, name: &PackageName) -> PathBuf {
+        self.root.join(PACKAGES).join(folder_name(name))
     }
 }
 
@@ -349,55 +363,97 @@ fn sweep_if_alone(locked: Result<(), TryLockError>, temporary: &Path) -> io::Res
     }
 }
 
+/// Where a document is.
 struct DocumentPaths {
-    folder: PathBuf,
-    body: PathBuf,
-    sidecar: PathBuf,
+    file: PathBuf,
     temporary: PathBuf,
 }
 
 impl DocumentPaths {
     fn read(&self) -> Result<Option<CachedDocument>, StorageError> {
-        let Some(sidecar) = read_if_there(&self.sidecar)? else {
+        let Some(bytes) = read_if_there(&self.file)? else {
             return Ok(None);
         };
-        let Some(body) = read_if_there(&self.body)? else {
+        let bytes = Bytes::from(bytes);
+        let Some(end) = memchr::memchr(b'\n', &bytes) else {
             return Ok(None);
         };
-        let Ok(sidecar) = serde_json::from_slice::<Sidecar>(&sidecar) else {
+        let Ok(head) = serde_json::from_slice::<Head>(&bytes.slice(..end)) else {
             return Ok(None);
         };
-        let packument = CachedDocument::new(body.into(), sidecar.freshness);
-        // Body and sidecar are two files: a crash between them, or a bad disk, shows here.
-        Ok((packument.digest == sidecar.sha256).then_some(packument))
+        let document = CachedDocument::new(bytes.slice(end + 1..), head.freshness);
+        // A power cut may leave anything, and so may a bad disk.
+        Ok((document.digest == head.sha256).then_some(document))
     }
 
-    fn write(&self, document: CachedDocument) -> Result<(), StorageError> {
-        self.put(&self.body, &document.body)?;
-        self.write_sidecar(document.digest, document.freshness)
+    fn write(&self, document: &CachedDocument) -> Result<(), StorageError> {
+        let head = head_of(document)?;
+        put_in(&self.temporary, &self.file, &[&head, &document.body])
     }
 
-    fn write_sidecar(&self, sha256: String, freshness: Freshness) -> Result<(), StorageError> {
-        let sidecar = serde_json::to_vec(&Sidecar { sha256, freshness });
-        let sidecar = sidecar.map_err(|error| StorageError::backend("writing a sidecar", error))?;
-        self.put(&self.sidecar, &sidecar)
+    /// Writes only the head of `document`; `false` where the file is not of it, as far as the head
+    /// and the length tell. Who reads meanwhile may find no document, and asks upstream.
+    fn refresh(&self, document: &CachedDocument) -> Result<bool, StorageError> {
+        let refresh = || -> io::Result<bool> {
+            let head = head_of(document).map_err(io::Error::other)?;
+            let mut file = File::open(&self.file)?;
+            let mut known = vec![0; head.len()];
+            file.read_exact(&mut known)?;
+            let is_same = known.last() == Some(&b'\n')
+                && serde_json::from_slice::<Head>(&known)
+                    .is_ok_and(|known| known.sha256 == document.digest)
+                && usize::try_from(file.metadata()?.len())
+                    .is_ok_and(|length| length == head.len() + document.body.len());
+            if is_same {
+                let file = File::options().write(true).open(&self.file)?;
+                file.write_all_at(&head, 0)?;
+            }
+            Ok(is_same)
+        };
+        match refresh() {
+            Ok(is_done) => Ok(is_done),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => {
+                let operation = format!("writing {}", self.file.display());
+                Err(StorageError::io(operation, error))
+            }
+        }
     }
+}
 
-    /// Whether the body of `document` is there, as far as its digest and length tell.
-    fn has(&self, document: &CachedDocument) -> bool {
-        let sidecar = read_if_there(&self.sidecar).ok().flatten();
-        let sidecar = sidecar.and_then(|json| serde_json::from_slice::<Sidecar>(&json).ok());
-        let length = fs::metadata(&self.body).map(|body| body.len()).ok();
-        sidecar.is_some_and(|sidecar| sidecar.sha256 == document.digest)
-            && length == u64::try_from(document.body.len()).ok()
-    }
+fn head_of(document: &CachedDocument) -> Result<Vec<u8>, StorageError> {
+    let head = Head {
+        sha256: document.digest.clone(),
+        freshness: document.freshness.clone(),
+    };
+    let mut head = serde_json::to_vec(&head)
+        .map_err(|error| StorageError::backend("writing a cached document", error))?;
+    head.resize((head.len() + 1).next_multiple_of(HEAD) - 1, b' ');
+    head.push(b'\n');
+    Ok(head)
+}
 
-    fn put(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
-        fs::create_dir_all(&self.folder)
-            .and_then(|()| fs::create_dir_all(&self.temporary))
-            .and_then(|()| replace_by(&self.temporary, path, bytes))
-            .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
-    }
+/// Replaces the file at `path`; makes the folders that it needs.
+fn put_in(temporary: &Path, path: &Path, bytes: &[&[u8]]) -> Result<(), StorageError> {
+    let put = || replace_by(temporary, path, bytes);
+    put()
+        .or_else(|error| match error.kind() {
+            // The first of its package, or somebody has deleted the cache.
+            io::ErrorKind::NotFound => {
+                path.parent().map_or(Ok(()), fs::create_dir_all)?;
+                fs::create_dir_all(temporary)?;
+                put()
+            }
+            _ => Err(error),
+        })
+        .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "runs on the blocking pool")]
@@ -414,6 +470,8 @@ fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, StorageError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     fn freshness(etag: &str) -> Freshness {
@@ -425,7 +483,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_its_sidecar_is_no_document() {
+    async fn what_is_damaged_is_no_document() {
         let folder = tempfile::tempdir().unwrap();
         let cache = UpstreamCache::open(folder.path().join("cache")).unwrap();
         let (name, uplink) = ("@s/n".parse().unwrap(), "default".parse().unwrap());
@@ -446,21 +504,29 @@ mod tests {
         assert_eq!(read.freshness, freshness("2"));
 
         let paths = cache.packument_paths(&name, &uplink);
+        // Nothing but the head is written where the document is the same.
+        let inode = || fs::metadata(&paths.file).unwrap().ino();
+        let before = inode();
+        refresh().await.unwrap();
+        assert_eq!(inode(), before);
         // A power cut may leave any of these.
-        for damage in [&b"{ }"[..], b"{", b"", b"\0\0"] {
-            replace_by(&paths.temporary, &paths.body, damage).unwrap();
+        let whole = read_if_there(&paths.file).unwrap().unwrap();
+        let halves = [0, 1, HEAD - 1, HEAD, whole.len() - 1].map(|length| whole[..length].to_vec());
+        let mut torn = whole.clone();
+        *torn.last_mut().unwrap() = 0;
+        for damage in halves.into_iter().chain([torn, vec![0; whole.len()]]) {
+            replace_by(&paths.temporary, &paths.file, &[&damage]).unwrap();
             assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
             let put = cache.put_packument(&name, &uplink, again.clone());
             put.await.unwrap();
             assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
         }
-        for damage in [&b"{\"sha256\":"[..], b"", b"\0\0"] {
-            replace_by(&paths.temporary, &paths.sidecar, damage).unwrap();
-            assert!(cache.packument(&name, &uplink).await.unwrap().is_none());
+        for damage in [vec![], whole[..HEAD].to_vec(), vec![b' '; whole.len()]] {
+            replace_by(&paths.temporary, &paths.file, &[&damage]).unwrap();
             refresh().await.unwrap();
             assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
         }
-        fs::remove_file(&paths.body).unwrap();
+        fs::remove_file(&paths.file).unwrap();
         refresh().await.unwrap();
         assert!(cache.packument(&name, &uplink).await.unwrap().is_some());
         assert_eq!(fs::read_dir(&paths.temporary).unwrap().count(), 0);
@@ -505,7 +571,7 @@ mod tests {
         let to = folder.path().join("to");
         assert!(copy_by(&by, &from, &to).is_err());
         assert!(!to.exists());
-        replace_by(&by, &from, b"bytes").unwrap();
+        replace_by(&by, &from, &[b"by", b"tes"]).unwrap();
         copy_by(&by, &from, &to).unwrap();
         assert_eq!(fs::read_to_string(&to).unwrap(), "bytes");
         assert_eq!(fs::read_dir(&by).unwrap().count(), 0);

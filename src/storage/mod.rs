@@ -20,7 +20,7 @@ pub use accounts::{
 pub use cache::{CachedDocument, Freshness, UpstreamCache};
 pub use error::StorageError;
 pub use fs::{
-    Blob, FsBlobs, FsMetadata, Observer, StoredBlob, TemporaryBlob, TemporaryFolder, read_piece,
+    Blob, FsBlobs, FsMetadata, Observer, Pieces, StoredBlob, TemporaryBlob, TemporaryFolder,
 };
 pub use layout::Layout;
 pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};

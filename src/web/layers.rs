@@ -1,14 +1,22 @@
 //! What happens around every handler: request id, span, time limit, identity, security headers.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
 
 use axum::{
-    extract::{OriginalUri, Request, State},
-    middleware::Next,
+    Router,
+    extract::{OriginalUri, Request},
     response::{IntoResponse as _, Response},
 };
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts, uri::PathAndQuery};
+use tower::{Service, ServiceExt as _};
 use tracing::Instrument as _;
 
 use super::{
@@ -28,6 +36,8 @@ use crate::{
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const HOPS: HeaderName = HeaderName::from_static(Hops::HEADER);
+const NPM_AUTH_TYPE: HeaderName = HeaderName::from_static("npm-auth-type");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
 const MAX_REQUEST_ID: usize = 128;
 
@@ -51,24 +61,39 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
-/// Names a request in logs, answers and calls to other services.
+/// The routes, and what happens around each of them.
 #[derive(Clone, Debug)]
-pub(super) struct RequestId(pub(super) Arc<str>);
+pub struct Around {
+    state: WebState,
+    routes: Router,
+}
 
-/// The path as the client sent it, without the prefix.
-#[derive(Clone, Debug)]
-struct SentPath(Arc<str>);
+impl Around {
+    pub(super) fn new(state: WebState, routes: Router) -> Self {
+        Self { state, routes }
+    }
+}
 
-/// The outermost layer: names and logs the request, brings its path into one form, turns a panic
-/// into a 500.
-pub(super) async fn around(
-    State(state): State<WebState>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+impl Service<Request> for Around {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { state, routes } = self.clone();
+        Box::pin(async move { Ok(around(&state, routes, request).await) })
+    }
+}
+
+/// Names and logs the request, brings its path into one form, finds out who is calling, and turns
+/// a panic into a 500. One function and not a layer for each: every read passes here.
+async fn around(state: &WebState, routes: Router, mut request: Request) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
-    request.extensions_mut().insert(RequestId(Arc::clone(&id)));
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
@@ -76,9 +101,13 @@ pub(super) async fn around(
         request.id = %id,
     );
     let work = async {
-        let mut response = match prepare(&state, &mut request) {
-            Ok(hops) => {
-                let handle = |request| hops.scope(handle(next, request));
+        let mut response = match prepare(state, &mut request) {
+            Ok(Prepared { hops, sent_path }) => {
+                let handle = |request| {
+                    let handled = identified(state, routes, request, sent_path, Arc::clone(&id));
+                    // In a box, because it is large and handed on several times.
+                    hops.scope(unless_it_panics(Box::pin(handled)))
+                };
                 watched(&state.settings, request, handle).await
             }
             Err(error) => error.into_response(),
@@ -98,43 +127,53 @@ pub(super) async fn around(
     work.instrument(span).await
 }
 
-/// Brings the request into its form. What it came through, this registry included.
-fn prepare(state: &WebState, request: &mut Request) -> Result<Hops, Error> {
-    let hops = request.headers().get(Hops::HEADER);
+/// What is known of a request before anybody is asked about it.
+struct Prepared {
+    /// What it came through, this registry included.
+    hops: Hops,
+    /// The path as the client sent it, without the prefix; `None`: as it is now.
+    sent_path: Option<String>,
+}
+
+/// Brings the request into its form.
+fn prepare(state: &WebState, request: &mut Request) -> Result<Prepared, Error> {
+    let hops = request.headers().get(HOPS);
     let hops = hops.and_then(|hops| hops.to_str().ok());
     let hops =
         Hops::arrived(hops, &state.settings.instance).map_err(|Circle| RegistryError::Circle)?;
-    normalize(state, request)?;
-    Ok(hops)
+    let sent_path = normalize(state, request)?;
+    Ok(Prepared { hops, sent_path })
 }
 
-async fn handle(next: Next, request: Request) -> Response {
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+async fn unless_it_panics(work: impl Future<Output = Response>) -> Response {
+    match AssertUnwindSafe(work).catch_unwind().await {
         Ok(response) => response,
         Err(_) => Error(RegistryError::internal("a handler panicked")).into_response(),
     }
 }
 
 /// Finds out who is calling, and tells clients whose credentials do not count why.
-pub(super) async fn identity(
-    State(state): State<WebState>,
+async fn identified(
+    state: &WebState,
+    routes: Router,
     request: Request,
-    next: Next,
+    sent_path: Option<String>,
+    id: Arc<str>,
 ) -> Response {
     let (mut parts, body) = request.into_parts();
-    let path = parts.extensions.get::<SentPath>().cloned();
-    let path = path.as_ref().map_or("", |path| &path.0);
-    let credentials = match identify(&parts, &state, path).await {
+    let path = sent_path.as_deref().unwrap_or(parts.uri.path());
+    let credentials = match identify(&parts, state, path, id).await {
         Ok(credentials) => credentials,
         Err(error) => return Error(error).into_response(),
     };
     let notice = credentials.problem.map(|problem| problem.to_string());
-    let browser = Browser::of(&parts, &state, &credentials);
+    let browser = Browser::of(&parts, state, &credentials);
     parts.extensions.insert::<Credentials>(credentials);
-    let mut response = next.run(Request::from_parts(parts, body)).await;
+    let routed = routes.oneshot(Request::from_parts(parts, body)).await;
+    let mut response = routed.unwrap_or_else(|never| match never {});
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Browser { base, asked_by } = browser;
-        response = login::offer_browser(&state, response, challenge, &base, asked_by);
+        response = login::offer_browser(state, response, challenge, &base, asked_by);
     }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);
@@ -151,13 +190,13 @@ struct Browser {
 impl Browser {
     /// `None` where no second factor can be asked for, or the client has no browser.
     fn of(parts: &Parts, state: &WebState, credentials: &Credentials) -> Option<Self> {
-        let is_login = parts.uri.path().starts_with("/-/user/");
+        let is_login = || parts.uri.path().starts_with("/-/user/");
         let has_factor = credentials.caller.second_factor.mode.is_some();
-        let has_browser = parts
-            .headers
-            .get("npm-auth-type")
-            .is_none_or(|value| value != "legacy");
-        let is_possible = state.settings.web_login && has_browser && (is_login || has_factor);
+        let has_browser = || {
+            let kind = parts.headers.get(NPM_AUTH_TYPE);
+            kind.is_none_or(|kind| kind != "legacy")
+        };
+        let is_possible = state.settings.web_login && (has_factor || is_login()) && has_browser();
         is_possible.then(|| {
             let base = base_of(parts, state).ok()?;
             let asked_by = login::asked_by(&parts.headers, &credentials.caller);
@@ -175,12 +214,18 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
         .filter(|id| id.bytes().all(|byte| byte.is_ascii_graphic()));
     match sent {
         Some(id) => id.into(),
-        None => uuid::Uuid::new_v4().to_string().into(),
+        None => {
+            // It need not be secret, so that it costs no call of the system.
+            let id = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+            let mut text = uuid::Uuid::encode_buffer();
+            (&*id.hyphenated().encode_lower(&mut text)).into()
+        }
     }
 }
 
-/// Takes the prefix off the path and makes the rest canonical.
-fn normalize(state: &WebState, request: &mut Request) -> Result<(), Error> {
+/// Takes the prefix off the path and makes the rest canonical. Returns the rest as it was, if it
+/// was another.
+fn normalize(state: &WebState, request: &mut Request) -> Result<Option<String>, Error> {
     let path = request.uri().path();
     let nested_in = request
         .extensions()
@@ -196,20 +241,24 @@ fn normalize(state: &WebState, request: &mut Request) -> Result<(), Error> {
     } else {
         (path, nested_in)
     };
-    let sent = SentPath(rest.into());
-    let mut path =
+    let canonical =
         canonical_path(rest).map_err(|error| RegistryError::bad_request(error.to_string()))?;
-    if let Some(query) = request.uri().query() {
-        path.push('?');
-        path.push_str(query);
+    let sent = (rest != path || canonical != rest).then(|| rest.to_owned());
+    if canonical != path {
+        let mut path = canonical.into_owned();
+        if let Some(query) = request.uri().query() {
+            path.push('?');
+            path.push_str(query);
+        }
+        let path: PathAndQuery = path
+            .parse()
+            .map_err(|_| RegistryError::bad_request("invalid path"))?;
+        *request.uri_mut() = Uri::from(path);
     }
-    let path: PathAndQuery = path
-        .parse()
-        .map_err(|_| RegistryError::bad_request("invalid path"))?;
-    *request.uri_mut() = Uri::from(path);
-    request.extensions_mut().insert(PublicPrefix(prefix));
-    request.extensions_mut().insert(sent);
-    Ok(())
+    if !prefix.is_empty() {
+        request.extensions_mut().insert(PublicPrefix(prefix));
+    }
+    Ok(sent)
 }
 
 fn strip_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! Floor 8: HTTP. This file is the table of all routes.
 //!
-//! A request meets `layers::around` first, which brings its path into one form, so that a
+//! A request meets `layers::Around` first, which brings its path into one form, so that a
 //! package is one segment here whatever the client wrote. Who may do what is decided by the use
 //! cases; a handler asks for a `Visitor` (bad credentials make an anonymous caller), an `Actor`
 //! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).
@@ -31,20 +31,24 @@ mod users;
 mod watched;
 
 use axum::{
-    Router, middleware,
+    Router,
     routing::{any, delete, get, post, put},
 };
-use tower::Layer as _;
 
+pub use layers::Around;
 pub use state::{WebSettings, WebState};
 
 use crate::error::RegistryError;
 
-/// All routes, as a service that may be nested in another router.
-pub fn router(state: WebState) -> Router {
-    let around = middleware::from_fn_with_state(state.clone(), layers::around);
+/// All routes, to be served alone.
+pub fn service(state: WebState) -> Around {
     // Paths must be canonical before they are matched, so this stands around the routing.
-    Router::new().fallback_service(around.layer(routes(state)))
+    Around::new(state.clone(), routes(state))
+}
+
+/// All routes, to be nested in another router.
+pub fn router(state: WebState) -> Router {
+    Router::new().fallback_service(service(state))
 }
 
 #[rustfmt::skip]
@@ -113,7 +117,6 @@ fn routes(state: WebState) -> Router {
         .route("/{package}/{version}", get(packages::version).put(packages::set_tag))
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
-        .layer(middleware::from_fn_with_state(state.clone(), layers::identity))
         .with_state(state)
 }
 

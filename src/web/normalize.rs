@@ -4,6 +4,8 @@
 //! scope before a file name. Here a package is one segment, `@s%2Fn`, and nothing else is encoded
 //! that need not be.
 
+use std::borrow::Cow;
+
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 /// What a segment of a path may not contain (RFC 3986, section 3.3), and `/`.
@@ -31,7 +33,10 @@ const ENCODED: &AsciiSet = &CONTROLS
 pub(super) struct InvalidPath(&'static str);
 
 /// The canonical form of `path`, which is as the client sent it.
-pub(super) fn canonical_path(path: &str) -> Result<String, InvalidPath> {
+pub(super) fn canonical_path(path: &str) -> Result<Cow<'_, str>, InvalidPath> {
+    if is_plain(path) {
+        return Ok(Cow::Borrowed(path));
+    }
     let segments = path
         .split('/')
         .filter(|segment| !segment.is_empty())
@@ -45,7 +50,19 @@ pub(super) fn canonical_path(path: &str) -> Result<String, InvalidPath> {
     if canonical.is_empty() {
         canonical.push('/');
     }
-    Ok(canonical)
+    Ok(Cow::Owned(canonical))
+}
+
+/// Whether a path certainly is canonical: no scope, nothing encoded, no empty or climbing segment.
+/// Most are, and take no memory then.
+fn is_plain(path: &str) -> bool {
+    let Some(segments) = path.strip_prefix('/') else {
+        return false;
+    };
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~:!*'()+,;=$&".contains(&byte);
+    segments
+        .split('/')
+        .all(|segment| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_plain))
 }
 
 fn decode(segment: &str) -> Result<String, InvalidPath> {
@@ -153,7 +170,7 @@ mod tests {
 
     #[track_caller]
     fn check(path: &str, expected: &str) {
-        assert_eq!(canonical_path(path).as_deref(), Ok(expected), "{path}");
+        assert_eq!(canonical_path(path), Ok(expected.into()), "{path}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Packuments, versions, tarballs, and what changes them.
 
 use axum::{extract::State, response::Response};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde_json::json;
 
 use super::{
@@ -18,14 +18,17 @@ use crate::{
     auth::CredentialProblem,
     error::RegistryError,
     models::{BaseUrl, Caller, PackageName},
-    registry::{Sent, packument::Form},
+    registry::{Asked, Sent, packument::Form},
 };
+
+const NPM_COMMAND: HeaderName = HeaderName::from_static("npm-command");
 
 /// What a reader sends besides the path.
 pub(super) struct Reader {
     caller: Caller,
     /// Why the credentials that were sent do not count.
     problem: Option<CredentialProblem>,
+    /// All of them: whoever else wants some asks before.
     headers: HeaderMap,
     base: BaseUrl,
 }
@@ -43,8 +46,22 @@ impl axum::extract::FromRequestParts<WebState> for Reader {
             caller,
             problem,
             base,
-            headers: parts.headers.clone(),
+            headers: std::mem::take(&mut parts.headers),
         })
+    }
+}
+
+/// All headers, taken from the request.
+pub(super) struct Headers(HeaderMap);
+
+impl axum::extract::FromRequestParts<WebState> for Headers {
+    type Rejection = Error;
+
+    async fn from_request_parts(
+        parts: &mut http::request::Parts,
+        _: &WebState,
+    ) -> Result<Self, Error> {
+        Ok(Self(std::mem::take(&mut parts.headers)))
     }
 }
 
@@ -56,7 +73,7 @@ pub(super) async fn packument(
     query: Query,
 ) -> Result<Response, Error> {
     if query.get("write") == Some("true") {
-        return for_writing(&state, &reader, &name).await;
+        return Box::pin(for_writing(&state, &reader, &name)).await;
     }
     let Reader {
         caller,
@@ -64,11 +81,15 @@ pub(super) async fn packument(
         headers,
         base,
     } = reader;
-    let form = form_of(&headers);
-    let coding = choose_coding(&headers);
+    let asked = Asked {
+        form: form_of(&headers),
+        base: &base,
+        coding: choose_coding(&headers),
+        checks_signatures: checks_signatures(&headers),
+    };
     let document = state
         .registry
-        .packument(&caller, &name, form, &base, coding)
+        .packument(&caller, &name, asked)
         .await
         .map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::document(&headers, caller.is_anonymous(), document))
@@ -115,9 +136,10 @@ pub(super) async fn tarball(
     Visitor { caller, problem }: Visitor,
     Package(name): Package,
     FileName(file): FileName,
-    headers: HeaderMap,
+    Headers(headers): Headers,
 ) -> Result<Response, Error> {
-    let tarball = state.registry.tarball(&caller, &name, &file).await;
+    let has = |etag: &str| respond::has(&headers, etag);
+    let tarball = state.registry.tarball(&caller, &name, &file, has).await;
     let tarball = tarball.map_err(|error| unless_hidden(problem, &name, error))?;
     Ok(respond::tarball(&headers, caller.is_anonymous(), tarball)?)
 }
@@ -201,6 +223,17 @@ pub(super) async fn unpublish_tarball(
 fn success(message: &str) -> Response {
     let body = json!({ "success": true, "ok": message });
     respond::json(StatusCode::CREATED, &body)
+}
+
+/// Whether a client is about to check signatures: npm says which command it runs, and pnpm does
+/// not say.
+fn checks_signatures(headers: &HeaderMap) -> bool {
+    let is_audit = headers
+        .get(NPM_COMMAND)
+        .is_some_and(|command| command == "audit");
+    let agent = headers.get(header::USER_AGENT);
+    let is_pnpm = agent.is_some_and(|agent| agent.as_bytes().starts_with(b"pnpm"));
+    is_audit || is_pnpm
 }
 
 fn form_of(headers: &HeaderMap) -> Form {

@@ -1,7 +1,8 @@
 //! [`WebState`]: what handlers have at hand.
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
+use super::extract::Bases;
 use crate::{
     admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
     registry::Registry,
@@ -30,9 +31,13 @@ pub struct WebSettings {
     pub request_timeout: Duration,
 }
 
-/// What handlers have at hand. Cheap to clone.
+/// What handlers have at hand. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct WebState {
+pub struct WebState(Arc<WebParts>);
+
+/// What a [`WebState`] is made of.
+#[derive(Debug)]
+pub struct WebParts {
     /// The packages.
     pub registry: Arc<Registry>,
     /// The accounts.
@@ -40,7 +45,37 @@ pub struct WebState {
     /// What administrators do.
     pub administration: Arc<Administration>,
     /// Settings of the HTTP side.
-    pub settings: Arc<WebSettings>,
+    pub settings: WebSettings,
     /// Tells when the server stops.
     pub lifecycle: Lifecycle,
+    /// Under which addresses clients see the registry.
+    pub(super) bases: Bases,
+}
+
+impl WebState {
+    /// A state of these parts.
+    pub fn new(
+        registry: Arc<Registry>,
+        auth: Arc<Auth>,
+        administration: Arc<Administration>,
+        settings: WebSettings,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self(Arc::new(WebParts {
+            registry,
+            auth,
+            administration,
+            settings,
+            lifecycle,
+            bases: Bases::default(),
+        }))
+    }
+}
+
+impl Deref for WebState {
+    type Target = WebParts;
+
+    fn deref(&self) -> &WebParts {
+        &self.0
+    }
 }

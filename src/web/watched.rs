@@ -61,7 +61,7 @@ where
     let has_stalled = response.status() == StatusCode::REQUEST_TIMEOUT;
     let is_read = match unread {
         Some(_) if has_stalled => false,
-        Some(unread) => unread.drain(settings.max_body_size, limit).await,
+        Some(unread) => Box::pin(unread.drain(settings.max_body_size, limit)).await,
         None => true,
     };
     if !is_read {

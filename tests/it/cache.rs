@@ -12,6 +12,7 @@ use std::{
 use axum::response::{IntoResponse as _, Response};
 use http::StatusCode;
 use reqwest::Method;
+use rustaccio::{lifecycle::ManualClock, models::Timestamp};
 use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 
@@ -59,7 +60,13 @@ async fn it_may_be_deleted_at_any_time() {
     let upstream = Upstream::start().await;
     let package = Package::new("lib", "1.0.0");
     upstream.has(&[&package]);
-    let registry = proxy(&upstream).await;
+    let clock = ManualClock::at(Timestamp::from_unix_millis(1_800_000_000_000));
+    let registry = Registry::with(Start {
+        file: &settings(&upstream),
+        clock: Some(Arc::clone(&clock)),
+        ..Start::default()
+    })
+    .await;
     let cache = registry.data().join("cache");
     let first = registry.get("/lib").await.assert(200);
     registry.tarball(&package).await.assert(200);
@@ -71,10 +78,14 @@ async fn it_may_be_deleted_at_any_time() {
         let bytes = registry.tarball(&package).await.assert(200);
         assert_eq!(bytes.body, package.tarball);
     }
-    // What is asked for again is kept again, and serves when upstream is gone.
+    // What is asked for again is kept again, and serves when upstream is gone. A short tarball is
+    // in memory, and looked for on disk now and then.
+    clock.advance(Duration::from_secs(60));
     for _ in 0..2 {
         registry.get("/lib").await.assert(200);
+        registry.tarball(&package).await.assert(200);
     }
+    assert_eq!(upstream.asked("/lib/-/lib-1.0.0.tgz"), 1);
     upstream.stop().await;
     let folder = registry.stop().await;
     let file = "uplinks:\n  default:\n    url: http://127.0.0.1:9\n";
@@ -290,23 +301,31 @@ async fn what_a_power_cut_left_half_written_is_fetched_again() {
     registry.get("/lib").await.assert(200);
     let mut folder = registry.stop().await;
     let mut asked = 1;
-    for name in ["default.json", "default.meta"] {
-        let path = folder.path().join("data/cache/packuments/lib").join(name);
-        let good = std::fs::read(&path).unwrap();
-        let damages = [&good[..good.len() / 2], &vec![0; good.len()], b""];
-        for damage in damages {
-            std::fs::write(&path, damage).unwrap();
-            let registry = start(Some(folder)).await;
-            registry.get("/lib/1.0.0").await.assert(200);
-            asked += 1;
-            assert_eq!(upstream.asked("/lib"), asked);
-            folder = registry.stop().await;
-            // It is whole again.
-            let registry = start(Some(folder)).await;
-            registry.get("/lib/1.0.0").await.assert(200);
-            assert_eq!(upstream.asked("/lib"), asked);
-            folder = registry.stop().await;
-        }
+    let path = folder.path().join("data/cache/packages/lib/default.json");
+    let good = std::fs::read(&path).unwrap();
+    let head = good.iter().position(|&byte| byte == b'\n').unwrap() + 1;
+    let mut other_bytes = good.clone();
+    *other_bytes.last_mut().unwrap() = b' ';
+    let damages = [
+        &good[..good.len() / 2],
+        &good[..head],
+        &good[head..],
+        &vec![0; good.len()],
+        &other_bytes,
+        b"",
+    ];
+    for damage in damages {
+        std::fs::write(&path, damage).unwrap();
+        let registry = start(Some(folder)).await;
+        registry.get("/lib/1.0.0").await.assert(200);
+        asked += 1;
+        assert_eq!(upstream.asked("/lib"), asked);
+        folder = registry.stop().await;
+        // It is whole again.
+        let registry = start(Some(folder)).await;
+        registry.get("/lib/1.0.0").await.assert(200);
+        assert_eq!(upstream.asked("/lib"), asked);
+        folder = registry.stop().await;
     }
 }
 
@@ -317,11 +336,10 @@ async fn a_disk_that_hangs_keeps_no_answer_back() {
     upstream.has(&[&one]);
     let registry = proxy(&upstream).await;
     registry.get("/lib").await.assert(200);
-    let sidecar = registry.data().join("cache/packuments/lib/default.meta");
-    // The last thing that is written of a document.
-    until(&registry, "/-/ping", |_| sidecar.exists()).await;
+    let kept = registry.data().join("cache/packages/lib/default.json");
+    until(&registry, "/-/ping", |_| kept.exists()).await;
     // Nobody gets to the end of what is read from here, which happens before something is kept.
-    let pipe = Pipe::instead_of(&sidecar);
+    let pipe = Pipe::instead_of(&kept);
     for _ in 0..3 {
         let current = registry.get("/lib").await.assert(200);
         assert_eq!(current.header("warning"), None);
@@ -331,8 +349,9 @@ async fn a_disk_that_hangs_keeps_no_answer_back() {
     pipe.release();
     let folder = registry.stop().await;
     // The newest is what is kept.
-    let kept = folder.path().join("data/cache/packuments/lib/default.json");
-    let kept: Value = serde_json::from_slice(&std::fs::read(kept).unwrap()).unwrap();
+    let kept = std::fs::read(folder.path().join("data/cache/packages/lib/default.json")).unwrap();
+    let head = kept.iter().position(|&byte| byte == b'\n').unwrap();
+    let kept: Value = serde_json::from_slice(&kept[head..]).unwrap();
     assert!(kept["versions"]["2.0.0"].is_object());
 }
 
@@ -343,7 +362,7 @@ async fn a_disk_that_hangs_keeps_no_client_for_ever() {
     let registry = proxy(&upstream).await;
     registry.get("/lib").await.assert(200);
     let folder = registry.stop().await;
-    let pipe = Pipe::instead_of(&folder.path().join("data/cache/packuments/lib/default.meta"));
+    let pipe = Pipe::instead_of(&folder.path().join("data/cache/packages/lib/default.json"));
     let registry = Registry::with(Start {
         file: &settings(&upstream),
         folder: Some(folder),

@@ -243,7 +243,7 @@ async fn twenty_who_ask_after_a_restart_cost_one_reading() {
     registry.get("/lib").await.assert(200);
     upstream.stop().await;
     let folder = registry.stop().await;
-    let path = folder.path().join("data/cache/packuments/lib/default.meta");
+    let path = folder.path().join("data/cache/packages/lib/default.json");
     let kept = std::fs::read(&path).unwrap();
     // What can be read once is read once.
     let pipe = Pipe::instead_of(&path);

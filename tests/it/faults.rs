@@ -30,11 +30,12 @@ fn kept(registry: &Registry) -> usize {
 }
 
 fn files_of_tarballs(data: &Path) -> usize {
-    let folder = data.join("cache/tarballs");
+    let folder = data.join("cache/packages");
     let folders = std::fs::read_dir(folder).into_iter().flatten();
     folders
-        .map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count())
-        .sum()
+        .flat_map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap())
+        .filter(|file| file.as_ref().unwrap().path().extension().unwrap() == "tgz")
+        .count()
 }
 
 #[tokio::test]

@@ -46,13 +46,11 @@ async fn damage_is_found_and_repaired() {
     std::os::unix::fs::symlink("/etc/passwd", tarballs.join("whole/whole-8.0.0.tgz")).unwrap();
     fs::remove_file(tarballs.join("lost/package.json")).unwrap();
     fs::write(tarballs.join("broken/package.json"), "{ half").unwrap();
-    let cache = data.join("cache/tarballs/cached");
-    let kept = fs::read_dir(&cache)
-        .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+    let cache = fs::read_dir(data.join("cache/packages/cached")).unwrap();
+    let mut cached = cache.map(|file| file.unwrap().path());
+    let kept = cached
+        .find(|path| path.extension().unwrap() == "tgz")
+        .unwrap();
     fs::write(&kept, "rot").unwrap();
 
     let (is_clean, report) = fsck(&data, &[]);

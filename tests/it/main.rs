@@ -19,6 +19,7 @@ mod clients;
 mod concurrency;
 mod config;
 mod crash;
+mod downloads;
 mod embedding;
 mod errors;
 mod faults;

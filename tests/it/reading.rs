@@ -205,14 +205,20 @@ async fn head_is_get_without_its_body() {
 #[tokio::test]
 async fn tarballs_come_in_parts() {
     let (registry, alice) = registry(&[]).await;
-    let package = Package::heavy("heavy", "1.0.0", 700_000);
-    registry.publish(&alice, &package).await.assert(201);
-    let path = "/heavy/-/heavy-1.0.0.tgz";
+    for (name, length) in [("short", 700_000), ("long", 1_500_000)] {
+        let package = Package::heavy(name, "1.0.0", length);
+        registry.publish(&alice, &package).await.assert(201);
+        comes_in_parts(&registry, &package).await;
+    }
+}
+
+async fn comes_in_parts(registry: &Registry, package: &Package) {
+    let path = &*format!("/{}/-/{}", package.name, package.file());
     let whole = registry.get(path).await.assert(200);
     assert_eq!(whole.header("accept-ranges"), Some("bytes"));
     assert!(whole.header("cache-control").unwrap().contains("immutable"));
     let length = package.tarball.len();
-    let part = get_with(&registry, path, &[("range", "bytes=300000-600000")])
+    let part = get_with(registry, path, &[("range", "bytes=300000-600000")])
         .await
         .assert(206);
     assert_eq!(part.body, package.tarball[300_000..=600_000]);
@@ -220,11 +226,11 @@ async fn tarballs_come_in_parts() {
         part.header("content-range"),
         Some(&*format!("bytes 300000-600000/{length}"))
     );
-    let end = get_with(&registry, path, &[("range", "bytes=-5")])
+    let end = get_with(registry, path, &[("range", "bytes=-5")])
         .await
         .assert(206);
     assert_eq!(end.body, package.tarball[length - 5..]);
-    let beyond = get_with(&registry, path, &[("range", "bytes=99999999-")])
+    let beyond = get_with(registry, path, &[("range", "bytes=99999999-")])
         .await
         .assert(416);
     assert_eq!(
@@ -233,20 +239,20 @@ async fn tarballs_come_in_parts() {
     );
     let etag = whole.header("etag").unwrap();
     get_with(
-        &registry,
+        registry,
         path,
         &[("range", "bytes=0-1"), ("if-range", etag)],
     )
     .await
     .assert(206);
     get_with(
-        &registry,
+        registry,
         path,
         &[("range", "bytes=0-1"), ("if-range", "\"other\"")],
     )
     .await
     .assert(200);
-    get_with(&registry, path, &[("if-none-match", etag)])
+    get_with(registry, path, &[("if-none-match", etag)])
         .await
         .assert(304);
 }

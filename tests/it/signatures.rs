@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use sha2::Digest as _;
 use tempfile::TempDir;
 
-use crate::support::{
-    Package, Registry, Upstream, process::Process, publish_body, registry::Start,
+use crate::{
+    reading::get_with,
+    support::{Package, Registry, Upstream, process::Process, publish_body, registry::Start},
 };
 
 pub(crate) const KEYS: &str = "/-/npm/v1/keys";
@@ -83,9 +84,11 @@ async fn keyids(registry: &Registry) -> Vec<String> {
     keyids
 }
 
-/// The ids of the keys that a version is signed with.
+/// The ids of the keys that a version is signed with, for somebody who checks that.
 async fn signers(registry: &Registry, name: &str, version: &str) -> Vec<String> {
-    let document = registry.get(&format!("/{name}")).await.assert(200).json();
+    let path = format!("/{name}");
+    let audit = [("npm-command", "audit")];
+    let document = get_with(registry, &path, &audit).await.assert(200).json();
     let signatures = &document["versions"][version]["dist"]["signatures"];
     let signatures = signatures.as_array().into_iter().flatten();
     signatures
@@ -109,9 +112,10 @@ async fn readers_do_not_wait_for_keys() {
     });
     let registry = proxy(&upstream).await;
     // All of these come while the answer is held back.
-    for path in ["/lib", "/other", "/lib", "/lib/1.0.0", "/other"] {
+    for path in ["/lib", "/other", "/lib/1.0.0", "/other"] {
         registry.get(path).await.assert(200);
     }
+    assert!(signers(&registry, "other", "1.0.0").await.is_empty());
     assert!(signers(&registry, "lib", "1.0.0").await.is_empty());
     assert_eq!(upstream.asked(KEYS), 1);
     gate.add_permits(100);
@@ -218,11 +222,13 @@ fn age(folder: &Path) {
             age(&path);
         } else if path
             .extension()
-            .is_some_and(|extension| extension == "meta")
+            .is_some_and(|extension| extension == "json")
         {
-            let mut meta: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-            meta["fetched_at"] = json!("2020-01-01T00:00:00.000Z");
-            fs::write(&path, meta.to_string()).unwrap();
+            let whole = fs::read_to_string(&path).unwrap();
+            let (head, body) = whole.split_once('\n').unwrap();
+            let mut head: Value = serde_json::from_str(head).unwrap();
+            head["fetched_at"] = json!("2020-01-01T00:00:00.000Z");
+            fs::write(&path, format!("{head}\n{body}")).unwrap();
         }
     }
 }

@@ -105,7 +105,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         Number(1..=128, |target, count| {
             target.config.server.worker_threads = usize::try_from(count).ok();
         }),
-        "Threads that run requests. Without it, as many as there are processors, from 2 to 8.",
+        "Threads that run requests. Without it, as many as there are processors, at most 8.",
     ),
     Setting::new(
         "RUSTACCIO_TOKIO_MAX_BLOCKING_THREADS",

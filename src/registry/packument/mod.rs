@@ -2,12 +2,19 @@
 //! were.
 
 mod edit;
+mod members;
 mod merge;
 mod render;
 mod version;
 
+use std::fmt;
+
 use bytes::Bytes;
 use indexmap::IndexMap;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 pub use edit::{Hosted, Tombstone};
@@ -34,22 +41,23 @@ impl Packument {
     /// that are not objects and dist-tags that are not strings are left out: documents of
     /// twenty years have both.
     pub fn parse(json: &Bytes) -> Result<Self, serde_json::Error> {
-        let mut fields = parse_fields(json)?;
-        let mut part = |key: &str| fields.shift_remove(key).filter(|raw| raw.starts_with(b"{"));
-        let mut versions =
-            part("versions").map_or_else(|| Ok(Fields::new()), |raw| parse_fields(&raw))?;
-        versions.retain(|_, raw| raw.starts_with(b"{"));
-        let tags = part("dist-tags").map_or_else(|| Ok(Fields::new()), |raw| parse_fields(&raw))?;
-        let time = part("time").map_or_else(|| Ok(Fields::new()), |raw| parse_fields(&raw))?;
-        let dist_tags = tags
-            .into_iter()
-            .filter_map(|(tag, raw)| Some((tag, text_of(&raw)?)))
-            .collect();
-        Ok(Self {
+        let Shell {
             fields,
             versions,
             dist_tags,
             time,
+        } = serde_json::from_slice(json)?;
+        let slice = |raw: &RawValue| json.slice_ref(raw.get().as_bytes());
+        let sliced = |(key, raw): (String, &RawValue)| (key, slice(raw));
+        let versions = versions.0.into_iter().map(sliced);
+        let tags = dist_tags.0.into_iter();
+        Ok(Self {
+            fields: fields.into_iter().map(sliced).collect(),
+            versions: versions.filter(|(_, raw)| raw.starts_with(b"{")).collect(),
+            dist_tags: tags
+                .filter_map(|(tag, raw)| Some((tag, text_of(&slice(raw))?)))
+                .collect(),
+            time: time.0.into_iter().map(sliced).collect(),
         })
     }
 
@@ -129,6 +137,104 @@ impl Packument {
     }
 }
 
+/// A document as it is read, in one pass.
+#[derive(Default)]
+struct Shell<'a> {
+    fields: IndexMap<String, &'a RawValue>,
+    versions: Object<'a>,
+    dist_tags: Object<'a>,
+    time: Object<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Shell<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ShellVisitor;
+
+        impl<'de> Visitor<'de> for ShellVisitor {
+            type Value = Shell<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a package document")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Shell<'de>, A::Error> {
+                let mut shell = Shell::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    match key.as_str() {
+                        "versions" => shell.versions = map.next_value()?,
+                        "dist-tags" => shell.dist_tags = map.next_value()?,
+                        "time" => shell.time = map.next_value()?,
+                        _ => {
+                            let value = map.next_value()?;
+                            shell.fields.insert(key, value);
+                        }
+                    }
+                }
+                Ok(shell)
+            }
+        }
+
+        deserializer.deserialize_map(ShellVisitor)
+    }
+}
+
+/// The members of a value that should be an object; none where it is something else.
+#[derive(Default)]
+struct Object<'a>(IndexMap<String, &'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Object<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut members = IndexMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    members.insert(key, value);
+                }
+                Ok(Object(members))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Object<'de>, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Object::default())
+            }
+
+            fn visit_unit<E>(self) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+
+            fn visit_str<E>(self, _: &str) -> Result<Object<'de>, E> {
+                Ok(Object::default())
+            }
+        }
+
+        deserializer.deserialize_any(ObjectVisitor)
+    }
+}
+
 /// The members of a JSON object, each as a slice of `json`.
 fn parse_fields(json: &Bytes) -> Result<Fields, serde_json::Error> {
     let fields: IndexMap<String, &RawValue> = serde_json::from_slice(json)?;
@@ -149,16 +255,37 @@ fn quoted(text: &str) -> Bytes {
     serde_json::Value::from(text).to_string().into()
 }
 
+/// Writes `text` as a JSON string.
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    } else {
+        out.extend_from_slice(&quoted(text));
+    }
+}
+
+/// Writes one member after those that are there.
+fn write_member(out: &mut Vec<u8>, key: &str, raw: &[u8]) {
+    write_key(out, key);
+    out.extend_from_slice(raw);
+}
+
+fn write_key(out: &mut Vec<u8>, key: &str) {
+    if out.last() != Some(&b'{') {
+        out.push(b',');
+    }
+    write_text(out, key);
+    out.push(b':');
+}
+
 /// Writes an object of raw members.
 fn write_object<'a>(out: &mut Vec<u8>, members: impl Iterator<Item = (&'a str, &'a [u8])>) {
     out.push(b'{');
-    for (index, (key, raw)) in members.enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&quoted(key));
-        out.push(b':');
-        out.extend_from_slice(raw);
+    for (key, raw) in members {
+        write_member(out, key, raw);
     }
     out.push(b'}');
 }

@@ -5,8 +5,11 @@ use std::{collections::HashSet, sync::Arc};
 use bytes::Bytes;
 
 use super::{
-    Dist, Fields, Packument, parse_fields, quoted, text_of, version::lacks_install_script_mark,
-    write_object,
+    Dist, Packument,
+    members::{Member, Members, member, text},
+    quoted,
+    version::{file_of, has_install_script},
+    write_key, write_member, write_object, write_text,
 };
 use crate::{
     models::{BaseUrl, PackageName},
@@ -39,31 +42,34 @@ impl Form {
 const HIDDEN: [&str; 3] = ["_rustaccio", "_uplinks", "_distfiles"];
 /// What Yarn 1 changes owners from, who asks for the abbreviated form of everything.
 const KEPT_FOR_EDITS: [&str; 3] = ["_id", "_rev", "maintainers"];
-/// Fields of a version in the abbreviated form (npm's `package-metadata.md`, and those that
+/// Whether a field of a version is in the abbreviated form (npm's `package-metadata.md`, and what
 /// clients have come to read since).
-const KEPT_IN_VERSION: [&str; 21] = [
-    "name",
-    "version",
-    "deprecated",
-    "bin",
-    "dist",
-    "engines",
-    "funding",
-    "directories",
-    "dependencies",
-    "devDependencies",
-    "peerDependencies",
-    "optionalDependencies",
-    "bundleDependencies",
-    "bundledDependencies",
-    "cpu",
-    "os",
-    "libc",
-    "peerDependenciesMeta",
-    "acceptDependencies",
-    "_hasShrinkwrap",
-    "hasInstallScript",
-];
+fn is_kept_in_version(key: &str) -> bool {
+    matches!(
+        key,
+        "name"
+            | "version"
+            | "deprecated"
+            | "bin"
+            | "dist"
+            | "engines"
+            | "funding"
+            | "directories"
+            | "dependencies"
+            | "devDependencies"
+            | "peerDependencies"
+            | "optionalDependencies"
+            | "bundleDependencies"
+            | "bundledDependencies"
+            | "cpu"
+            | "os"
+            | "libc"
+            | "peerDependenciesMeta"
+            | "acceptDependencies"
+            | "_hasShrinkwrap"
+            | "hasInstallScript"
+    )
+}
 
 /// Which versions of a document were published here.
 #[derive(Clone, Debug)]
@@ -131,13 +137,10 @@ pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
     write_member(&mut out, "dist-tags", &tags);
     write_key(&mut out, "versions");
     out.push(b'{');
-    for (index, (version, raw)) in packument.versions.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&quoted(version));
-        out.push(b':');
-        write_version(&mut out, raw, version, form, view);
+    let mut writer = VersionWriter::new(form, view);
+    for (version, raw) in &packument.versions {
+        write_key(&mut out, version);
+        writer.write(&mut out, raw, version);
     }
     out.push(b'}');
     write_key(&mut out, "time");
@@ -155,80 +158,151 @@ pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
 /// Renders one version, as `/:package/:version` shows it.
 pub fn render_version(raw: &Bytes, version: &str, view: View<'_>) -> Vec<u8> {
     let mut out = Vec::with_capacity(raw.len() + 128);
-    write_version(&mut out, raw, version, Form::Full, view);
+    VersionWriter::new(Form::Full, view).write(&mut out, raw, version);
     out
 }
 
-fn write_version(out: &mut Vec<u8>, raw: &Bytes, version: &str, form: Form, view: View<'_>) {
-    let Ok(mut fields) = parse_fields(raw) else {
-        // It was parsed once already as part of the document.
-        out.extend_from_slice(raw);
-        return;
-    };
-    if lacks_install_script_mark(&fields) {
-        fields.insert("hasInstallScript".to_owned(), Bytes::from_static(b"true"));
-    }
-    if let Some(dist) = rewritten_dist(&fields, raw, version, view) {
-        fields.insert("dist".to_owned(), dist);
-    }
-    let kept = fields.iter().filter(|(key, _)| match form {
-        Form::Full => true,
-        Form::Abbreviated => KEPT_IN_VERSION.contains(&key.as_str()),
-    });
-    write_object(out, kept.map(|(key, raw)| (key.as_str(), &raw[..])));
+/// Writes versions one after the other, with room that is used again for each.
+struct VersionWriter<'a> {
+    form: Form,
+    view: View<'a>,
+    /// What stands before the file name of each tarball.
+    folder: String,
+    members: Vec<Member<'a>>,
+    in_dist: Vec<Member<'a>>,
 }
 
-/// The version's `dist` with the addresses of its tarball and its attestations here, and signed
-/// if nobody has; the rest stays as it was.
-fn rewritten_dist(fields: &Fields, raw: &Bytes, version: &str, view: View<'_>) -> Option<Bytes> {
-    let View {
-        name,
-        base,
-        signing,
-        ours,
-    } = view;
-    let known = Dist::of(raw)?;
-    let file = known.file(name, version)?;
-    let mut dist = parse_fields(fields.get("dist")?).ok()?;
-    dist.insert(
-        "tarball".to_owned(),
-        quoted(&format!("{base}/{name}/-/{file}")),
-    );
-    if let Some(attestations) = dist.get("attestations") {
-        let attestations = rewritten_attestations(attestations, base);
-        dist.extend(attestations.map(|raw| ("attestations".to_owned(), raw)));
+impl<'a> VersionWriter<'a> {
+    fn new(form: Form, view: View<'a>) -> Self {
+        Self {
+            form,
+            view,
+            folder: format!("{}/{}/-/", view.base, view.name),
+            members: Vec::new(),
+            in_dist: Vec::new(),
+        }
     }
-    let signing = signing.filter(|signing| signing.signs_upstream || ours.contains(version));
-    if let (Some(signing), Some(integrity), false) =
-        (signing, &known.integrity_text, known.is_signed)
-    {
-        let signature = signature(&signing.keys, name, version, integrity);
-        dist.insert("signatures".to_owned(), format!("[{signature}]").into());
+
+    fn write(&mut self, out: &mut Vec<u8>, raw: &'a [u8], version: &str) {
+        if !collect(raw, &mut self.members) {
+            // It was found valid as part of the document.
+            out.extend_from_slice(raw);
+            return;
+        }
+        out.push(b'{');
+        let (mut scripts, mut has_mark) = (None, false);
+        let members = std::mem::take(&mut self.members);
+        for Member { key, value } in &members {
+            match &**key {
+                "scripts" => scripts = Some(*value),
+                "hasInstallScript" => has_mark = true,
+                _ => {}
+            }
+            if self.form == Form::Abbreviated && !is_kept_in_version(key) {
+                continue;
+            }
+            write_key(out, key);
+            if key == "dist" {
+                self.write_dist(out, value, version);
+            } else {
+                out.extend_from_slice(value);
+            }
+        }
+        self.members = members;
+        // Clients do not send it, and the abbreviated form has no `scripts` to see it from.
+        if !has_mark && scripts.is_some_and(has_install_script) {
+            write_member(out, "hasInstallScript", b"true");
+        }
+        out.push(b'}');
     }
-    let mut out = Vec::new();
-    write_object(
-        &mut out,
-        dist.iter().map(|(key, raw)| (key.as_str(), &raw[..])),
-    );
-    Some(out.into())
+
+    /// A version's `dist` with the addresses of its tarball and its attestations here, and signed
+    /// if nobody has; the rest stays as it was.
+    fn write_dist(&mut self, out: &mut Vec<u8>, raw: &'a [u8], version: &str) {
+        let View {
+            name,
+            base,
+            signing,
+            ours,
+        } = self.view;
+        let is_object = collect(raw, &mut self.in_dist);
+        let tarball = self.in_dist.iter().find(|member| member.key == "tarball");
+        let tarball = tarball.and_then(|member| text(member.value));
+        let file = tarball.and_then(|address| file_of(&address, name, version));
+        let Some(file) = file.filter(|_| is_object) else {
+            out.extend_from_slice(raw);
+            return;
+        };
+        let signing = signing.filter(|signing| signing.signs_upstream || ours.contains(version));
+        let signatures = signing.and_then(|signing| {
+            let dist = Dist::read(raw).filter(|dist| !dist.is_signed)?;
+            let signature = signature(&signing.keys, name, version, &dist.integrity_text?);
+            Some(format!("[{signature}]"))
+        });
+        out.push(b'{');
+        let mut is_signed = false;
+        for Member { key, value } in &self.in_dist {
+            write_key(out, key);
+            match (&**key, &signatures) {
+                ("tarball", _) => {
+                    // Both are made of characters that may stand in JSON as they are.
+                    out.push(b'"');
+                    out.extend_from_slice(self.folder.as_bytes());
+                    out.extend_from_slice(file.as_str().as_bytes());
+                    out.push(b'"');
+                }
+                ("attestations", _) => write_attestations(out, value, base),
+                ("signatures", Some(signatures)) => {
+                    is_signed = true;
+                    out.extend_from_slice(signatures.as_bytes());
+                }
+                _ => out.extend_from_slice(value),
+            }
+        }
+        if let Some(signatures) = signatures.filter(|_| !is_signed) {
+            write_member(out, "signatures", signatures.as_bytes());
+        }
+        out.push(b'}');
+    }
+}
+
+/// Fills `members` with those of `json`, each key once: of several the last counts, in the place of
+/// the first, as in JavaScript. Whether `json` is an object.
+fn collect<'a>(json: &'a [u8], members: &mut Vec<Member<'a>>) -> bool {
+    members.clear();
+    let mut coming = Members::of(json);
+    for member in coming.by_ref() {
+        match members.iter_mut().find(|known| known.key == member.key) {
+            Some(known) => *known = member,
+            None => members.push(member),
+        }
+    }
+    coming.is_complete()
 }
 
 /// `dist.attestations` with an address here: clients ask the registry that they are configured
 /// with, at the path of this address.
-fn rewritten_attestations(raw: &Bytes, base: &BaseUrl) -> Option<Bytes> {
-    let mut attestations = parse_fields(raw).ok()?;
-    let url = text_of(attestations.get("url")?)?;
-    let (_, own) = url.split_once(ATTESTATIONS_PATH)?;
-    let url = quoted(&format!("{base}{ATTESTATIONS_PATH}{own}"));
-    attestations.insert("url".to_owned(), url);
-    let mut out = Vec::new();
-    write_object(
-        &mut out,
-        attestations
-            .iter()
-            .map(|(key, raw)| (key.as_str(), &raw[..])),
-    );
-    Some(out.into())
+fn write_attestations(out: &mut Vec<u8>, raw: &[u8], base: &BaseUrl) {
+    let url = member(raw, "url").and_then(text);
+    let own = url
+        .as_ref()
+        .and_then(|url| url.split_once(ATTESTATIONS_PATH));
+    let mut members = Vec::new();
+    let (true, Some((_, own))) = (collect(raw, &mut members), own) else {
+        out.extend_from_slice(raw);
+        return;
+    };
+    let url = format!("{base}{ATTESTATIONS_PATH}{own}");
+    out.push(b'{');
+    for Member { key, value } in &members {
+        write_key(out, key);
+        if key == "url" {
+            write_text(out, &url);
+        } else {
+            out.extend_from_slice(value);
+        }
+    }
+    out.push(b'}');
 }
 
 /// What clients check: the signature of `name@version:integrity`.
@@ -240,19 +314,6 @@ pub fn signature(
 ) -> serde_json::Value {
     let message = format!("{name}@{version}:{integrity}");
     serde_json::json!({ "keyid": &**keys.keyid(), "sig": keys.sign(&message) })
-}
-
-fn write_key(out: &mut Vec<u8>, key: &str) {
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    out.extend_from_slice(&quoted(key));
-    out.push(b':');
-}
-
-fn write_member(out: &mut Vec<u8>, key: &str, raw: &[u8]) {
-    write_key(out, key);
-    out.extend_from_slice(raw);
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! What we look at inside a version: its `dist` and its install scripts.
 
-use bytes::Bytes;
-use serde::de::IgnoredAny;
+use std::borrow::Cow;
 
-use super::{Fields, parse_fields, text_of};
+use super::members::{Members, member, text};
 use crate::models::{Integrity, PackageName, TarballName};
 
 /// Where a version's tarball is and what it has to be.
@@ -21,50 +20,64 @@ pub struct Dist {
 
 impl Dist {
     /// Reads the `dist` of a raw version; `None` where there is no tarball.
-    pub fn of(version: &Bytes) -> Option<Self> {
-        let dist = parse_fields(parse_fields(version).ok()?.get("dist")?).ok()?;
-        let text = |key: &str| dist.get(key).and_then(text_of);
+    pub fn of(version: &[u8]) -> Option<Self> {
+        Self::read(member(version, "dist")?)
+    }
+
+    /// Reads a raw `dist`; `None` where there is no tarball.
+    pub(super) fn read(dist: &[u8]) -> Option<Self> {
+        let text = |key: &str| text(member(dist, key)?);
         let integrity_text = text("integrity");
         let integrity = integrity_text.as_ref().and_then(|text| text.parse().ok());
         let integrity = integrity.or_else(|| Integrity::from_shasum(&text("shasum")?).ok());
-        let signatures: Vec<IgnoredAny> = dist
-            .get("signatures")
-            .and_then(|raw| serde_json::from_slice(raw).ok())
-            .unwrap_or_default();
         Some(Self {
-            tarball: text("tarball")?,
+            tarball: text("tarball")?.into_owned(),
             // Clients that find no other take the shasum for the integrity.
-            integrity_text: integrity_text.or_else(|| integrity.as_ref().map(ToString::to_string)),
+            integrity_text: integrity_text
+                .map(Cow::into_owned)
+                .or_else(|| integrity.as_ref().map(ToString::to_string)),
             integrity,
-            is_signed: !signatures.is_empty(),
+            is_signed: member(dist, "signatures").is_some_and(has_items),
         })
     }
 
-    /// The file name under which the tarball is served here: the last segment of its address, or
-    /// the conventional one where that is not the name of a tarball.
+    /// Whether the raw version names its tarball and no registry has signed it.
+    pub fn is_unsigned(version: &[u8]) -> bool {
+        let Some(dist) = member(version, "dist") else {
+            return false;
+        };
+        member(dist, "tarball").and_then(text).is_some()
+            && !member(dist, "signatures").is_some_and(has_items)
+    }
+
+    /// The file name under which the tarball is served here, see [`file_of`].
     pub fn file(&self, name: &PackageName, version: &str) -> Option<TarballName> {
-        let path = self.tarball.split(['?', '#']).next().unwrap_or_default();
-        let last = path.rsplit('/').next().unwrap_or_default();
-        let decoded = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
-        let own = decoded.rsplit('/').next().unwrap_or_default();
-        own.parse()
-            .or_else(|_| format!("{}-{version}.tgz", name.base()).parse())
-            .ok()
+        file_of(&self.tarball, name, version)
     }
 }
 
-/// Whether the version needs `hasInstallScript` and lacks it: clients do not send it, and the
-/// abbreviated form has no `scripts` to see it from.
-pub(super) fn lacks_install_script_mark(fields: &Fields) -> bool {
-    if fields.contains_key("hasInstallScript") {
-        return false;
-    }
-    let scripts = fields.get("scripts").and_then(|raw| parse_fields(raw).ok());
-    scripts.is_some_and(|scripts| {
-        ["preinstall", "install", "postinstall"]
-            .iter()
-            .any(|name| scripts.contains_key(*name))
-    })
+/// The file name under which the tarball at `address` is served here: the last segment of its
+/// address, or the conventional one where that is not the name of a tarball.
+pub(super) fn file_of(address: &str, name: &PackageName, version: &str) -> Option<TarballName> {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let last = path.rsplit('/').next().unwrap_or_default();
+    let decoded = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
+    let own = decoded.rsplit('/').next().unwrap_or_default();
+    own.parse()
+        .or_else(|_| format!("{}-{version}.tgz", name.base()).parse())
+        .ok()
+}
+
+/// Whether a raw value is an array that is not empty.
+fn has_items(raw: &[u8]) -> bool {
+    let inner = raw.strip_prefix(b"[").unwrap_or(b"]");
+    inner.trim_ascii_start().first() != Some(&b']')
+}
+
+/// Whether raw `scripts` have one that an install runs.
+pub(super) fn has_install_script(scripts: &[u8]) -> bool {
+    Members::of(scripts)
+        .any(|script| matches!(&*script.key, "preinstall" | "install" | "postinstall"))
 }
 
 #[cfg(test)]
@@ -87,7 +100,7 @@ mod tests {
     fn signatures_are_read_however_they_are_written() {
         let is_signed = |signatures: &str| {
             let version = format!(r#"{{"dist":{{"tarball":"x","signatures":{signatures}}}}}"#);
-            Dist::of(&Bytes::from(version)).unwrap().is_signed
+            Dist::of(version.as_bytes()).unwrap().is_signed
         };
         for signed in [
             r#"[{"keyid":"k","sig":"s"}]"#,

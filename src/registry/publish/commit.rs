@@ -388,7 +388,7 @@ fn is_version_of(manifest: Option<&Hosted>, version: &str) -> bool {
 fn has_integrity(packument: &Packument, version: &str, digest: &Digest) -> bool {
     let stored: Option<Integrity> = packument
         .version(version)
-        .and_then(Dist::of)
+        .and_then(|raw| Dist::of(raw))
         .and_then(|dist| dist.integrity);
     stored.is_some_and(|integrity| integrity.strongest() == digest)
 }

@@ -23,13 +23,14 @@ pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<(
     put_in_place(&temporary, path, || write_synced(&temporary, bytes, mode))
 }
 
-/// Replaces `path` by `bytes` for whoever looks, with a temporary file in `folder`, which must be on
+/// Replaces `path` by `parts` for whoever looks, with a temporary file in `folder`, which must be on
 /// the same file system. Not durably: what a power cut leaves may be anything, and is to be found
 /// out by whoever reads it.
-pub(crate) fn replace_by(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace_by(folder: &Path, path: &Path, parts: &[&[u8]]) -> io::Result<()> {
     let temporary = folder.join(random_hex::<16>());
     rename_in_place(&temporary, path, || {
-        create_new(&temporary, MODE_PUBLIC)?.write_all(bytes)
+        let mut file = create_new(&temporary, MODE_PUBLIC)?;
+        parts.iter().try_for_each(|part| file.write_all(part))
     })
 }
 

@@ -15,7 +15,7 @@ use futures_core::Stream;
 use futures_util::stream;
 
 use super::{
-    FsMetadata, Observer, TemporaryBlob,
+    FsMetadata, Observer, Pieces, TemporaryBlob,
     atomic::{create_folder_synced, sync_parent},
     blocking,
 };
@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// The largest piece that is read from a file at once, in bytes.
-const PIECE: usize = 64 * 1024;
-
 /// An open blob.
 #[derive(Debug)]
 pub struct Blob {
@@ -41,37 +38,33 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// The bytes of `part` in pieces, read on the blocking pool; an error where the file is
-    /// shorter than it was.
+    /// The bytes of `part` in pieces; an error where the file is shorter than it was.
     pub fn into_stream(
         self,
         part: Range<u64>,
     ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let file = Arc::new(self.file);
-        stream::try_unfold((file, part), |(file, part)| async move {
+        let pieces = Pieces::of(Arc::new(self.file));
+        stream::try_unfold((pieces, part), |(mut pieces, part)| async move {
             if part.start >= part.end {
                 return Ok(None);
             }
-            let piece = read_piece(Arc::clone(&file), part.clone()).await?;
+            let piece = pieces.next(part.clone()).await?;
             let next = part.start + u64::try_from(piece.len()).unwrap_or(u64::MAX);
-            Ok(Some((piece, (file, next..part.end))))
+            Ok(Some((piece, (pieces, next..part.end))))
         })
     }
-}
 
-/// Reads the beginning of `part` on the blocking pool, at most 64 KiB.
-pub async fn read_piece(file: Arc<File>, part: Range<u64>) -> io::Result<Bytes> {
-    let length = usize::try_from(part.end.saturating_sub(part.start)).unwrap_or(PIECE);
-    // Made by the thread that will give it up: buffers that wander between threads make
-    // allocators keep far more memory than is used.
-    let mut piece = vec![0; length.min(PIECE)];
-    let work = move || {
-        file.read_exact_at(&mut piece, part.start)?;
-        Ok(Bytes::from(piece))
-    };
-    tokio::task::spawn_blocking(work)
+    /// All bytes; an error where the file is shorter than it was. For blobs that fit into memory.
+    pub async fn into_bytes(self) -> Result<Bytes, StorageError> {
+        blocking(move || {
+            let mut bytes = vec![0; usize::try_from(self.length).unwrap_or_default()];
+            self.file
+                .read_exact_at(&mut bytes, 0)
+                .map_err(|error| StorageError::io("reading a tarball", error))?;
+            Ok(bytes.into())
+        })
         .await
-        .map_err(io::Error::other)?
+    }
 }
 
 /// One blob in a listing.

@@ -3,12 +3,14 @@
 pub(crate) mod atomic;
 mod blobs;
 mod metadata;
+mod pieces;
 pub(crate) mod secret;
 mod temporary;
 
 pub(super) use blobs::open_blob;
-pub use blobs::{Blob, FsBlobs, StoredBlob, read_piece};
+pub use blobs::{Blob, FsBlobs, StoredBlob};
 pub use metadata::FsMetadata;
+pub use pieces::Pieces;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
 
 use super::StorageError;

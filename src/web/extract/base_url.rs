@@ -1,12 +1,16 @@
 //! [`Base`]: the address under which the client sees this registry.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use http::{HeaderMap, header, request::Parts, uri::Scheme};
+use parking_lot::Mutex;
 
 use crate::{
-    models::BaseUrl,
+    models::{BaseUrl, InvalidBaseUrl},
     web::{
         error::Error,
         state::{WebSettings, WebState},
@@ -40,7 +44,30 @@ pub(in crate::web) fn base_of(parts: &Parts, state: &WebState) -> Result<BaseUrl
         prefix: prefix.map_or("", |prefix| prefix.0.as_str()),
         is_tls: parts.extensions.get::<Scheme>() == Some(&Scheme::HTTPS),
     };
-    base_url(&state.settings, &parts.headers, &connection)
+    base_url(&state.settings, &state.bases, &parts.headers, &connection)
+}
+
+/// Clients choose their `Host` freely; this many addresses are remembered.
+const MAX_BASES: usize = 1000;
+
+/// The addresses under which the registry was seen lately: to read one anew takes longer than to
+/// find a document.
+#[derive(Debug, Default)]
+pub(in crate::web) struct Bases(Mutex<HashMap<String, BaseUrl>>);
+
+impl Bases {
+    fn read(&self, text: &str) -> Result<BaseUrl, InvalidBaseUrl> {
+        if let Some(base) = self.0.lock().get(text) {
+            return Ok(base.clone());
+        }
+        let base: BaseUrl = text.parse()?;
+        let mut known = self.0.lock();
+        if known.len() >= MAX_BASES {
+            known.clear();
+        }
+        known.insert(text.to_owned(), base.clone());
+        Ok(base)
+    }
 }
 
 /// What is known of a request besides its headers.
@@ -58,6 +85,7 @@ pub(super) fn peer(parts: &Parts) -> Option<IpAddr> {
 
 fn base_url(
     settings: &WebSettings,
+    bases: &Bases,
     headers: &HeaderMap,
     connection: &Connection<'_>,
 ) -> Result<BaseUrl, Error> {
@@ -94,7 +122,7 @@ fn base_url(
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte));
         let text = format!("{scheme}://{host}{forwarded_prefix}{prefix}");
-        if is_host && let Ok(base) = text.parse() {
+        if is_host && let Ok(base) = bases.read(&text) {
             return Ok(base);
         }
     }
@@ -152,7 +180,7 @@ mod tests {
             prefix: "/npm",
             is_tls: false,
         };
-        let base = base_url(&settings, &headers, &connection).unwrap();
+        let base = base_url(&settings, &Bases::default(), &headers, &connection).unwrap();
         assert_eq!(base.as_str(), expected, "{sent:?}");
     }
 

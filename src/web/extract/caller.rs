@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use secrecy::SecretString;
 
 use super::base_url::peer;
@@ -12,8 +12,12 @@ use crate::{
     config::TrustProxy,
     error::RegistryError,
     models::{Caller, PackageName, Username},
-    web::{error::Error, layers::RequestId, state::WebState},
+    web::{error::Error, state::WebState},
 };
+
+const NPM_OTP: HeaderName = HeaderName::from_static("npm-otp");
+const NPM_SESSION: HeaderName = HeaderName::from_static("npm-session");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// What the credentials of a request turned out to be.
 #[derive(Clone, Debug)]
@@ -50,6 +54,7 @@ pub(in crate::web) async fn identify(
     parts: &Parts,
     state: &WebState,
     path: &str,
+    request_id: Arc<str>,
 ) -> Result<Credentials, RegistryError> {
     let header = match parts.headers.get(header::AUTHORIZATION) {
         // Bytes that are no text are credentials that cannot be read.
@@ -69,13 +74,12 @@ pub(in crate::web) async fn identify(
         path,
     });
     let found = found.await?;
-    let request_id = parts.extensions.get::<RequestId>();
     let caller = Caller {
         identity: found.identity,
         limits: found.limits,
         second_factor: found.second_factor,
         address,
-        request_id: request_id.map_or_else(|| "".into(), |id| Arc::clone(&id.0)),
+        request_id,
         session: session(&parts.headers),
     };
     Ok(Credentials {
@@ -97,7 +101,7 @@ fn is_basic(header: &str) -> bool {
 
 /// `npm-otp`: a code, a recovery code, or what a browser fetched.
 pub(in crate::web) fn one_time_pass(headers: &HeaderMap) -> Option<SecretString> {
-    let text = headers.get("npm-otp")?.to_str().ok()?.trim();
+    let text = headers.get(NPM_OTP)?.to_str().ok()?.trim();
     (!text.is_empty() && text.len() <= 256).then(|| text.to_owned().into())
 }
 
@@ -105,7 +109,10 @@ pub(in crate::web) fn one_time_pass(headers: &HeaderMap) -> Option<SecretString>
 fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
     let trust = &state.settings.trust_proxy;
     let mut address = peer(parts);
-    let lists = parts.headers.get_all("x-forwarded-for").into_iter();
+    if !trust.covers(address) {
+        return address;
+    }
+    let lists = parts.headers.get_all(X_FORWARDED_FOR).into_iter();
     let texts: Vec<&str> = lists.filter_map(|value| value.to_str().ok()).collect();
     // Each proxy appends whom it saw: the last entry that no trusted proxy has is the client. Where
     // every address counts as a proxy only the last entry is sure to be one's; those before it may
@@ -126,7 +133,7 @@ fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
 }
 
 fn session(headers: &HeaderMap) -> Option<Arc<str>> {
-    let text = headers.get("npm-session")?.to_str().ok()?;
+    let text = headers.get(NPM_SESSION)?.to_str().ok()?;
     (!text.is_empty() && text.len() <= 128).then(|| text.into())
 }
 

@@ -6,7 +6,7 @@ mod caller;
 mod path;
 mod query;
 
-pub(super) use base_url::{Base, PublicPrefix, base_of};
+pub(super) use base_url::{Base, Bases, PublicPrefix, base_of};
 pub(super) use body::{BodyReader, Json, small_body};
 pub(super) use caller::{
     Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass, unless_hidden,

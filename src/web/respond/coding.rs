@@ -13,23 +13,24 @@ const PREFERRED: [(ContentCoding, &str); 3] = [
 
 /// The coding to answer with. What cannot be read in the header is passed over.
 pub(in crate::web) fn choose_coding(request: &HeaderMap) -> ContentCoding {
+    let mut any = None;
+    let mut named = [None; PREFERRED.len()];
     let header = request.get_all(header::ACCEPT_ENCODING).into_iter();
-    let texts: Vec<&str> = header.filter_map(|value| value.to_str().ok()).collect();
-    let items: Vec<(&str, u16)> = texts
-        .iter()
-        .flat_map(|text| text.split(','))
-        .filter_map(item)
-        .collect();
-    let quality = |token: &str| {
-        let named = items
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(token));
-        let any = || items.iter().find(|(name, _)| *name == "*");
-        named.or_else(any).map_or(0, |(_, quality)| *quality)
-    };
+    let texts = header.filter_map(|value| value.to_str().ok());
+    for (name, quality) in texts.flat_map(|text| text.split(',')).filter_map(item) {
+        let seen = PREFERRED.iter().zip(&mut named);
+        for ((_, token), seen) in seen {
+            if name.eq_ignore_ascii_case(token) {
+                seen.get_or_insert(quality);
+            }
+        }
+        if name == "*" {
+            any.get_or_insert(quality);
+        }
+    }
     let mut best = (ContentCoding::Identity, 0);
-    for (coding, token) in PREFERRED {
-        let quality = quality(token);
+    for ((coding, _), quality) in PREFERRED.into_iter().zip(named) {
+        let quality = quality.or(any).unwrap_or(0);
         if quality > best.1 {
             best = (coding, quality);
         }

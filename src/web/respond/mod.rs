@@ -17,11 +17,10 @@ pub(super) use coding::choose_coding;
 use conditional::is_unchanged;
 pub(super) use tarball::tarball;
 
-use crate::{
-    models::http_date,
-    registry::{Document, Rendering},
-};
+use crate::registry::{Document, Rendering};
 
+/// How many headers a document has, with those that every answer gets.
+const MOST_HEADERS: usize = 16;
 /// For what must be asked again each time.
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 /// For anonymous reads of names that are not ours: everybody gets the same.
@@ -29,6 +28,9 @@ const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// For answers with a secret in them.
 const SECRET: HeaderValue = HeaderValue::from_static("no-cache, no-store");
 const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
+/// Where those who check signatures get more.
+const VARY_FOR_CHECKS: HeaderValue =
+    HeaderValue::from_static("accept, accept-encoding, npm-command, user-agent");
 /// RFC 7234, section 5.5.1.
 const STALE: HeaderValue =
     HeaderValue::from_static("110 rustaccio \"the uplink does not answer; this may be old\"");
@@ -76,8 +78,9 @@ pub(super) fn document(request: &HeaderMap, is_anonymous: bool, document: Docume
         rendering,
         is_hosted,
         is_stale,
+        depends_on_checks,
     } = document;
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
     headers.insert(
         header::CACHE_CONTROL,
         if is_hosted || !is_anonymous {
@@ -86,16 +89,21 @@ pub(super) fn document(request: &HeaderMap, is_anonymous: bool, document: Docume
             PUBLIC
         },
     );
-    headers.insert(header::VARY, VARY);
+    let vary = if depends_on_checks {
+        VARY_FOR_CHECKS
+    } else {
+        VARY
+    };
+    headers.insert(header::VARY, vary);
     insert(&mut headers, header::ETAG, &rendering.etag);
-    if let Some(modified) = rendering.modified {
-        insert(&mut headers, header::LAST_MODIFIED, &http_date(modified));
+    if let Some(modified) = &rendering.last_modified {
+        insert(&mut headers, header::LAST_MODIFIED, modified);
     }
     if is_stale {
         headers.insert(header::WARNING, STALE);
     }
     if is_unchanged(request, Some(&rendering.etag), rendering.modified) {
-        return (StatusCode::NOT_MODIFIED, headers).into_response();
+        return with_headers(StatusCode::NOT_MODIFIED, headers, Body::empty());
     }
     let Rendering {
         body,
@@ -107,7 +115,20 @@ pub(super) fn document(request: &HeaderMap, is_anonymous: bool, document: Docume
     if let Some(token) = coding.token() {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(token));
     }
-    (headers, Body::from(body)).into_response()
+    with_headers(StatusCode::OK, headers, Body::from(body))
+}
+
+/// Whether the client has what `etag` names.
+pub(super) fn has(request: &HeaderMap, etag: &str) -> bool {
+    is_unchanged(request, Some(etag), None)
+}
+
+/// A response with just these headers, which are not copied.
+fn with_headers(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
 }
 
 /// Reads the conditions of a request as a fuzzer wants it.

@@ -2,16 +2,16 @@
 
 use std::ops::Range;
 
-use axum::{
-    body::Body,
-    response::{IntoResponse as _, Response},
-};
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    conditional::{allows_part, is_unchanged},
+    MOST_HEADERS,
+    conditional::allows_part,
     insert,
     range::{Wanted, parse_range},
+    with_headers,
 };
 use crate::{
     error::RegistryError,
@@ -34,41 +34,41 @@ pub(in crate::web) fn tarball(
         etag,
         is_hosted,
     } = tarball;
-    let mut headers = HeaderMap::new();
+    let mut headers = HeaderMap::with_capacity(MOST_HEADERS);
     let is_private = is_hosted || !is_anonymous;
     let cache_control = if is_private { PRIVATE } else { PUBLIC };
     headers.insert(header::CACHE_CONTROL, cache_control);
     if let Some(etag) = &etag {
         insert(&mut headers, header::ETAG, etag);
     }
-    if is_unchanged(request, etag.as_deref(), None) {
-        return Ok((StatusCode::NOT_MODIFIED, headers).into_response());
+    if !matches!(bytes, TarballBytes::Unwanted) {
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
     }
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
-    match bytes {
-        TarballBytes::Stored(blob) => {
-            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-            let wanted = if allows_part(request, etag.as_deref()) {
-                parse_range(request, blob.length)
-            } else {
-                Wanted::Whole
-            };
-            stored(headers, blob, wanted)
+    let stored = match bytes {
+        TarballBytes::Unwanted => {
+            let status = StatusCode::NOT_MODIFIED;
+            return Ok(with_headers(status, headers, Body::empty()));
         }
+        TarballBytes::Whole(bytes) => Stored::Memory(bytes),
+        TarballBytes::Stored(blob) => Stored::Disk(blob),
         TarballBytes::Growing(download) => {
             if let Some(length) = download.length() {
                 headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
             }
-            Ok((headers, Body::from_stream(download.into_stream())).into_response())
+            let body = Body::from_stream(download.into_stream());
+            return Ok(with_headers(StatusCode::OK, headers, body));
         }
-    }
-}
-
-fn stored(mut headers: HeaderMap, blob: Blob, wanted: Wanted) -> Result<Response, RegistryError> {
-    let length = blob.length;
+    };
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let length = stored.length();
+    let wanted = if allows_part(request, etag.as_deref()) {
+        parse_range(request, length)
+    } else {
+        Wanted::Whole
+    };
     let (status, part) = match wanted {
         Wanted::Whole => (StatusCode::OK, 0..length),
         Wanted::Part(part) => {
@@ -80,8 +80,32 @@ fn stored(mut headers: HeaderMap, blob: Blob, wanted: Wanted) -> Result<Response
     };
     let count = part.end - part.start;
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(count));
-    let body = Body::from_stream(blob.into_stream(part));
-    Ok((status, headers, body).into_response())
+    Ok(with_headers(status, headers, stored.into_body(part)))
+}
+
+/// A tarball of which any part can be had.
+enum Stored {
+    Memory(Bytes),
+    Disk(Blob),
+}
+
+impl Stored {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            Self::Disk(blob) => blob.length,
+        }
+    }
+
+    fn into_body(self, part: Range<u64>) -> Body {
+        match self {
+            Self::Memory(bytes) => {
+                let at = |at| usize::try_from(at).unwrap_or(usize::MAX).min(bytes.len());
+                Body::from(bytes.slice(at(part.start)..at(part.end)))
+            }
+            Self::Disk(blob) => Body::from_stream(blob.into_stream(part)),
+        }
+    }
 }
 
 fn content_range(part: &Range<u64>, length: u64) -> String {
