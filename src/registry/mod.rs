@@ -6,6 +6,8 @@ mod audit;
 mod audit_question;
 mod audit_tree;
 mod authorise;
+#[doc(hidden)]
+pub mod bench;
 mod changes;
 mod compress;
 mod dist_tags;

@@ -7,6 +7,8 @@
 
 mod access;
 mod audit;
+#[doc(hidden)]
+pub mod bench;
 mod bootstrap;
 mod dist_tags;
 mod error;

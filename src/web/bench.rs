@@ -1,0 +1,8 @@
+//! Ways for benchmarks into the reading of requests. No part of the interface.
+
+use super::normalize;
+
+/// The one form of `path`, if it has one.
+pub fn canonical_path(path: &str) -> Option<String> {
+    normalize::canonical_path(path).ok()
+}
