@@ -205,12 +205,17 @@ fn renderings(criterion: &mut Criterion) {
 }
 
 fn compression(criterion: &mut Criterion) {
-    for coding in [
+    let codings = [
         ContentCoding::Gzip,
         ContentCoding::Brotli,
         ContentCoding::Zstd,
-    ] {
-        let title = format!("compress {}", coding.token().unwrap_or_default());
+    ];
+    let efforts = [("for one", false), ("for many", true)];
+    let kinds = codings
+        .iter()
+        .flat_map(|coding| efforts.map(|effort| (*coding, effort)));
+    for (coding, (effort, is_for_many)) in kinds {
+        let title = format!("compress {} {effort}", coding.token().unwrap_or_default());
         let mut group = criterion.benchmark_group(title);
         group.sample_size(10);
         for count in SIZES {
@@ -220,7 +225,8 @@ fn compression(criterion: &mut Criterion) {
                 BenchmarkId::from_parameter(count),
                 &body,
                 |bencher, body| {
-                    bencher.iter(|| registry::bench::compress(black_box(body), coding));
+                    bencher
+                        .iter(|| registry::bench::compress(black_box(body), coding, is_for_many));
                 },
             );
         }

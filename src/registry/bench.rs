@@ -4,10 +4,15 @@ use std::io;
 
 use bytes::Bytes;
 
-use super::compress;
+use super::compress::{self, Effort};
 use crate::models::ContentCoding;
 
-/// `body` in `coding`, as it is kept.
-pub fn compress(body: &Bytes, coding: ContentCoding) -> io::Result<Bytes> {
-    compress::compress(body, coding)
+/// `body` in `coding`: as who asks first gets it, or as it is kept for many.
+pub fn compress(body: &Bytes, coding: ContentCoding, is_for_many: bool) -> io::Result<Bytes> {
+    let effort = if is_for_many {
+        Effort::Thorough
+    } else {
+        Effort::Quick
+    };
+    compress::compress(body, coding, effort)
 }

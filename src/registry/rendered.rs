@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Memory for rendered bodies in bytes.
-const MAX_MEMORY: u64 = 256 * 1024 * 1024;
+const MAX_MEMORY: u64 = 128 * 1024 * 1024;
 /// Addresses of this registry whose bodies are kept, for each package. Clients choose `Host`
 /// freely; more of them cost time and no memory.
 const MAX_BASES: usize = 8;
@@ -168,7 +168,7 @@ impl Renderings {
             base: base.clone(),
             signed_by: signing.as_ref().map(signed_by),
         };
-        if let Some(rendering) = self.known(&key, document) {
+        if let Some(rendering) = self.known(&key, document, signing.as_ref()) {
             return Ok(rendering);
         }
         Box::pin(self.make(key, document, signing)).await
@@ -199,7 +199,12 @@ impl Renderings {
 
     /// The body that is there. One that many ask for is compressed again, and better, behind their
     /// backs.
-    fn known(&self, key: &Key, document: &Arc<Document>) -> Option<Rendering> {
+    fn known(
+        &self,
+        key: &Key,
+        document: &Arc<Document>,
+        signing: Option<&Signing>,
+    ) -> Option<Rendering> {
         let kept = self.kept.get(key)?;
         if kept.generation != document.generation {
             return None;
@@ -207,20 +212,17 @@ impl Renderings {
         if let Some(asked) = kept.asked
             && asked.fetch_add(1, Ordering::Relaxed) == OFTEN
         {
-            self.improve(key.clone(), document);
+            self.improve(key.clone(), document, signing.cloned());
         }
         Some(kept.rendering)
     }
 
-    fn improve(&self, key: Key, document: &Arc<Document>) {
-        let Some(identity) = self.identity(&key, document) else {
-            return;
-        };
+    fn improve(&self, key: Key, document: &Arc<Document>, signing: Option<Signing>) {
         let job = Job {
+            identity: self.identity(&key, document),
             key,
             document: Arc::clone(document),
-            signing: None,
-            identity: Some(identity),
+            signing,
             effort: Effort::Thorough,
             kept: Some(self.kept.clone()),
         };
@@ -293,34 +295,27 @@ impl Job {
                 ours: &self.document.ours,
             };
             let body = render(packument, *form, view);
-            let rendering = Rendering::new(body.into(), form.content_type(), packument.modified());
-            self.keep(ContentCoding::Identity, &rendering);
-            rendering
+            Rendering::new(body.into(), form.content_type(), packument.modified())
         });
+        // What it is compressed from is ten times as large, and hardly anybody wants it.
         let rendering = identity.compressed(self.key.coding, self.effort)?;
-        if self.key.coding != ContentCoding::Identity {
-            self.keep(self.key.coding, &rendering);
-        }
+        self.keep(&rendering);
         Ok(rendering)
     }
 
-    fn keep(&self, coding: ContentCoding, rendering: &Rendering) {
-        if let Some(kept) = &self.kept {
-            let key = Key {
-                coding,
-                ..self.key.clone()
-            };
-            let generation = Arc::clone(&self.document.generation);
-            let rendering = rendering.clone();
-            let is_improvable = coding != ContentCoding::Identity && self.effort == Effort::Quick;
-            kept.insert(
-                key,
-                Kept {
-                    generation,
-                    rendering,
-                    asked: is_improvable.then(Arc::default),
-                },
-            );
-        }
+    fn keep(&self, rendering: &Rendering) {
+        let Some(kept) = &self.kept else {
+            return;
+        };
+        let is_improvable =
+            self.key.coding != ContentCoding::Identity && self.effort == Effort::Quick;
+        kept.insert(
+            self.key.clone(),
+            Kept {
+                generation: Arc::clone(&self.document.generation),
+                rendering: rendering.clone(),
+                asked: is_improvable.then(Arc::default),
+            },
+        );
     }
 }

@@ -18,9 +18,9 @@ const MAX_MEMORY: u64 = 64 * 1024 * 1024;
 /// How often the disk is looked at for one that is read all the time, in milliseconds.
 const LOOK_EVERY: u64 = 60_000;
 
-/// Whose bytes they are. Knowing a digest, which lockfiles tell everybody, opens no package but the
+/// Whose bytes they are, and what is promised of them. Knowing a digest, which lockfiles tell everybody, opens no package but the
 /// one whose document names it.
-type Key = (PackageName, bool, Digest);
+type Key = (PackageName, bool, Integrity);
 
 /// The bytes of small tarballs, by what their documents promise of them.
 #[derive(Clone, Debug)]
@@ -45,8 +45,7 @@ pub(super) struct Promised<'a> {
 
 impl Promised<'_> {
     fn key(self) -> Key {
-        let digest = self.integrity.strongest().clone();
-        (self.name.clone(), self.is_hosted, digest)
+        (self.name.clone(), self.is_hosted, self.integrity.clone())
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Memory for parsed documents in bytes.
-const MAX_MEMORY: u64 = 64 * 1024 * 1024;
+const MAX_MEMORY: u64 = 192 * 1024 * 1024;
 const MAX_NAMES: u64 = 100_000;
 /// How long a reader waits for upstream when there is an old copy to serve.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -282,6 +282,7 @@ impl Shelf {
         if let Some(known) = known.as_ref().filter(|known| self.is_fresh(known, uplink)) {
             return Lookup::Found(known.clone());
         }
+        let was_known = known.is_some();
         let (lookup, is_new) = self.fetch(key, uplink, known).await;
         if let Lookup::Failed(error) = &lookup {
             tracing::warn!(package.name = %key.0, uplink.name = %key.1, error = error as &dyn std::error::Error, "upstream failed");
@@ -305,7 +306,9 @@ impl Shelf {
             Lookup::Missing => {
                 self.absent.insert(key.clone(), ());
                 self.documents.invalidate(key);
-                self.forget(key);
+                if was_known {
+                    self.forget(key);
+                }
             }
             Lookup::Failed(_) => {}
         }

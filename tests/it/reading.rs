@@ -181,6 +181,42 @@ async fn bodies_come_in_the_coding_that_was_asked_for() {
 }
 
 #[tokio::test]
+async fn what_many_ask_for_is_compressed_better() {
+    let registry = Registry::start(&[]).await;
+    let alice = registry.user("alice").await;
+    let words: Vec<String> = (0..20_000_u32)
+        .map(|at| format!("{:x}", at.wrapping_mul(2_654_435_761) >> 20))
+        .collect();
+    let fields = json!({ "description": words.join(" ") });
+    let package = Package::with("lib", "1.0.0", &fields, &[]);
+    registry.publish(&alice, &package).await.assert(201);
+    let gzip = [("accept-encoding", "gzip")];
+    let ask = async || get_with(&registry, "/lib", &gzip).await.assert(200);
+    let decoded = |answer: &Answer| {
+        let mut text = String::new();
+        flate2::read::GzDecoder::new(&answer.body[..])
+            .read_to_string(&mut text)
+            .unwrap();
+        text
+    };
+    let first = ask().await;
+    let asking = async {
+        loop {
+            let next = ask().await;
+            assert_eq!(next.header("etag"), first.header("etag"));
+            if next.body.len() < first.body.len() {
+                return next;
+            }
+        }
+    };
+    let better = tokio::time::timeout(std::time::Duration::from_secs(30), asking).await;
+    assert_eq!(
+        decoded(&better.expect("it stays as it was")),
+        decoded(&first)
+    );
+}
+
+#[tokio::test]
 async fn head_is_get_without_its_body() {
     let (registry, _) = registry(&[]).await;
     for path in [
