@@ -25,10 +25,23 @@ impl Rules {
 
     /// The rule for `name`; `None`: nobody may do anything with it.
     pub fn rule_for(&self, name: &PackageName) -> Option<&PackageRule> {
+        let (_, rule) = self.rules.get(self.number_of(name)?)?;
+        Some(rule)
+    }
+
+    /// Which of the rules is the one for `name`.
+    pub fn number_of(&self, name: &PackageName) -> Option<usize> {
         self.rules
             .iter()
-            .find(|(pattern, _)| pattern.matches(name.as_str()))
-            .map(|(_, rule)| rule)
+            .position(|(pattern, _)| pattern.matches(name.as_str()))
+    }
+
+    /// Rule by rule, whether `identity` may read what it is for.
+    pub fn readable(&self, identity: Option<&AuthIdentity>) -> Vec<bool> {
+        let rules = self.rules.iter();
+        rules
+            .map(|(_, rule)| rule.access.iter().any(|may| may.covers(identity)))
+            .collect()
     }
 
     /// Whether `identity` may do `action` with `name`.
@@ -114,8 +127,15 @@ mod tests {
             username: Some(username.to_owned()),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
         });
-        let allowed = rules().allow(identity.as_ref(), action, &name.parse().unwrap());
+        let (rules, name) = (rules(), name.parse().unwrap());
+        let allowed = rules.allow(identity.as_ref(), action, &name);
         assert_eq!(allowed, expected, "{user:?} {action} {name}");
+        if action == Action::Access {
+            let readable = rules.readable(identity.as_ref());
+            let number = rules.number_of(&name);
+            let is_readable = number.is_some_and(|number| readable[number]);
+            assert_eq!(is_readable, expected, "{user:?} {name}");
+        }
     }
 
     #[test]

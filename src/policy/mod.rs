@@ -28,6 +28,28 @@ pub struct Policy {
     second_factors: SecondFactors,
 }
 
+/// The rules that let a caller read.
+#[derive(Debug)]
+pub struct Readable<'c> {
+    caller: &'c Caller,
+    own: Vec<bool>,
+    anybody: Vec<bool>,
+}
+
+impl Readable<'_> {
+    /// Whether the caller may read `name`, about which `rule` decides.
+    pub fn covers(&self, name: &PackageName, rule: Option<usize>) -> bool {
+        // As in `allows`: where a token is not for a name, its owner is anybody.
+        let rules = if self.caller.limits.cover(name) {
+            &self.own
+        } else {
+            &self.anybody
+        };
+        rule.and_then(|rule| rules.get(rule))
+            .is_some_and(|may| *may)
+    }
+}
+
 impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Policy")
@@ -96,6 +118,21 @@ impl Policy {
             return Ok(decision);
         }
         Ok(self.rules.allow(caller.identity.as_deref(), action, name))
+    }
+
+    /// Which rule decides about `name`, for [`Readable::covers`].
+    pub fn rule_of(&self, name: &PackageName) -> Option<usize> {
+        self.rules.number_of(name)
+    }
+
+    /// What [`Policy::allows`] says of reading, decided once for many packages; `None` where an
+    /// embedder's hook has to be asked about each.
+    pub fn readable<'c>(&self, caller: &'c Caller) -> Option<Readable<'c>> {
+        self.hook.is_none().then(|| Readable {
+            caller,
+            own: self.rules.readable(caller.identity.as_deref()),
+            anybody: self.rules.readable(None),
+        })
     }
 
     /// The uplinks to ask for `name`, in this order.

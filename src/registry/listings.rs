@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::Registry;
+use super::{Registry, search::is_let_in};
 use crate::{
     error::RegistryError,
     models::{Action, Caller, Organisation, Permission, Team, Username},
@@ -96,11 +96,7 @@ impl Registry {
         caller: &Caller,
         entry: &SearchEntry,
     ) -> Result<bool, RegistryError> {
-        let within = caller.within_limits(&entry.name);
-        let is_let_in = entry
-            .restrictions
-            .allow(&within, Action::Access, &entry.owners);
-        Ok(is_let_in
+        Ok(is_let_in(caller, entry)
             && self
                 .policy
                 .allows(caller, Action::Access, &entry.name)

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, http_date},
-    search::{Query, SearchEntry, Window},
+    models::{Action, Caller, PackageName, http_date},
+    search::{Found, Query, SearchEntry, SearchHit, Window},
 };
 
 /// One page of what a query found, in the shape of `/-/v1/search`.
@@ -38,17 +38,9 @@ impl Registry {
         window: Window,
     ) -> Result<SearchPage, RegistryError> {
         self.indexed().await;
-        let mut objects = Vec::new();
-        let mut total = 0;
-        for hit in self.index.search(&Query::parse(text)) {
-            if !self.may_see(caller, &hit.entry).await? {
-                continue;
-            }
-            if (window.from..window.from.saturating_add(window.size)).contains(&total) {
-                objects.push(hit.to_json());
-            }
-            total += 1;
-        }
+        let found = self.search_here(caller, text, window).await?;
+        let mut objects: Vec<Value> = found.hits.iter().map(SearchHit::to_json).collect();
+        let mut total = found.total;
         if !text.is_empty() {
             let from = window.from.saturating_sub(total);
             let size = window.size.saturating_sub(objects.len());
@@ -63,6 +55,30 @@ impl Registry {
             total,
             time,
         })
+    }
+
+    async fn search_here(
+        &self,
+        caller: &Caller,
+        text: &str,
+        window: Window,
+    ) -> Result<Found, RegistryError> {
+        let query = Query::parse(text);
+        if let Some(readable) = self.policy.readable(caller) {
+            return Ok(self.index.search(&query, window, |entry| {
+                is_let_in(caller, entry) && readable.covers(&entry.name, entry.rule)
+            }));
+        }
+        let mut found = Found::default();
+        for hit in self.index.search(&query, Window::ALL, |_| true).hits {
+            if self.may_see(caller, &hit.entry).await? {
+                if found.total >= window.from && found.hits.len() < window.size {
+                    found.hits.push(hit);
+                }
+                found.total += 1;
+            }
+        }
+        Ok(found)
     }
 
     /// The packages that `caller` may read and whose names come after `name`.
@@ -114,7 +130,7 @@ impl Registry {
 
     /// Lets searches find `manifest` as it is now.
     pub(super) fn index_manifest(&self, name: &PackageName, manifest: &Hosted) {
-        match entry_of(name, manifest) {
+        match entry_of(name, manifest, self.policy.rule_of(name)) {
             Some(entry) => self.index.upsert(entry),
             None => self.index.remove(name),
         }
@@ -127,8 +143,15 @@ impl Registry {
     }
 }
 
+/// Whether what the package itself says lets `caller` read it.
+pub(super) fn is_let_in(caller: &Caller, entry: &SearchEntry) -> bool {
+    let within = caller.within_limits(&entry.name);
+    let restrictions = &entry.restrictions;
+    restrictions.allow(&within, Action::Access, &entry.owners)
+}
+
 /// What the index keeps of a manifest; `None` for one without versions.
-fn entry_of(name: &PackageName, manifest: &Hosted) -> Option<SearchEntry> {
+fn entry_of(name: &PackageName, manifest: &Hosted, rule: Option<usize>) -> Option<SearchEntry> {
     if manifest.is_gone() {
         return None;
     }
@@ -155,6 +178,7 @@ fn entry_of(name: &PackageName, manifest: &Hosted) -> Option<SearchEntry> {
         owners: packument.maintainers(),
         starred_by: manifest.starred_by(),
         restrictions: manifest.restrictions().clone(),
+        rule,
     })
 }
 

@@ -37,6 +37,8 @@ pub struct SearchEntry {
     pub starred_by: Vec<String>,
     /// What it says about who may use it.
     pub restrictions: Restrictions,
+    /// Which rule decides about it; `None`: none lets anybody in.
+    pub rule: Option<usize>,
 }
 
 /// A package that a query found.

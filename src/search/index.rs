@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use parking_lot::RwLock;
 
-use super::{Query, SearchEntry, SearchHit};
+use super::{Query, SearchEntry, SearchHit, folded::Folded};
 use crate::models::PackageName;
 
 /// Which of the hits to return.
@@ -16,49 +16,88 @@ pub struct Window {
     pub size: usize,
 }
 
+impl Window {
+    /// All hits.
+    pub const ALL: Self = Self {
+        from: 0,
+        size: usize::MAX,
+    };
+}
+
+/// What a query found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The hits in the window, best first.
+    pub hits: Vec<SearchHit>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
 /// Everything that was published here, by name.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: RwLock<BTreeMap<String, Arc<SearchEntry>>>,
+    rows: RwLock<BTreeMap<String, Row>>,
+}
+
+#[derive(Debug)]
+struct Row {
+    folded: Folded,
+    entry: Arc<SearchEntry>,
 }
 
 impl Index {
     /// Adds a package, or replaces what was known of it.
     pub fn upsert(&self, entry: SearchEntry) {
         let key = entry.name.as_str().to_owned();
-        self.entries.write().insert(key, Arc::new(entry));
+        let folded = Folded::of(&entry);
+        let entry = Arc::new(entry);
+        self.rows.write().insert(key, Row { folded, entry });
     }
 
     /// Forgets a package.
     pub fn remove(&self, name: &PackageName) {
-        self.entries.write().remove(name.as_str());
+        self.rows.write().remove(name.as_str());
     }
 
     /// Whether a package is in it.
     pub fn contains(&self, name: &PackageName) -> bool {
-        self.entries.read().contains_key(name.as_str())
+        self.rows.read().contains_key(name.as_str())
     }
 
-    /// All packages that `query` finds, best first, by name where they fit equally well.
-    pub fn search(&self, query: &Query) -> Vec<SearchHit> {
-        let entries = self.entries.read();
-        let mut hits: Vec<SearchHit> = entries
+    /// The packages that `query` finds and that are `visible`, best first, by name where they fit
+    /// equally well.
+    pub fn search(
+        &self,
+        query: &Query,
+        window: Window,
+        visible: impl Fn(&SearchEntry) -> bool,
+    ) -> Found {
+        let matcher = query.matcher();
+        let rows = self.rows.read();
+        let mut found: Vec<(f64, &Arc<SearchEntry>)> = rows
             .values()
-            .filter_map(|entry| {
-                let score = query.score(entry)?;
-                let entry = Arc::clone(entry);
-                Some(SearchHit { entry, score })
+            .filter_map(|row| {
+                let score = matcher.score(&row.entry, &row.folded)?;
+                visible(&row.entry).then_some((score, &row.entry))
             })
             .collect();
-        hits.sort_by(|one, other| other.score.total_cmp(&one.score));
-        hits
+        found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
+        let in_window = found.iter().skip(window.from).take(window.size);
+        let hits = in_window.map(|&(score, entry)| SearchHit {
+            entry: Arc::clone(entry),
+            score,
+        });
+        Found {
+            hits: hits.collect(),
+            total: found.len(),
+        }
     }
 
     /// All packages whose names come after `name`, by name.
     pub fn after(&self, name: &str) -> Vec<Arc<SearchEntry>> {
-        let entries = self.entries.read();
-        let range = entries.range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
-        range.map(|(_, entry)| Arc::clone(entry)).collect()
+        let rows = self.rows.read();
+        let range = rows.range::<str, _>((Bound::Excluded(name), Bound::Unbounded));
+        range.map(|(_, row)| Arc::clone(&row.entry)).collect()
     }
 }
 
@@ -85,6 +124,7 @@ mod tests {
             owners: vec!["bob".to_owned()],
             starred_by: Vec::new(),
             restrictions: crate::models::Restrictions::default(),
+            rule: None,
         }
     }
 
@@ -103,8 +143,12 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let hits = index().search(&Query::parse(text));
-        let names: Vec<&str> = hits.iter().map(|hit| hit.entry.name.as_str()).collect();
+        let found = index().search(&Query::parse(text), Window::ALL, |_| true);
+        let names: Vec<&str> = found
+            .hits
+            .iter()
+            .map(|hit| hit.entry.name.as_str())
+            .collect();
         assert_eq!(names, expected, "{text}");
     }
 
@@ -133,6 +177,29 @@ mod tests {
     }
 
     #[test]
+    fn fields_are_looked_at_one_by_one() {
+        // No word reaches from one field into the next, and a keyword is only found whole.
+        check("pad\u{0}pads", &[]);
+        check("in", &["padding", "left-pad"]);
+        check("ink", &["@acme/pad"]);
+        check("acme/", &["@acme/pad"]);
+        check("\"\" left", &["left-pad", "@acme/pad"]);
+    }
+
+    #[test]
+    fn a_window_counts_only_what_is_visible() {
+        let window = Window { from: 1, size: 1 };
+        let visible = |entry: &SearchEntry| entry.name.as_str() != "padding";
+        let found = index().search(&Query::parse("pad"), window, visible);
+        assert_eq!(found.total, 3);
+        let names = found.hits.iter().map(|hit| hit.entry.name.as_str());
+        assert_eq!(names.collect::<Vec<_>>(), ["left-pad"]);
+        let beyond = Window { from: 9, size: 9 };
+        let found = index().search(&Query::default(), beyond, |_| true);
+        assert_eq!((found.hits.len(), found.total), (0, 4));
+    }
+
+    #[test]
     fn names_after_another() {
         let names = |after: &str| -> Vec<String> {
             let entries = index().after(after);
@@ -148,7 +215,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_can_be_searched(text in "\\PC{0,80}") {
-            index().search(&Query::parse(&text));
+            index().search(&Query::parse(&text), Window::ALL, |_| true);
         }
     }
 }

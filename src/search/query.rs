@@ -1,6 +1,8 @@
 //! [`Query`]: the text that people type, with npm's qualifiers.
 
-use super::{SearchEntry, entry::SearchHit};
+use memchr::memmem::Finder;
+
+use super::{SearchEntry, entry::SearchHit, folded::Folded};
 
 /// Longest text that is looked at, in characters, and most words of it.
 const MAX_CHARACTERS: usize = 1000;
@@ -46,39 +48,55 @@ impl Query {
         query
     }
 
-    /// How well `entry` fits; `None` where it does not.
-    pub(super) fn score(&self, entry: &SearchEntry) -> Option<f64> {
-        if !self
-            .conditions
-            .iter()
-            .all(|condition| condition.holds(entry))
-        {
+    /// Ready to look at many entries.
+    pub(super) fn matcher(&self) -> Matcher<'_> {
+        Matcher {
+            query: self,
+            finders: self.words.iter().map(Finder::new).collect(),
+        }
+    }
+}
+
+/// A query that is looked for in one entry after another.
+pub(super) struct Matcher<'q> {
+    query: &'q Query,
+    finders: Vec<Finder<'q>>,
+}
+
+impl Matcher<'_> {
+    /// How well `entry` fits, whose text in lower case is `folded`; `None` where it does not.
+    pub(super) fn score(&self, entry: &SearchEntry, folded: &Folded) -> Option<f64> {
+        let mut finders = self.finders.iter();
+        if !finders.all(|finder| finder.find(folded.all()).is_some()) {
             return None;
         }
-        let name = entry.name.as_str().to_lowercase();
-        let base = entry.name.base().to_lowercase();
-        let description = entry.description.to_lowercase();
+        let mut conditions = self.query.conditions.iter();
+        if !conditions.all(|condition| condition.holds(entry, folded)) {
+            return None;
+        }
+        let (name, base) = (folded.name(), folded.base());
         let mut score = 0.0;
-        for word in &self.words {
-            let has_keyword = || {
-                let mut keywords = entry.keywords.iter();
-                keywords.any(|keyword| keyword.to_lowercase() == *word)
-            };
-            score += if name == *word || base == *word {
+        for word in &self.query.words {
+            let word = word.as_str();
+            score += if name == word || base == word {
                 100.0
             } else if name.starts_with(word) || base.starts_with(word) {
                 20.0
             } else if name.contains(word) {
                 10.0
-            } else if has_keyword() {
+            } else if folded.keywords().any(|keyword| keyword == word) {
                 5.0
-            } else if description.contains(word) {
+            } else if folded.description().contains(word) {
                 1.0
             } else {
                 return None;
             };
         }
-        let score = if self.words.is_empty() { 1.0 } else { score };
+        let score = if self.query.words.is_empty() {
+            1.0
+        } else {
+            score
+        };
         Some(if entry.deprecated.is_some() {
             score / 10.0
         } else {
@@ -134,10 +152,10 @@ fn condition(word: &str) -> Option<Condition> {
 }
 
 impl Condition {
-    fn holds(&self, entry: &SearchEntry) -> bool {
+    fn holds(&self, entry: &SearchEntry, folded: &Folded) -> bool {
         let has_any = |wanted: &[String]| {
-            let mut keywords = entry.keywords.iter();
-            keywords.any(|keyword| wanted.contains(&keyword.to_lowercase()))
+            let mut keywords = folded.keywords();
+            keywords.any(|keyword| wanted.iter().any(|wanted| wanted == keyword))
         };
         match self {
             Self::Author(name) => SearchHit::has_person(&entry.author, name),
