@@ -65,12 +65,13 @@ impl Registry {
     ) -> Result<Found, RegistryError> {
         let query = Query::parse(text);
         if let Some(readable) = self.policy.readable(caller) {
-            return Ok(self.index.search(&query, window, |entry| {
-                is_let_in(caller, entry) && readable.covers(&entry.name, entry.rule)
+            return Ok(self.index.search(&query, window, |sight, entry| {
+                (sight.is_public || is_let_in(caller, entry))
+                    && readable.covers(&entry.name, sight.rule)
             }));
         }
         let mut found = Found::default();
-        for hit in self.index.search(&query, Window::ALL, |_| true).hits {
+        for hit in self.index.search(&query, Window::ALL, |_, _| true).hits {
             if self.may_see(caller, &hit.entry).await? {
                 if found.total >= window.from && found.hits.len() < window.size {
                     found.hits.push(hit);

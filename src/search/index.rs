@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 use parking_lot::RwLock;
 
 use super::{Query, SearchEntry, SearchHit, folded::Folded};
-use crate::models::PackageName;
+use crate::models::{PackageName, Visibility};
 
 /// Which of the hits to return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,17 @@ pub struct Index {
 #[derive(Debug)]
 struct Row {
     folded: Folded,
+    sight: Sight,
     entry: Arc<SearchEntry>,
+}
+
+/// What decides who sees a package, where nothing more needs to be known.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight {
+    /// [`SearchEntry::rule`].
+    pub rule: Option<usize>,
+    /// Whether the package itself lets in whomever the rule lets in.
+    pub is_public: bool,
 }
 
 impl Index {
@@ -50,8 +60,16 @@ impl Index {
     pub fn upsert(&self, entry: SearchEntry) {
         let key = entry.name.as_str().to_owned();
         let folded = Folded::of(&entry);
-        let entry = Arc::new(entry);
-        self.rows.write().insert(key, Row { folded, entry });
+        let sight = Sight {
+            rule: entry.rule,
+            is_public: entry.restrictions.visibility == Visibility::Public,
+        };
+        let row = Row {
+            folded,
+            sight,
+            entry: Arc::new(entry),
+        };
+        self.rows.write().insert(key, row);
     }
 
     /// Forgets a package.
@@ -70,7 +88,7 @@ impl Index {
         &self,
         query: &Query,
         window: Window,
-        visible: impl Fn(&SearchEntry) -> bool,
+        visible: impl Fn(Sight, &SearchEntry) -> bool,
     ) -> Found {
         let matcher = query.matcher();
         let rows = self.rows.read();
@@ -78,7 +96,7 @@ impl Index {
             .values()
             .filter_map(|row| {
                 let score = matcher.score(&row.entry, &row.folded)?;
-                visible(&row.entry).then_some((score, &row.entry))
+                visible(row.sight, &row.entry).then_some((score, &row.entry))
             })
             .collect();
         found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
@@ -131,7 +149,7 @@ mod tests {
     fn index() -> Index {
         let index = Index::default();
         index.upsert(entry("left-pad", "pads a string", &["string"]));
-        index.upsert(entry("@acme/pad", "Pads", &["left", "Ink"]));
+        index.upsert(entry("@acme/pad", "Pads", &["left", "Ink", "", "a b\nc"]));
         index.upsert(entry("padding", "", &[]));
         index.upsert(SearchEntry {
             deprecated: Some("no".to_owned()),
@@ -143,7 +161,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
-        let found = index().search(&Query::parse(text), Window::ALL, |_| true);
+        let found = index().search(&Query::parse(text), Window::ALL, |_, _| true);
         let names: Vec<&str> = found
             .hits
             .iter()
@@ -183,19 +201,22 @@ mod tests {
         check("in", &["padding", "left-pad"]);
         check("ink", &["@acme/pad"]);
         check("acme/", &["@acme/pad"]);
+        check("keywords:ink", &["@acme/pad"]);
+        check("keywords:c", &[]);
+        check("c @acme/pad", &["@acme/pad"]);
         check("\"\" left", &["left-pad", "@acme/pad"]);
     }
 
     #[test]
     fn a_window_counts_only_what_is_visible() {
         let window = Window { from: 1, size: 1 };
-        let visible = |entry: &SearchEntry| entry.name.as_str() != "padding";
+        let visible = |_, entry: &SearchEntry| entry.name.as_str() != "padding";
         let found = index().search(&Query::parse("pad"), window, visible);
         assert_eq!(found.total, 3);
         let names = found.hits.iter().map(|hit| hit.entry.name.as_str());
         assert_eq!(names.collect::<Vec<_>>(), ["left-pad"]);
         let beyond = Window { from: 9, size: 9 };
-        let found = index().search(&Query::default(), beyond, |_| true);
+        let found = index().search(&Query::default(), beyond, |_, _| true);
         assert_eq!((found.hits.len(), found.total), (0, 4));
     }
 
@@ -215,7 +236,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_can_be_searched(text in "\\PC{0,80}") {
-            index().search(&Query::parse(&text), Window::ALL, |_| true);
+            index().search(&Query::parse(&text), Window::ALL, |_, _| true);
         }
     }
 }

@@ -6,5 +6,5 @@ mod index;
 mod query;
 
 pub use entry::{SearchEntry, SearchHit};
-pub use index::{Found, Index, Window};
+pub use index::{Found, Index, Sight, Window};
 pub use query::Query;

@@ -97,7 +97,7 @@ impl Matcher<'_> {
         } else {
             score
         };
-        Some(if entry.deprecated.is_some() {
+        Some(if folded.is_deprecated {
             score / 10.0
         } else {
             score
@@ -166,7 +166,7 @@ impl Condition {
                 .is_some_and(|own| own.trim_start_matches('@').eq_ignore_ascii_case(scope)),
             Self::Keywords(keywords) => has_any(keywords),
             Self::WithoutKeywords(keywords) => !has_any(keywords),
-            Self::Is(Quality::Deprecated, wanted) => entry.deprecated.is_some() == *wanted,
+            Self::Is(Quality::Deprecated, wanted) => folded.is_deprecated == *wanted,
             Self::Is(Quality::Unstable, wanted) => entry.version.starts_with("0.") == *wanted,
         }
     }
