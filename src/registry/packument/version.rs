@@ -50,7 +50,8 @@ impl Dist {
             && !member(dist, "signatures").is_some_and(has_items)
     }
 
-    /// The file name under which the tarball is served here, see [`file_of`].
+    /// The file name under which the tarball is served here: the last segment of its address, or
+    /// the conventional one where that is not the name of a tarball.
     pub fn file(&self, name: &PackageName, version: &str) -> Option<TarballName> {
         file_of(&self.tarball, name, version)
     }
