@@ -53,7 +53,7 @@ const WINDOW_BITS: u8 = 15;
 
 fn gzip(body: &[u8], effort: Effort) -> io::Result<Vec<u8>> {
     let level = match effort {
-        Effort::Quick => Compression::new(3),
+        Effort::Quick => Compression::new(2),
         Effort::Thorough => Compression::new(8),
     };
     let used = (effort == Effort::Quick)

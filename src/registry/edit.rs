@@ -67,9 +67,14 @@ impl Registry {
     ) -> Result<Revision, StorageError> {
         let metadata = self.store.metadata();
         let revision = metadata.put(name, manifest.to_json(), expected).await?;
+        self.has_changed(name, manifest);
+        Ok(revision)
+    }
+
+    /// Lets whoever reads next see that `name` is `manifest` now.
+    pub(super) fn has_changed(&self, name: &PackageName, manifest: &Hosted) {
         self.documents.changed(name);
         self.index_manifest(name, manifest);
-        Ok(revision)
     }
 
     /// Changes the manifest of a package that is there, if `caller` is an owner where owners are

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use bytes::Bytes;
+use indexmap::Equivalent;
 use moka::sync::Cache;
 
 use crate::models::{Digest, Integrity, PackageName, Timestamp};
@@ -20,7 +21,12 @@ const LOOK_EVERY: u64 = 60_000;
 
 /// Whose bytes they are, and what is promised of them. Knowing a digest, which lockfiles tell everybody, opens no package but the
 /// one whose document names it.
-type Key = (PackageName, bool, Integrity);
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key {
+    name: PackageName,
+    is_hosted: bool,
+    integrity: Integrity,
+}
 
 /// The bytes of small tarballs, by what their documents promise of them.
 #[derive(Clone, Debug)]
@@ -35,8 +41,8 @@ struct Kept {
     seen_at: Arc<AtomicI64>,
 }
 
-/// Which tarball.
-#[derive(Clone, Copy, Debug)]
+/// Which tarball: a [`Key`] that belongs to somebody else, with the same hash.
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Promised<'a> {
     pub(super) name: &'a PackageName,
     pub(super) is_hosted: bool,
@@ -45,7 +51,19 @@ pub(super) struct Promised<'a> {
 
 impl Promised<'_> {
     fn key(self) -> Key {
-        (self.name.clone(), self.is_hosted, self.integrity.clone())
+        Key {
+            name: self.name.clone(),
+            is_hosted: self.is_hosted,
+            integrity: self.integrity.clone(),
+        }
+    }
+}
+
+impl Equivalent<Key> for Promised<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.name == key.name
+            && self.is_hosted == key.is_hosted
+            && *self.integrity == key.integrity
     }
 }
 
@@ -65,7 +83,7 @@ impl Default for SmallTarballs {
 
 impl SmallTarballs {
     pub(super) fn get(&self, tarball: Promised<'_>) -> Option<Bytes> {
-        self.kept.get(&tarball.key()).map(|kept| kept.bytes)
+        self.kept.get(&tarball).map(|kept| kept.bytes)
     }
 
     /// The same, and whether it is time to look whether it still is on disk: all of the cache may be
@@ -75,7 +93,7 @@ impl SmallTarballs {
         tarball: Promised<'_>,
         now: Timestamp,
     ) -> Option<(Bytes, bool)> {
-        let Kept { bytes, seen_at } = self.kept.get(&tarball.key())?;
+        let Kept { bytes, seen_at } = self.kept.get(&tarball)?;
         let now = now.unix_millis();
         let before = seen_at.load(Ordering::Relaxed);
         let is_due = now.abs_diff(before) >= LOOK_EVERY

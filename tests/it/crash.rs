@@ -271,7 +271,9 @@ async fn killed_at_random_moments() {
 /// The points where it may die, and by how many passes later each round; `manifest-touched` is
 /// passed only after a death at `blob-placed`, which leaves one blob behind at least.
 #[cfg(feature = "crash-points")]
-const POINTS: [(&str, usize); 6] = [
+const POINTS: [(&str, usize); 8] = [
+    ("package-filled", 2),
+    ("package-placed", 2),
     ("file-written", 3),
     ("file-renamed", 3),
     ("blob-linked", 3),

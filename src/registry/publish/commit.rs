@@ -113,9 +113,12 @@ impl Registry {
                 return self.publish_again(&candidate, &new, manifest);
             }
             let Some(mut manifest) = manifest else {
+                let manifest = self.new_manifest(name).await?;
+                if self.create_package(&candidate, &new, &manifest).await? {
+                    return Ok(Done::Created);
+                }
                 // An empty manifest before the first blob: whose the name is stays decided, and a
                 // blob without any manifest is always one whose manifest was lost.
-                let manifest = self.new_manifest(name).await?;
                 match self.write(name, &manifest, expected).await {
                     Ok(_) => {}
                     Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
@@ -158,6 +161,28 @@ impl Registry {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Puts a package that is not there in its place with its first version. `false`: something of
+    /// that name is there.
+    async fn create_package(
+        &self,
+        candidate: &Candidate,
+        new: &NewVersion,
+        empty: &Hosted,
+    ) -> Result<bool, RegistryError> {
+        let name = &candidate.publish.name;
+        self.require_free(candidate, new, empty).await?;
+        let mut manifest = empty.clone();
+        self.add(candidate, new, &mut manifest, true)?;
+        let (blobs, json) = (self.store.blobs(), manifest.to_json());
+        let created = blobs.create_package(name, json, &new.file, &candidate.tarball);
+        if created.await?.is_none() {
+            return Ok(false);
+        }
+        self.has_changed(name, &manifest);
+        self.remember(candidate, new);
+        Ok(true)
     }
 
     /// The manifest of a name that is published for the first time. Whose name it is depends on

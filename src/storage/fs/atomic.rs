@@ -89,11 +89,15 @@ pub(crate) fn create_folder_synced(folder: &Path) -> io::Result<()> {
 
 /// Makes the entry of `path` in its folder durable.
 pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    File::open(parent)?.sync_all()
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
+/// Makes the entries of `folder` durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// Whether `file_name` is that of a temporary file that [`write_atomic`] may have left behind.
@@ -104,7 +108,8 @@ pub(crate) fn is_temporary(file_name: &str) -> bool {
             .is_some_and(|(_, end)| end == "tmp")
 }
 
-fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+/// Makes the file `path` of `bytes`, which are durable afterwards; its entry is not yet.
+pub(super) fn write_synced(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = create_new(path, mode)?;
     file.write_all(bytes)?;
     file.sync_all()

@@ -18,6 +18,8 @@ use super::{
     FsMetadata, Observer, Pieces, TemporaryBlob,
     atomic::{create_folder_synced, sync_parent},
     blocking,
+    metadata::revision_of,
+    new_package::create_folder_with,
 };
 use crate::{
     lifecycle::{crash_point, random_hex},
@@ -106,6 +108,28 @@ impl FsBlobs {
             linked.map_err(|error| StorageError::io(format!("creating {}", to.display()), error))
         })
         .await
+    }
+
+    /// Makes the package `name` of the manifest `json` and the finished `blob`, durably and in one
+    /// step. `None`: something of that name is there already, and was not touched.
+    pub async fn create_package<O: Observer>(
+        &self,
+        name: &PackageName,
+        json: Bytes,
+        file: &TarballName,
+        blob: &TemporaryBlob<O>,
+    ) -> Result<Option<Revision>, StorageError> {
+        let (from, file) = (blob.path().to_owned(), file.clone());
+        let folder = self.layout.folder(name);
+        self.metadata
+            .locked(name, move || {
+                let is_ours =
+                    create_folder_with(&folder, &json, &file, &from).map_err(|error| {
+                        StorageError::io(format!("creating {}", folder.display()), error)
+                    })?;
+                Ok(is_ours.then(|| revision_of(&json)))
+            })
+            .await
     }
 
     /// Puts the finished `blob` in the place of one that no manifest names, durably.

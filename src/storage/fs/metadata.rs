@@ -238,7 +238,7 @@ fn stamp_of(metadata: &Metadata) -> Stamp {
     ])
 }
 
-fn revision_of(json: &[u8]) -> Revision {
+pub(super) fn revision_of(json: &[u8]) -> Revision {
     Revision::new(hex::encode(sha2::Sha256::digest(json)))
 }
 

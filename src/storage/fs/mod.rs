@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 mod blobs;
 mod metadata;
+mod new_package;
 mod pieces;
 pub(crate) mod secret;
 mod temporary;

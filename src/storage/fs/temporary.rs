@@ -43,7 +43,7 @@ impl TemporaryFolder {
         let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
         create_folder_synced(path).map_err(failed)?;
         for entry in fs::read_dir(path).map_err(failed)? {
-            fs::remove_file(entry.map_err(failed)?.path()).map_err(failed)?;
+            remove(&entry.map_err(failed)?).map_err(failed)?;
         }
         Ok(Self { path: path.into() })
     }
@@ -67,6 +67,15 @@ impl TemporaryFolder {
             })
         })
         .await
+    }
+}
+
+/// Removes a blob, or the folder of a package that was about to be put in its place.
+fn remove(entry: &fs::DirEntry) -> io::Result<()> {
+    if entry.file_type()?.is_dir() {
+        fs::remove_dir_all(entry.path())
+    } else {
+        fs::remove_file(entry.path())
     }
 }
 
