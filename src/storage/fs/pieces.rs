@@ -5,9 +5,9 @@ use std::{fs::File, io, io::IoSliceMut, ops::Range, os::unix::fs::FileExt as _, 
 use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-/// The largest piece that is read at once, in bytes: few calls, and still in the processor's cache
-/// when it is sent on.
-const PIECE: usize = 128 * 1024;
+/// The largest piece that is read at once, in bytes. Few calls, and one piece, with what its reader
+/// has not taken yet, still fits into a processor's own cache while it is sent on.
+const PIECE: usize = 384 * 1024;
 
 /// Reads a file piece by piece, into memory that is used again once a piece has been sent.
 ///
@@ -32,7 +32,7 @@ impl Pieces {
         }
     }
 
-    /// The beginning of `part`, at most 128 KiB, and at least one byte.
+    /// The beginning of `part`, at most 384 KiB, and at least one byte.
     ///
     /// # Errors
     /// The file ends before `part` begins, or cannot be read.
@@ -66,8 +66,13 @@ impl Pieces {
 
     /// Memory of a piece that has been sent, or new memory.
     fn room(&mut self) -> BytesMut {
-        let older = std::mem::take(&mut self.sent[0]);
-        older.try_into_mut().unwrap_or_default()
+        for sent in self.sent.iter_mut().rev() {
+            match std::mem::take(sent).try_into_mut() {
+                Ok(room) => return room,
+                Err(held) => *sent = held,
+            }
+        }
+        BytesMut::default()
     }
 
     /// Reads what is in memory; `None` where that is nothing, or nobody can tell.
@@ -143,7 +148,8 @@ mod tests {
         drop(second);
         let third = pieces.next(2 * step..length).await.unwrap();
         let fourth = pieces.next(3 * step..length).await.unwrap();
-        assert_eq!(fourth.as_ptr(), place);
+        assert_eq!(third.as_ptr(), place);
+        assert_ne!(fourth.as_ptr(), place);
         assert!(first.iter().all(|&byte| byte == 1));
         assert!(third.iter().all(|&byte| byte == 3));
         assert!(fourth.iter().all(|&byte| byte == 4));
