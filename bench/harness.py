@@ -13,11 +13,11 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -106,9 +106,10 @@ def listening(port):
 
 
 def fresh(tag):
-    folder = f"{WORK}/{tag}"
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder
+    """A new folder. Nothing is deleted while anything is measured: file systems may be slow to make files
+    where many were deleted in the last minutes."""
+    os.makedirs(WORK, exist_ok=True)
+    return tempfile.mkdtemp(prefix=f"{tag}-", dir=WORK)
 
 
 def read(path):

@@ -417,7 +417,6 @@ def installed(key, runs, measures):
 def install(client, url, project):
     """Seconds of an install into an empty folder, `None` where it failed, and how many packages came."""
     folder = fresh("s7-client")
-    os.makedirs(folder)
     with open(f"{folder}/package.json", "w") as file:
         json.dump(project, file)
     if client == "npm":
@@ -438,7 +437,6 @@ def install(client, url, project):
             count = len(os.listdir(f"{folder}/node_modules/.pnpm"))
     else:
         note(f"S7 {client}: exit {done.returncode}: {(done.stdout + done.stderr)[-300:]}")
-    shutil.rmtree(folder)
     return (seconds if count else None), count
 
 
