@@ -2,6 +2,7 @@
 //! of a document.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -15,10 +16,10 @@ use parking_lot::Mutex;
 use sha2::Digest as _;
 
 use super::{
-    compress::{Effort, compress},
+    compress::{Compressor, Effort, compress},
     document::Document,
     flight::Flights,
-    packument::{Form, Signing, View, render},
+    packument::{Form, Signing, View, render_pieces},
 };
 use crate::{
     error::RegistryError,
@@ -59,10 +60,9 @@ impl Rendering {
         content_type: &'static str,
         modified: Option<Timestamp>,
     ) -> Self {
-        let hash = sha2::Sha256::digest(&body);
-        let short = hash.get(..16).unwrap_or_default();
+        let digest = sha2::Sha256::digest(&body);
         Self {
-            etag: format!("\"{}\"", hex::encode(short)).into(),
+            etag: etag(&digest, ContentCoding::Identity),
             body,
             coding: ContentCoding::Identity,
             content_type,
@@ -71,18 +71,26 @@ impl Rendering {
         }
     }
 
-    /// The tag is that of the content and the coding: nobody gets parts of a body, so that it need
-    /// not tell how well that was compressed.
-    fn compressed(&self, coding: ContentCoding, effort: Effort) -> Result<Self, RegistryError> {
+    fn compressed(&self, coding: ContentCoding, effort: Effort) -> io::Result<Self> {
         let Some(token) = coding.token() else {
             return Ok(self.clone());
         };
         Ok(Self {
-            body: compress(&self.body, coding, effort).map_err(RegistryError::internal)?,
+            body: compress(&self.body, coding, effort)?,
             coding,
             etag: format!("\"{}-{token}\"", self.etag.trim_matches('"')).into(),
             ..self.clone()
         })
+    }
+}
+
+/// The tag is that of the content, with this SHA-256, and the coding: nobody gets parts of a body,
+/// so that it need not tell how well that was compressed.
+fn etag(digest: &[u8], coding: ContentCoding) -> Arc<str> {
+    let short = hex::encode(digest.get(..16).unwrap_or_default());
+    match coding.token() {
+        Some(token) => format!("\"{short}-{token}\"").into(),
+        None => format!("\"{short}\"").into(),
     }
 }
 
@@ -279,28 +287,51 @@ impl Job {
     }
 
     fn render(self) -> Result<Rendering, RegistryError> {
-        let Key {
-            name, form, base, ..
-        } = &self.key;
-        let identity = self.identity.clone().unwrap_or_else(|| {
-            let packument = &self.document.packument;
-            if *form == Form::Full {
-                // Its answers tell caches of it: to be found out here and not on the way out.
-                let _ = self.document.unsigned_from();
-            }
-            let view = View {
-                name,
-                base,
-                signing: self.signing.as_ref(),
-                ours: &self.document.ours,
-            };
-            let body = render(packument, *form, view);
-            Rendering::new(body.into(), form.content_type(), packument.modified())
-        });
-        // What it is compressed from is ten times as large, and hardly anybody wants it.
-        let rendering = identity.compressed(self.key.coding, self.effort)?;
+        let rendering = match &self.identity {
+            Some(identity) => identity.compressed(self.key.coding, self.effort),
+            None => self.render_anew(),
+        };
+        let rendering = rendering.map_err(RegistryError::internal)?;
         self.keep(&rendering);
         Ok(rendering)
+    }
+
+    /// Compresses and hashes what is rendered as it comes: the whole of it, uncompressed, is ten
+    /// times as large, and hardly anybody wants it.
+    fn render_anew(&self) -> io::Result<Rendering> {
+        let Key {
+            name,
+            form,
+            base,
+            coding,
+            ..
+        } = &self.key;
+        let packument = &self.document.packument;
+        if *form == Form::Full {
+            // Its answers tell caches of it: to be found out here and not on the way out.
+            let _ = self.document.unsigned_from();
+        }
+        let view = View {
+            name,
+            base,
+            signing: self.signing.as_ref(),
+            ours: &self.document.ours,
+        };
+        let mut hasher = sha2::Sha256::new();
+        let mut compressor = Compressor::new(*coding, self.effort, self.document.length)?;
+        render_pieces(packument, *form, view, |piece| {
+            hasher.update(piece);
+            compressor.write(piece)
+        })?;
+        let modified = packument.modified();
+        Ok(Rendering {
+            body: compressor.finish()?,
+            coding: *coding,
+            content_type: form.content_type(),
+            etag: etag(&hasher.finalize(), *coding),
+            modified,
+            last_modified: modified.map(|modified| http_date(modified).into()),
+        })
     }
 
     fn keep(&self, rendering: &Rendering) {

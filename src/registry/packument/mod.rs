@@ -19,7 +19,9 @@ use serde_json::value::RawValue;
 
 pub use edit::{Hosted, Tombstone};
 pub use merge::merge;
-pub use render::{ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_version, signature};
+pub use render::{
+    ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_pieces, render_version, signature,
+};
 pub use version::Dist;
 
 use crate::models::{Timestamp, Version, without_build};

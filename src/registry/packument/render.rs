@@ -1,6 +1,6 @@
 //! What clients get: the full and the abbreviated form, with tarball addresses of this registry.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, io, sync::Arc};
 
 use bytes::Bytes;
 
@@ -114,8 +114,27 @@ pub struct View<'a> {
     pub ours: &'a Ours,
 }
 
-/// Renders `packument` for clients.
+/// A rendered piece is handed on when it has so many bytes: it is still in the processor's cache.
+const PIECE: usize = 64 * 1024;
+
+/// Renders `packument` for clients, whole.
 pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let collected = render_pieces(packument, form, view, |piece| {
+        body.extend_from_slice(piece);
+        Ok(())
+    });
+    debug_assert!(collected.is_ok(), "memory takes everything");
+    body
+}
+
+/// Renders `packument` for clients and gives the body piece by piece to `take`, until that fails.
+pub fn render_pieces(
+    packument: &Packument,
+    form: Form,
+    view: View<'_>,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
     let mut out = Vec::with_capacity(4096);
     let is_editable = !matches!(view.ours, Ours::None);
     out.push(b'{');
@@ -141,6 +160,13 @@ pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
     for (version, raw) in &packument.versions {
         write_key(&mut out, version);
         writer.write(&mut out, raw, version);
+        if out.len() >= PIECE {
+            // The last byte tells whether a comma is next.
+            let last = out.pop();
+            take(&out)?;
+            out.clear();
+            out.extend(last);
+        }
     }
     out.push(b'}');
     write_key(&mut out, "time");
@@ -152,7 +178,7 @@ pub fn render(packument: &Packument, form: Form, view: View<'_>) -> Vec<u8> {
             .map(|(key, raw)| (key.as_str(), &raw[..])),
     );
     out.push(b'}');
-    out
+    take(&out)
 }
 
 /// Renders one version, as `/:package/:version` shows it.
