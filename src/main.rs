@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-#[cfg(feature = "mimalloc")]
+// Documents of many megabytes come and go; this one gives their memory back to the system.
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     rustaccio::cli::main()
