@@ -11,7 +11,7 @@ use crate::{
     lifecycle::carried,
     models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
-    storage::{Conflicts, Expected, StorageError},
+    storage::{Conflicts, Doomed, Expected, StorageError},
 };
 
 /// What an edit has made of a manifest.
@@ -141,9 +141,10 @@ impl Registry {
                 Edited::Removed(files) => files,
                 Edited::Unchanged => return Ok(true),
             };
+            let doomed = self.store.blobs().doom(name, removed).await?;
             match self.write(name, &manifest, expected).await {
                 Ok(revision) => {
-                    self.delete_blobs(name, removed, revision).await;
+                    self.delete_blobs(name, doomed, &revision).await;
                     return Ok(true);
                 }
                 Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
@@ -154,12 +155,12 @@ impl Registry {
 
     /// Deletes blobs that the manifest at `revision` does not name. A failure leaves orphans,
     /// which `fsck` finds; what was asked for has happened.
-    async fn delete_blobs(&self, name: &PackageName, files: Vec<TarballName>, revision: Revision) {
-        if files.is_empty() {
+    async fn delete_blobs(&self, name: &PackageName, doomed: Doomed, revision: &Revision) {
+        if doomed.is_empty() {
             return;
         }
         let blobs = self.store.blobs();
-        if let Err(error) = blobs.delete_while(name, files, Some(revision)).await {
+        if let Err(error) = blobs.delete(name, doomed, revision).await {
             tracing::error!(package.name = %name, error = &error as &dyn std::error::Error, "cannot delete unpublished tarballs, `rustaccio fsck --repair` will");
         }
     }

@@ -4,6 +4,7 @@
 use std::{fs::File, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::value::RawValue;
 
 use super::{
@@ -34,7 +35,9 @@ struct Recovered {
 impl Registry {
     /// Recovers all packages that have tarballs and no manifest.
     pub async fn recover(self: &Arc<Self>) -> Result<(), RegistryError> {
-        for name in self.store.blobs().packages().await? {
+        let mut names = self.store.blobs().perhaps_lost();
+        while let Some(name) = names.next().await {
+            let name = name?;
             if self.store.metadata().stamp(&name).await?.is_none() {
                 recover(&self.store, &name).await?;
             }
@@ -82,7 +85,8 @@ async fn read(
     let Some(blob) = store.blobs().open(name, &stored.file).await? else {
         return Ok(None);
     };
-    let work = move || read_blocking(&blob.file);
+    let file = blob.into_file(store.temporary()).await?;
+    let work = move || read_blocking(&file);
     let done = tokio::task::spawn_blocking(work).await;
     let (digests, facts) = done.map_err(RegistryError::internal)??;
     let version: Version = facts

@@ -240,7 +240,7 @@ impl Registry {
             return Ok(None);
         };
         if blob.length > SMALL {
-            return Ok(Some(TarballBytes::Stored(blob)));
+            return Ok(Some(TarballBytes::Stored(blob.into())));
         }
         let bytes = blob.into_bytes().await?;
         if let Err(found) = self.small_tarballs.put(promised, &bytes, self.clock.now()) {

@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::{
-    FsBlobs, FsMetadata, Layout, MetadataStore, StorageError, TemporaryFolder, UpstreamCache,
+    Blobs, FsBlobs, FsMetadata, Layout, MetadataStore, StorageError, TemporaryFolder,
+    UpstreamCache,
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
-use crate::models::PackageName;
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     metadata: Arc<dyn MetadataStore>,
-    blobs: FsBlobs,
+    blobs: Arc<dyn Blobs>,
     cache: UpstreamCache,
     temporary: TemporaryFolder,
     data_dir: PathBuf,
@@ -55,7 +55,11 @@ impl Store {
         let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
         sweep::hosted(&layout)?;
         Ok(Self {
-            blobs: FsBlobs::new(layout, metadata.clone()),
+            blobs: Arc::new(FsBlobs::new(
+                layout,
+                metadata.clone(),
+                data_dir.join("quarantine"),
+            )),
             metadata: Arc::new(metadata),
             cache: UpstreamCache::open(cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,
             temporary: TemporaryFolder::open(&data_dir.join("tmp"))?,
@@ -70,7 +74,7 @@ impl Store {
     }
 
     /// The tarballs of hosted packages.
-    pub fn blobs(&self) -> &FsBlobs {
+    pub fn blobs(&self) -> &Arc<dyn Blobs> {
         &self.blobs
     }
 
@@ -82,12 +86,6 @@ impl Store {
     /// Where blobs are while they are being written.
     pub fn temporary(&self) -> &TemporaryFolder {
         &self.temporary
-    }
-
-    /// The folder for tarballs of `name` that must not be served and are not deleted either.
-    pub fn quarantine(&self, name: &PackageName) -> PathBuf {
-        let folder = super::layout::folder_name(name);
-        self.data_dir.join("quarantine").join(folder)
     }
 
     /// Succeeds when the folder can be written to.
