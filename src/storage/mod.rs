@@ -9,6 +9,8 @@ mod error;
 pub(crate) mod fs;
 mod layout;
 mod metadata;
+#[cfg(feature = "object")]
+pub mod object;
 mod secrets;
 mod signing_keys;
 mod store;
