@@ -45,7 +45,10 @@ impl Registry {
 
     /// The manifest of `name` as it is stored now.
     pub(super) async fn read(&self, name: &PackageName) -> Result<Stored, RegistryError> {
-        let document = self.store.metadata().get(name).await?;
+        let mut document = self.store.metadata().get(name).await?;
+        if document.is_none() && self.documents.recovered(name).await? {
+            document = self.store.metadata().get(name).await?;
+        }
         let expected = Expected::from_read(document.as_ref());
         let manifest = document
             .map(|document| Hosted::parse(&document.json))

@@ -1,7 +1,7 @@
 //! Recovering packages whose manifest is lost, from their tarballs. Only at start, by `fsck` and
 //! by reindexing, and only where there is no manifest at all: one that is there is the truth.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -24,6 +24,10 @@ use crate::{
     storage::{Expected, StorageError, Store, StoredBlob},
 };
 
+/// Between attempts to look at all packages.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
 /// A tarball that was read again.
 struct Recovered {
     version: Version,
@@ -42,7 +46,22 @@ impl Registry {
                 recover(&self.store, &name).await?;
             }
         }
+        self.documents.all_are_recovered();
         Ok(())
+    }
+
+    /// The same, while the registry serves: until it is done, each package that seems to be missing
+    /// is looked at when somebody asks for it.
+    pub async fn recover_in_background(self: &Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.recover().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot look for packages whose manifest is lost; trying again later"
+            );
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 

@@ -33,7 +33,11 @@ fn prefix(text: &str) -> Result<String, String> {
     if parts.iter().any(is_odd) {
         return Err("must be a prefix of keys such as `packages/`".to_owned());
     }
-    Ok(parts.iter().map(|part| format!("{part}/")).collect())
+    let mut prefix = parts.join("/");
+    if !prefix.is_empty() {
+        prefix.push('/');
+    }
+    Ok(prefix)
 }
 
 /// The address of a store, without a slash at its end.
@@ -219,12 +223,7 @@ mod tests {
 
     #[test]
     fn prefixes_have_one_form() {
-        for (text, normal) in [
-            ("", ""),
-            ("/", ""),
-            ("npm", "npm/"),
-            ("/npm//a/", "npm/a/"),
-        ] {
+        for (text, normal) in [("", ""), ("/", ""), ("npm", "npm/"), ("/npm//a/", "npm/a/")] {
             assert_eq!(prefix(text).as_deref(), Ok(normal));
         }
         assert!(prefix("a/../b").is_err());

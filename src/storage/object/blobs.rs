@@ -22,8 +22,7 @@ use crate::{
     lifecycle::{crash_point, random_hex},
     models::{PackageName, Revision, TarballName, Timestamp},
     storage::{
-        Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StorageError, StoredBlob,
-        blobs::Incoming,
+        Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StorageError, StoredBlob, blobs::Incoming,
     },
 };
 
@@ -101,7 +100,10 @@ impl ObjectBlobs {
             return Ok(is_new);
         }
         let marker = Marker::elsewhere(&nonce);
-        let written = self.bucket.write(key, marker, &Precondition::Absent).await?;
+        let written = self
+            .bucket
+            .write(key, marker, &Precondition::Absent)
+            .await?;
         if written == Written::Refused {
             self.forget(&upload).await;
         }
@@ -146,11 +148,13 @@ impl ObjectBlobs {
         name: &PackageName,
         file: &TarballName,
     ) -> Result<Option<Path>, StorageError> {
-        let looks = keys::old_blobs(name, file).into_iter().map(|key| async move {
-            let key = self.bucket.key(&key)?;
-            let is_there = self.bucket.read_start(&key, 1).await?.is_some();
-            Ok::<_, StorageError>(is_there.then_some(key))
-        });
+        let looks = keys::old_blobs(name, file)
+            .into_iter()
+            .map(|key| async move {
+                let key = self.bucket.key(&key)?;
+                let is_there = self.bucket.read_start(&key, 1).await?.is_some();
+                Ok::<_, StorageError>(is_there.then_some(key))
+            });
         Ok(try_join_all(looks).await?.into_iter().flatten().next())
     }
 
@@ -225,7 +229,10 @@ impl ObjectBlobs {
         };
         let key = self.key(name, file)?;
         let precondition = Precondition::Matches(tag);
-        let mut written = self.bucket.write(&key, marker.clone(), &precondition).await?;
+        let mut written = self
+            .bucket
+            .write(&key, marker.clone(), &precondition)
+            .await?;
         if written == Written::Unclear {
             // No two markers are the same: this one is there only if it was written.
             let now = self.bucket.read(&key).await?;
@@ -275,7 +282,10 @@ impl ObjectBlobs {
         let to = self.bucket.key(&to)?;
         let operation = || format!("copying {} to {to}", got.meta.location);
         let options = object_store::CopyOptions::default();
-        let copied = self.bucket.store().copy_opts(&got.meta.location, &to, options);
+        let copied = self
+            .bucket
+            .store()
+            .copy_opts(&got.meta.location, &to, options);
         let copied = bounded(operation, copied).await?;
         copied.map_err(|error| failed(operation(), error))
     }

@@ -131,7 +131,11 @@ impl Bucket {
 
     /// The tag of the object that `meta` describes.
     pub(super) fn tag_of(&self, meta: &ObjectMeta) -> Result<Tag, StorageError> {
-        self.tag(&meta.location, meta.e_tag.as_deref(), meta.version.as_deref())
+        self.tag(
+            &meta.location,
+            meta.e_tag.as_deref(),
+            meta.version.as_deref(),
+        )
     }
 
     fn tag(
@@ -340,7 +344,10 @@ pub(super) fn found<T>(
 ) -> Result<Option<T>, StorageError> {
     match result {
         Ok(got) => Ok(Some(got)),
-        Err(Error::NotFound { ref source, .. }) if !is_without_bucket(&**source) => Ok(None),
+        Err(Error::NotFound { source, .. }) if is_without_bucket(&*source) => {
+            Err(StorageError::backend(operation(), NoBucket(source)))
+        }
+        Err(Error::NotFound { .. }) => Ok(None),
         Err(error) => Err(failed(operation(), error)),
     }
 }
@@ -348,6 +355,11 @@ pub(super) fn found<T>(
 pub(super) fn failed(operation: String, error: Error) -> StorageError {
     StorageError::backend(operation, error)
 }
+
+/// The store answers, and the bucket is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no such bucket; make it, or set its right name")]
+struct NoBucket(#[source] Box<Cause>);
 
 type Cause = dyn std::error::Error + Send + Sync;
 

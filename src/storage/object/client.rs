@@ -21,12 +21,23 @@ const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Opens the bucket that the settings name, and finds out what its store promises.
 pub async fn open(config: &StorageConfig) -> Result<(Bucket, Guarantees), StorageError> {
     let bucket = connect(config)?;
-    let guarantees = probe(&bucket).await?;
-    tracing::info!(%bucket, ?guarantees, "bucket opened");
+    let guarantees = probe(&bucket).await.map_err(|error| {
+        let operation = format!("opening the bucket `{}`", name_of(config));
+        StorageError::backend(operation, error)
+    })?;
     Ok((bucket, guarantees))
 }
 
-fn connect(config: &StorageConfig) -> Result<Bucket, StorageError> {
+fn name_of(config: &StorageConfig) -> &str {
+    match config.tarballs {
+        TarballBackend::Local => "",
+        TarballBackend::S3 => &config.s3.bucket,
+        TarballBackend::Gcs => &config.gcs.bucket,
+        TarballBackend::Azure => &config.azure.container,
+    }
+}
+
+pub(super) fn connect(config: &StorageConfig) -> Result<Bucket, StorageError> {
     let built = match config.tarballs {
         TarballBackend::Local => Err("tarballs are kept on the local disk".into()),
         #[cfg(feature = "s3")]

@@ -211,7 +211,9 @@ mod tests {
             let file = format!("{}-1.0.0.tgz", name.base()).parse().unwrap();
             for key in old_blobs(&name, &file) {
                 let found = owner(&key);
-                assert!(found.is_some_and(|owner| owner == name.as_str() || owner.starts_with('?')));
+                assert!(
+                    found.is_some_and(|owner| owner == name.as_str() || owner.starts_with('?'))
+                );
             }
         }
     }

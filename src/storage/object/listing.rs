@@ -15,9 +15,7 @@ const AFTER_OWN: &str = ".rustaccio0";
 
 /// All objects that are not the registry's own, in the order of their keys. There may be far more of
 /// the registry's own than of packages, so that they are not even asked for.
-pub(super) fn packages(
-    bucket: &Bucket,
-) -> BoxStream<'static, Result<ObjectMeta, StorageError>> {
+pub(super) fn packages(bucket: &Bucket) -> BoxStream<'static, Result<ObjectMeta, StorageError>> {
     let before = {
         let bucket = bucket.clone();
         bucket.clone().list("").try_take_while(move |meta| {
@@ -39,9 +37,7 @@ pub(super) struct ListedFolder {
 
 /// The folders of packages. One that nobody but its manifest can tell the owner of is left out:
 /// [`super::ObjectMetadata`] lists it.
-pub(super) fn folders(
-    bucket: &Bucket,
-) -> BoxStream<'static, Result<ListedFolder, StorageError>> {
+pub(super) fn folders(bucket: &Bucket) -> BoxStream<'static, Result<ListedFolder, StorageError>> {
     let names = bucket.clone();
     let listed = packages(bucket).try_filter_map(move |meta| {
         let meaning = names.name_of(&meta.location).and_then(keys::meaning);

@@ -31,7 +31,10 @@ impl Marker {
     /// The marker that these bytes are; `None` for any others.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(bytes).ok()?;
-        let (kind, nonce) = text.strip_prefix(HEAD)?.strip_suffix('\n')?.split_once(' ')?;
+        let (kind, nonce) = text
+            .strip_prefix(HEAD)?
+            .strip_suffix('\n')?
+            .split_once(' ')?;
         let is_nonce = nonce.len() == 32 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit());
         match kind {
             "gone" if is_nonce => Some(Self::Gone),

@@ -270,7 +270,11 @@ fn names(json: &[u8]) -> Option<PackageName> {
     struct Named {
         name: String,
     }
-    serde_json::from_slice::<Named>(json).ok()?.name.parse().ok()
+    serde_json::from_slice::<Named>(json)
+        .ok()?
+        .name
+        .parse()
+        .ok()
 }
 
 fn revision(spelling: Spelling, tag: &Tag) -> Revision {

@@ -33,7 +33,7 @@ mod metadata;
 mod probe;
 mod upload;
 
-#[cfg(all(test, feature = "test-services"))]
+#[cfg(test)]
 mod tests;
 
 pub use blobs::ObjectBlobs;

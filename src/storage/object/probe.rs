@@ -75,7 +75,10 @@ async fn copies_are_conditional(
     other.await?;
     // A store that does not know such copies says so, or copies.
     let copied = copy_new(bucket, from, to).await;
-    let is_kept = bucket.read(to).await?.is_some_and(|read| read.bytes == "other");
+    let is_kept = bucket
+        .read(to)
+        .await?
+        .is_some_and(|read| read.bytes == "other");
     if !is_kept || !matches!(copied, Ok(false)) {
         return Ok(false);
     }
