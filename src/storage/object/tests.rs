@@ -22,6 +22,7 @@ fn variable(name: &str) -> String {
     })
 }
 
+#[cfg(feature = "s3")]
 fn s3() -> StorageConfig {
     StorageConfig {
         tarballs: TarballBackend::S3,
@@ -32,6 +33,24 @@ fn s3() -> StorageConfig {
             secret_access_key: Some(SecretString::from(variable("RUSTACCIO_S3_IT_SECRET_KEY"))),
             prefix: format!("unit/{}/", random_hex::<8>()),
             ..S3Config::default()
+        },
+        ..StorageConfig::default()
+    }
+}
+
+/// Azurite's account and key are the same everywhere.
+#[cfg(feature = "azure")]
+fn azure() -> StorageConfig {
+    const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    StorageConfig {
+        tarballs: TarballBackend::Azure,
+        azure: crate::config::AzureConfig {
+            account: "devstoreaccount1".to_owned(),
+            access_key: Some(SecretString::from(KEY)),
+            container: "rustaccio-it".to_owned(),
+            prefix: format!("unit/{}/", random_hex::<8>()),
+            endpoint: Some(variable("RUSTACCIO_AZURE_IT_ENDPOINT")),
         },
         ..StorageConfig::default()
     }
@@ -104,6 +123,7 @@ async fn large_blobs_are_created_once(
     assert!(left.await <= 1, "losers leave nothing");
 }
 
+#[cfg(feature = "s3")]
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_conforms() {
     let config = s3();
@@ -112,6 +132,13 @@ async fn s3_conforms() {
     conforms(&config).await;
 }
 
+#[cfg(feature = "azure")]
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_conforms() {
+    conforms(&azure()).await;
+}
+
+#[cfg(feature = "s3")]
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_a_failure() {
     let mut config = s3();
