@@ -322,16 +322,15 @@ impl Blobs for ObjectBlobs {
         blob: FinishedBlob<'_>,
     ) -> Result<Created, StorageError> {
         let key = self.key(name, file)?;
-        if let Some(state) = self.look(&key).await? {
-            return Ok(Created::Taken(seen_of(&state)));
-        }
-        let _room = self.uploads.acquire().await;
+        let room = self.uploads.acquire().await;
         let is_new = if blob.length <= PART {
             let written = upload::create(&self.bucket, &key, blob).await?;
             matches!(written, Written::Done(_))
         } else {
-            self.create_large(name, file, &key, blob).await?
+            // Nothing is uploaded in vain.
+            self.look(&key).await?.is_none() && self.create_large(name, file, &key, blob).await?
         };
+        drop(room);
         if is_new {
             return Ok(Created::New);
         }

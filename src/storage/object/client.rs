@@ -129,7 +129,12 @@ fn gcs(config: &crate::config::GcsConfig) -> Result<Bucket, Problem> {
                 builder.with_service_account_path(account)
             };
         }
-        None if config.endpoint.is_some() => builder = builder.with_skip_signature(true),
+        // Writes ask for a token even where nothing is to be signed.
+        None if config.endpoint.is_some() => {
+            builder = builder
+                .with_skip_signature(true)
+                .with_bearer_token("anonymous");
+        }
         None => {}
     }
     if let Some(endpoint) = &config.endpoint {

@@ -56,9 +56,23 @@ fn azure() -> StorageConfig {
     }
 }
 
+#[cfg(feature = "gcs")]
+fn gcs() -> StorageConfig {
+    StorageConfig {
+        tarballs: TarballBackend::Gcs,
+        gcs: crate::config::GcsConfig {
+            bucket: "rustaccio-it".to_owned(),
+            prefix: format!("unit/{}/", random_hex::<8>()),
+            endpoint: Some(variable("RUSTACCIO_GCS_IT_ENDPOINT")),
+            service_account: None,
+        },
+        ..StorageConfig::default()
+    }
+}
+
 async fn conforms(config: &StorageConfig) {
     let (bucket, guarantees) = open(config).await.unwrap();
-    assert!(guarantees.conditional_writes);
+    assert!(guarantees.conditional_writes && guarantees.conditional_copies);
     let metadata = Arc::new(ObjectMetadata::new(bucket.clone()));
     conformance::metadata_store(metadata.clone()).await;
     // A store that copies as it likes must do, too.
@@ -126,16 +140,19 @@ async fn large_blobs_are_created_once(
 #[cfg(feature = "s3")]
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_conforms() {
-    let config = s3();
-    let (_, guarantees) = open(&config).await.unwrap();
-    assert!(guarantees.conditional_copies);
-    conforms(&config).await;
+    conforms(&s3()).await;
 }
 
 #[cfg(feature = "azure")]
 #[tokio::test(flavor = "multi_thread")]
 async fn azure_conforms() {
     conforms(&azure()).await;
+}
+
+#[cfg(feature = "gcs")]
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_conforms() {
+    conforms(&gcs()).await;
 }
 
 #[cfg(feature = "s3")]
