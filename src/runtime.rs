@@ -20,7 +20,7 @@ use crate::{
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
-    storage::{Accounts, Secrets, SigningKeys, Store, StoreOptions},
+    storage::{Accounts, Secrets, SigningKeys, Store},
     uplink::Uplinks,
     web::{self, WebSettings, WebState},
 };
@@ -56,11 +56,8 @@ pub async fn build_state_with_clock(
     }
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
-    let store = Store::open_with_options(StoreOptions {
-        data_dir: config.storage.data_dir.clone(),
-        cache_dir: config.storage.cache.folder.clone(),
-    })
-    .await?;
+    let store = Store::open_configured(&config.storage, false).await?;
+    let is_shared = store.is_shared();
     let secrets = open_secrets(config).await?;
     let accounts = Accounts::open(accounts_path(config)).await?;
     if hook.is_none() {
@@ -95,13 +92,17 @@ pub async fn build_state_with_clock(
     });
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
-    registry.recover().await?;
+    let surveyed = Arc::clone(&registry);
+    if is_shared {
+        lifecycle.spawn(async move { surveyed.survey_in_background().await });
+    } else {
+        registry.recover().await?;
+        lifecycle.spawn(async move { surveyed.fill_index().await });
+    }
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();
         lifecycle.spawn(async move { check_connectivity(&uplinks).await });
     }
-    let indexed = Arc::clone(&registry);
-    lifecycle.spawn(async move { indexed.fill_index().await });
     let pruned = (Arc::clone(&auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
     let settings = web_settings(config);

@@ -192,7 +192,7 @@ impl Loader<'_> {
                         "is a plugin of Verdaccio, which does not run here; use local accounts"
                     }
                     "store" => {
-                        "is a plugin of Verdaccio, which does not run here; use the folder of RUSTACCIO_DATA_DIR"
+                        "is a plugin of Verdaccio, which does not run here; use the folder of RUSTACCIO_DATA_DIR, or a bucket with RUSTACCIO_TARBALL_BACKEND"
                     }
                     _ => "is a plugin of Verdaccio, which does not run here; remove it",
                 };

@@ -15,11 +15,99 @@ pub struct CacheConfig {
     pub max_age: Option<Duration>,
 }
 
+/// Where tarballs and manifests are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TarballBackend {
+    /// In the data folder.
+    #[default]
+    Local,
+    /// In a bucket of S3, or of what speaks like it.
+    S3,
+    /// In a bucket of Google's.
+    Gcs,
+    /// In a container of Azure's.
+    Azure,
+}
+
+/// A bucket of S3.
+#[derive(Clone, Debug)]
+pub struct S3Config {
+    /// Its name.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
+    /// The address of the store; `None` for Amazon's.
+    pub endpoint: Option<String>,
+    /// The name of a static key; `None` for what the environment offers.
+    pub access_key_id: Option<SecretString>,
+    /// The static key.
+    pub secret_access_key: Option<SecretString>,
+    /// What all keys begin with: empty, or with a slash at its end.
+    pub prefix: String,
+    /// Whether the bucket is in the path of addresses.
+    pub force_path_style: bool,
+    /// A file with certificate authorities to trust besides the system's.
+    pub ca_bundle: Option<PathBuf>,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            bucket: String::new(),
+            region: "us-east-1".to_owned(),
+            endpoint: None,
+            access_key_id: None,
+            secret_access_key: None,
+            prefix: String::new(),
+            force_path_style: true,
+            ca_bundle: None,
+        }
+    }
+}
+
+/// A bucket of Google's.
+#[derive(Clone, Debug, Default)]
+pub struct GcsConfig {
+    /// Its name.
+    pub bucket: String,
+    /// A service account's key, or the path of its file.
+    pub service_account: Option<SecretString>,
+    /// What all keys begin with: empty, or with a slash at its end.
+    pub prefix: String,
+    /// The address of the store; `None` for Google's.
+    pub endpoint: Option<String>,
+}
+
+/// A container of Azure's.
+#[derive(Clone, Debug, Default)]
+pub struct AzureConfig {
+    /// The storage account.
+    pub account: String,
+    /// Its key; `None` for what the environment offers.
+    pub access_key: Option<SecretString>,
+    /// The container's name.
+    pub container: String,
+    /// What all keys begin with: empty, or with a slash at its end.
+    pub prefix: String,
+    /// The address of the store; `None` for Azure's.
+    pub endpoint: Option<String>,
+}
+
 /// Settings of storage.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
     /// The folder of everything that is kept on disk.
     pub data_dir: PathBuf,
+    /// Where tarballs and manifests are kept.
+    pub tarballs: TarballBackend,
+    /// The bucket of [`TarballBackend::S3`].
+    pub s3: S3Config,
+    /// The bucket of [`TarballBackend::Gcs`].
+    pub gcs: GcsConfig,
+    /// The container of [`TarballBackend::Azure`].
+    pub azure: AzureConfig,
+    /// Whether clients are sent to the bucket for tarballs.
+    pub redirect: bool,
     /// The cache of what came from upstream.
     pub cache: CacheConfig,
     /// How long a hosted package is served from memory without a look at storage; zero looks at
@@ -32,10 +120,31 @@ pub struct StorageConfig {
     pub secret_key: Option<SecretString>,
 }
 
+impl StorageConfig {
+    /// The variable of the bucket's name that is needed and not set, if there is one.
+    pub(crate) fn missing_bucket(&self) -> Option<&'static str> {
+        let (name, variable) = match self.tarballs {
+            TarballBackend::Local => return None,
+            TarballBackend::S3 => (&self.s3.bucket, "RUSTACCIO_S3_BUCKET"),
+            TarballBackend::Gcs => (&self.gcs.bucket, "RUSTACCIO_GCS_BUCKET"),
+            TarballBackend::Azure if self.azure.account.is_empty() => {
+                (&self.azure.account, "RUSTACCIO_AZURE_ACCOUNT")
+            }
+            TarballBackend::Azure => (&self.azure.container, "RUSTACCIO_AZURE_CONTAINER"),
+        };
+        name.is_empty().then_some(variable)
+    }
+}
+
 impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from(".rustaccio-data"),
+            tarballs: TarballBackend::default(),
+            s3: S3Config::default(),
+            gcs: GcsConfig::default(),
+            azure: AzureConfig::default(),
+            redirect: false,
             cache: CacheConfig::default(),
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),

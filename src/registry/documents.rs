@@ -1,6 +1,12 @@
 //! [`Documents`]: what is known of a name now, hosted and upstream together.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use moka::sync::Cache;
 
@@ -9,6 +15,7 @@ use super::{
     document::Document,
     flight::{Flights, Lost},
     packument::{Hosted, Packument},
+    recovery::recover,
     upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments},
 };
 use crate::{
@@ -60,6 +67,8 @@ pub(super) struct Documents {
     pub(super) policy: Arc<Policy>,
     clock: SharedClock,
     hosted_ttl: Duration,
+    /// Whether a package without a manifest may have tarballs.
+    may_be_lost: AtomicBool,
     hosted: Cache<PackageName, HostedDocument>,
     /// Manifests on their way from storage, by the state that somebody saw there.
     readings: Flights<(PackageName, Stamp), Result<Option<HostedDocument>, Arc<StorageError>>>,
@@ -80,6 +89,7 @@ impl Documents {
             hosted_ttl,
             negative_ttl,
         } = options;
+        let may_be_lost = store.is_shared();
         let upstream = UpstreamDocuments::new(
             store.clone(),
             Arc::clone(&clock),
@@ -92,6 +102,7 @@ impl Documents {
             policy,
             clock,
             hosted_ttl,
+            may_be_lost: AtomicBool::new(may_be_lost),
             hosted: Cache::builder()
                 .max_capacity(MAX_MEMORY)
                 .weigher(|_, document: &HostedDocument| weight(document.length))
@@ -123,7 +134,11 @@ impl Documents {
             }
         }
         let seen = self.changes.seen(name);
-        let Some(stamp) = self.store.metadata().stamp(name).await? else {
+        let mut stamp = self.store.metadata().stamp(name).await?;
+        if stamp.is_none() && self.recovered(name).await? {
+            stamp = self.store.metadata().stamp(name).await?;
+        }
+        let Some(stamp) = stamp else {
             return Ok(None);
         };
         let known = self.hosted.get(name).filter(|known| known.stamp == stamp);
@@ -140,6 +155,20 @@ impl Documents {
             self.keep(name, current, seen);
         }
         Ok(current)
+    }
+
+    /// Recovers `name`, of which there is no manifest, if that was lost and not all packages have been
+    /// looked at yet; whether it did.
+    pub(super) async fn recovered(&self, name: &PackageName) -> Result<bool, RegistryError> {
+        if !self.may_be_lost.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        Box::pin(recover(&self.store, name)).await
+    }
+
+    /// All packages whose manifest was lost have been recovered.
+    pub(super) fn all_are_recovered(&self) {
+        self.may_be_lost.store(false, Ordering::Relaxed);
     }
 
     /// Reads the manifest of `name`, of which somebody saw this `stamp`.

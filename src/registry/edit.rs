@@ -11,7 +11,7 @@ use crate::{
     lifecycle::carried,
     models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
-    storage::{Conflicts, Expected, StorageError},
+    storage::{Conflicts, Doomed, Expected, StorageError},
 };
 
 /// What an edit has made of a manifest.
@@ -45,7 +45,10 @@ impl Registry {
 
     /// The manifest of `name` as it is stored now.
     pub(super) async fn read(&self, name: &PackageName) -> Result<Stored, RegistryError> {
-        let document = self.store.metadata().get(name).await?;
+        let mut document = self.store.metadata().get(name).await?;
+        if document.is_none() && self.documents.recovered(name).await? {
+            document = self.store.metadata().get(name).await?;
+        }
         let expected = Expected::from_read(document.as_ref());
         let manifest = document
             .map(|document| Hosted::parse(&document.json))
@@ -146,9 +149,10 @@ impl Registry {
                 Edited::Removed(files) => files,
                 Edited::Unchanged => return Ok(true),
             };
+            let doomed = self.store.blobs().doom(name, removed).await?;
             match self.write(name, &manifest, expected).await {
                 Ok(revision) => {
-                    self.delete_blobs(name, removed, revision).await;
+                    self.delete_blobs(name, doomed, &revision).await;
                     return Ok(true);
                 }
                 Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
@@ -159,12 +163,12 @@ impl Registry {
 
     /// Deletes blobs that the manifest at `revision` does not name. A failure leaves orphans,
     /// which `fsck` finds; what was asked for has happened.
-    async fn delete_blobs(&self, name: &PackageName, files: Vec<TarballName>, revision: Revision) {
-        if files.is_empty() {
+    async fn delete_blobs(&self, name: &PackageName, doomed: Doomed, revision: &Revision) {
+        if doomed.is_empty() {
             return;
         }
         let blobs = self.store.blobs();
-        if let Err(error) = blobs.delete_while(name, files, Some(revision)).await {
+        if let Err(error) = blobs.delete(name, doomed, revision).await {
             tracing::error!(package.name = %name, error = &error as &dyn std::error::Error, "cannot delete unpublished tarballs, `rustaccio fsck --repair` will");
         }
     }

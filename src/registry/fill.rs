@@ -18,7 +18,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Hops, Lifecycle, SharedClock, Watch, compute_on, elsewhere, following},
     models::{Digest, Integrity, PackageName, TarballName, Verifier},
-    storage::{Blob, Pieces, StorageError, Store, TemporaryBlob},
+    storage::{FileBlob, Pieces, StorageError, Store, TemporaryBlob},
     uplink::{Uplink, UplinkError},
 };
 
@@ -278,7 +278,7 @@ impl Drop for Landing {
 enum Downloaded {
     Missing,
     /// Somebody had kept it already.
-    Kept(Blob),
+    Kept(FileBlob),
     /// The same, of a small one.
     KeptSmall(Bytes),
     /// A small one has come, and is right.

@@ -12,7 +12,7 @@ use crate::{
     error::RegistryError,
     lifecycle::SharedClock,
     models::{Integrity, PackageName, Revision, TarballName},
-    storage::{Document, Expected, Store},
+    storage::{Document, Expected, StorageError, Store},
 };
 
 /// Who removed a version, as its tombstone says.
@@ -116,8 +116,8 @@ pub async fn check(
         clock,
         report: FsckReport::default(),
     };
-    let mut names: BTreeSet<PackageName> = store.blobs().packages().await?.into_iter().collect();
-    let mut listed = store.metadata().list();
+    let mut names = BTreeSet::new();
+    let mut listed = store.blobs().packages().chain(store.metadata().list());
     while let Some(name) = listed.next().await {
         names.insert(name?);
     }
@@ -168,7 +168,7 @@ impl Check<'_> {
                 .rewrite(name, &mut manifest, &findings, revision)
                 .await?;
         }
-        self.orphans(name, &manifest, &findings, revision).await
+        self.orphans(name, &mut manifest, &findings, revision).await
     }
 
     /// A package without a manifest: the one that was rebuilt, if one was.
@@ -272,12 +272,13 @@ impl Check<'_> {
     async fn orphans(
         &mut self,
         name: &PackageName,
-        manifest: &Hosted,
+        manifest: &mut Hosted,
         findings: &Findings,
         revision: Revision,
     ) -> Result<(), RegistryError> {
         let named = manifest.files(name);
-        let folder = self.store.quarantine(name);
+        let mut files = Vec::new();
+        let mut unknown = 0;
         for blob in self.store.blobs().list(name).await? {
             if named.contains(&blob.file) {
                 continue;
@@ -286,18 +287,35 @@ impl Check<'_> {
             if !is_known {
                 let orphan = Damage::Orphan(name.clone(), blob.file.clone());
                 self.report.damages.push(orphan);
+                unknown += 1;
             }
-            if self.repair {
-                let revision = Some(revision.clone());
-                let moved = self
-                    .store
-                    .blobs()
-                    .set_aside(name, &blob.file, revision, folder.clone())
-                    .await?;
-                self.report.repaired += usize::from(moved && !is_known);
-            }
+            files.push(blob.file);
+        }
+        if self.repair && !files.is_empty() {
+            let is_moved = self.set_aside(name, manifest, files, revision).await?;
+            self.report.repaired += if is_moved { unknown } else { 0 };
         }
         Ok(())
+    }
+
+    /// Sets files aside that the manifest does not name; whether it did. Another node may be about
+    /// to name one of them: once the manifest has been touched, it cannot any more.
+    async fn set_aside(
+        &self,
+        name: &PackageName,
+        manifest: &mut Hosted,
+        files: Vec<TarballName>,
+        revision: Revision,
+    ) -> Result<bool, RegistryError> {
+        let blobs = self.store.blobs();
+        let doomed = blobs.doom(name, files).await?;
+        manifest.touch(self.clock.now());
+        let (json, expected) = (manifest.to_json(), Expected::Exactly(revision));
+        match self.store.metadata().put(name, json, expected).await {
+            Ok(revision) => Ok(blobs.set_aside(name, doomed, &revision).await?),
+            Err(StorageError::Conflict(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn cache(&mut self) -> Result<(), RegistryError> {

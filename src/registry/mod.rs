@@ -124,6 +124,8 @@ pub struct Registry {
     index: Index,
     findings: Findings,
     is_indexed: tokio::sync::watch::Sender<bool>,
+    /// Whether somebody has searched.
+    is_wanted: tokio::sync::watch::Sender<bool>,
     /// Who published a version a moment ago, and with which bytes.
     recent: Cache<(PackageName, Version), (Arc<str>, Digest)>,
 }
@@ -171,6 +173,7 @@ impl Registry {
             index: Index::default(),
             findings: Findings::new(lifecycle.clone()),
             is_indexed: tokio::sync::watch::Sender::new(false),
+            is_wanted: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
                 .max_capacity(10_000)
                 .time_to_live(RETRY_WINDOW)

@@ -1,9 +1,10 @@
 //! Recovering packages whose manifest is lost, from their tarballs. Only at start, by `fsck` and
 //! by reindexing, and only where there is no manifest at all: one that is there is the truth.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use serde_json::value::RawValue;
 
 use super::{
@@ -23,6 +24,10 @@ use crate::{
     storage::{Expected, StorageError, Store, StoredBlob},
 };
 
+/// Between attempts to look at all packages.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+
 /// A tarball that was read again.
 struct Recovered {
     version: Version,
@@ -34,12 +39,29 @@ struct Recovered {
 impl Registry {
     /// Recovers all packages that have tarballs and no manifest.
     pub async fn recover(self: &Arc<Self>) -> Result<(), RegistryError> {
-        for name in self.store.blobs().packages().await? {
+        let mut names = self.store.blobs().perhaps_lost();
+        while let Some(name) = names.next().await {
+            let name = name?;
             if self.store.metadata().stamp(&name).await?.is_none() {
                 recover(&self.store, &name).await?;
             }
         }
+        self.documents.all_are_recovered();
         Ok(())
+    }
+
+    /// The same, while the registry serves: until it is done, each package that seems to be missing
+    /// is looked at when somebody asks for it.
+    pub async fn recover_in_background(self: &Arc<Self>) {
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = self.recover().await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot look for packages whose manifest is lost; trying again later"
+            );
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
     }
 }
 
@@ -82,7 +104,8 @@ async fn read(
     let Some(blob) = store.blobs().open(name, &stored.file).await? else {
         return Ok(None);
     };
-    let work = move || read_blocking(&blob.file);
+    let file = blob.into_file(store.temporary()).await?;
+    let work = move || read_blocking(&file);
     let done = tokio::task::spawn_blocking(work).await;
     let (digests, facts) = done.map_err(RegistryError::internal)??;
     let version: Version = facts

@@ -4,6 +4,7 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::Stream;
+use url::Url;
 
 use super::{
     Registry,
@@ -38,6 +39,8 @@ pub enum TarballBytes {
     Whole(Bytes),
     /// All of them, on disk.
     Stored(Blob),
+    /// All of them, at another address that is good for a few minutes.
+    Elsewhere(Url),
     /// They are still coming.
     Growing(Download),
 }
@@ -79,6 +82,9 @@ impl Registry {
         let known = promised.and_then(|promised| self.known(promised));
         let bytes = match (known, &listed.source) {
             _ if listed.etag.as_deref().is_some_and(has) => TarballBytes::Unwanted,
+            (_, TarballSource::Hosted) if self.store.redirects() => {
+                Box::pin(self.redirected(name, file)).await?
+            }
             (Some(bytes), _) => TarballBytes::Whole(bytes),
             (None, TarballSource::Hosted) => Box::pin(self.stored(name, file, promised)).await?,
             (None, TarballSource::Upstream { uplink, address }) => {
@@ -178,6 +184,27 @@ impl Registry {
                 })?;
             return Ok(TarballBytes::Whole(bytes));
         }
+        Err(self.missing(name, file).await?)
+    }
+
+    /// Where else a client gets `file`.
+    async fn redirected(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+    ) -> Result<TarballBytes, RegistryError> {
+        match self.store.blobs().signed_url(name, file).await? {
+            Some(url) => Ok(TarballBytes::Elsewhere(url)),
+            None => Err(self.missing(name, file).await?),
+        }
+    }
+
+    /// Why a tarball that a document names is not there.
+    async fn missing(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+    ) -> Result<RegistryError, RegistryError> {
         // It may have been unpublished since the document was read.
         let still_listed = self
             .documents
@@ -193,9 +220,9 @@ impl Registry {
             let what = format!("the tarball `{file}` of `{name}`");
             let missing = io::Error::other("its manifest names it and it is not there");
             let source = missing.into();
-            return Err(StorageError::Damaged { what, source }.into());
+            return Ok(StorageError::Damaged { what, source }.into());
         }
-        Err(no_such_file())
+        Ok(no_such_file())
     }
 
     async fn fetched(
@@ -240,7 +267,7 @@ impl Registry {
             return Ok(None);
         };
         if blob.length > SMALL {
-            return Ok(Some(TarballBytes::Stored(blob)));
+            return Ok(Some(TarballBytes::Stored(blob.into())));
         }
         let bytes = blob.into_bytes().await?;
         if let Err(found) = self.small_tarballs.put(promised, &bytes, self.clock.now()) {

@@ -1,7 +1,7 @@
 //! [`find_problems`]: everything that keeps a registry from starting, as far as settings tell.
 
 use crate::{
-    config::{Config, Problem},
+    config::{Config, Problem, TarballBackend},
     net::read_authorities,
     policy::Pattern,
     server::Tls,
@@ -24,6 +24,24 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
             let (setting, shown) = (format!("uplinks.{name}.ca"), path.display().to_string());
             problems.push(config.problem(&setting, &shown, &error.to_string()));
         }
+    }
+    if let Some(variable) = config.storage.missing_bucket() {
+        let message = "must be set where RUSTACCIO_TARBALL_BACKEND names a bucket's store";
+        problems.push(config.problem(variable, "", message));
+    }
+    let s3 = &config.storage.s3;
+    if let Some(path) = &s3.ca_bundle
+        && config.storage.tarballs == TarballBackend::S3
+        && let Err(error) = read_authorities(path)
+    {
+        let shown = path.display().to_string();
+        problems.push(config.problem("RUSTACCIO_S3_CA_BUNDLE", &shown, &error.to_string()));
+    }
+    if config.storage.tarballs == TarballBackend::S3
+        && s3.access_key_id.is_some() != s3.secret_access_key.is_some()
+    {
+        let message = "and RUSTACCIO_S3_SECRET_ACCESS_KEY are set together, or neither is";
+        problems.push(config.problem("RUSTACCIO_S3_ACCESS_KEY_ID", "", message));
     }
     for error in Tls::check(&config.server.tls).await {
         let path = error.path().display().to_string();

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use super::{
-    Blob, Observer, StorageError, TemporaryBlob,
+    FileBlob, Observer, StorageError, TemporaryBlob,
     fs::{
         atomic::{copy_by, replace_by},
         blocking, open_blob,
@@ -201,7 +201,7 @@ impl UpstreamCache {
         &self,
         name: &PackageName,
         digest: &Digest,
-    ) -> Result<Option<Blob>, StorageError> {
+    ) -> Result<Option<FileBlob>, StorageError> {
         let path = self.tarball_path(name, digest);
         if is_missing(&path) {
             return Ok(None);

@@ -1,9 +1,13 @@
-//! One suite that every [`MetadataStore`] implementation runs.
+//! One suite that every [`MetadataStore`] implementation runs, and one for blobs.
+
+mod blobs;
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
+
+pub(crate) use blobs::{Backend, blobs};
 
 use super::{Document, Expected, MetadataStore, MetadataStoreExt as _, StorageError};
 use crate::models::PackageName;

@@ -1,6 +1,7 @@
 //! Floor 3: durable state. Documents change only by compare-and-swap, blobs are create-only.
 
 mod accounts;
+mod blobs;
 mod cache;
 #[cfg(test)]
 pub(crate) mod conformance;
@@ -8,6 +9,8 @@ mod error;
 pub(crate) mod fs;
 mod layout;
 mod metadata;
+#[cfg(feature = "object")]
+pub mod object;
 mod secrets;
 mod signing_keys;
 mod store;
@@ -17,11 +20,10 @@ pub use accounts::{
     Accounts, AccountsError, OrganisationRecord, PackageNameText, Profile, Role,
     SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserRecord,
 };
+pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};
 pub use cache::{CachedDocument, Freshness, UpstreamCache};
 pub use error::StorageError;
-pub use fs::{
-    Blob, FsBlobs, FsMetadata, Observer, Pieces, StoredBlob, TemporaryBlob, TemporaryFolder,
-};
+pub use fs::{FileBlob, FsBlobs, FsMetadata, Observer, Pieces, TemporaryBlob, TemporaryFolder};
 pub use layout::Layout;
 pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
 pub use secrets::{Secrets, WrongKey};

@@ -8,11 +8,12 @@ use std::{
 };
 
 use super::{
-    FsBlobs, FsMetadata, Layout, MetadataStore, StorageError, TemporaryFolder, UpstreamCache,
+    Blobs, FsBlobs, FsMetadata, Layout, MetadataStore, StorageError, TemporaryFolder,
+    UpstreamCache,
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
-use crate::models::PackageName;
+use crate::config::{StorageConfig, TarballBackend};
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -27,7 +28,11 @@ pub struct StoreOptions {
 #[derive(Clone, Debug)]
 pub struct Store {
     metadata: Arc<dyn MetadataStore>,
-    blobs: FsBlobs,
+    blobs: Arc<dyn Blobs>,
+    #[cfg(feature = "object")]
+    bucket: Option<super::object::Bucket>,
+    is_shared: bool,
+    redirects: bool,
     cache: UpstreamCache,
     temporary: TemporaryFolder,
     data_dir: PathBuf,
@@ -35,33 +40,132 @@ pub struct Store {
     _exclusive: Arc<File>,
 }
 
+/// What is in the data folder, wherever hosted packages are.
+struct Local {
+    cache: UpstreamCache,
+    temporary: TemporaryFolder,
+    exclusive: File,
+}
+
 impl Store {
     /// Opens the folder for serving: takes it for this process alone, makes what is missing,
-    /// sweeps what an earlier process left half-made.
+    /// sweeps what an earlier process left half-made. Hosted packages are in it.
     pub async fn open_with_options(options: StoreOptions) -> Result<Self, StorageError> {
-        blocking(move || Self::open(options)).await
+        blocking(move || Self::open_folder(options)).await
     }
 
-    fn open(options: StoreOptions) -> Result<Self, StorageError> {
+    /// Opens what the settings name: the folder, or a bucket for hosted packages and the folder for
+    /// everything else.
+    ///
+    /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
+    /// else sees to it that registries write one after another.
+    pub async fn open_configured(
+        config: &StorageConfig,
+        has_leases: bool,
+    ) -> Result<Self, StorageError> {
+        let options = StoreOptions {
+            data_dir: config.data_dir.clone(),
+            cache_dir: config.cache.folder.clone(),
+        };
+        if config.tarballs == TarballBackend::Local {
+            return Self::open_with_options(options).await;
+        }
+        #[cfg(feature = "object")]
+        {
+            Self::open_bucket(options, config, has_leases).await
+        }
+        #[cfg(not(feature = "object"))]
+        {
+            let (_, _) = (options, has_leases);
+            let missing = "no kind of bucket was compiled in; build it with `--features s3`";
+            Err(StorageError::backend("opening the bucket", missing))
+        }
+    }
+
+    #[cfg(feature = "object")]
+    async fn open_bucket(
+        options: StoreOptions,
+        config: &StorageConfig,
+        has_leases: bool,
+    ) -> Result<Self, StorageError> {
+        use super::object::{ObjectBlobs, ObjectMetadata};
+
+        let (bucket, guarantees) = super::object::open(config).await?;
+        if !guarantees.conditional_writes && !has_leases {
+            let unsafe_store = "its store ignores If-None-Match or If-Match, so that registries \
+                                which share it would overwrite each other's packages; use a store \
+                                with conditional writes, or set RUSTACCIO_STATE_COORDINATION_BACKEND";
+            return Err(StorageError::backend("opening the bucket", unsafe_store));
+        }
+        let data_dir = options.data_dir.clone();
+        let local = blocking(move || Self::open_local(&options)).await?;
+        tracing::info!(%bucket, ?guarantees, "hosted packages are in a bucket");
+        Ok(Self {
+            metadata: Arc::new(ObjectMetadata::new(bucket.clone())),
+            blobs: Arc::new(ObjectBlobs::new(bucket.clone(), guarantees)),
+            bucket: Some(bucket),
+            is_shared: true,
+            redirects: config.redirect,
+            cache: local.cache,
+            temporary: local.temporary,
+            data_dir,
+            _exclusive: Arc::new(local.exclusive),
+        })
+    }
+
+    fn open_local(options: &StoreOptions) -> Result<Local, StorageError> {
         let StoreOptions {
             data_dir,
             cache_dir,
         } = options;
-        create_folder_synced(&data_dir)
+        create_folder_synced(data_dir)
             .map_err(|error| StorageError::io(format!("making {}", data_dir.display()), error))?;
         let exclusive = lock_exclusively(&data_dir.join("lock"))?;
-        sweep::temporaries(&data_dir)?;
+        sweep::temporaries(data_dir)?;
+        let cache_dir = cache_dir.clone();
+        Ok(Local {
+            cache: UpstreamCache::open(cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,
+            temporary: TemporaryFolder::open(&data_dir.join("tmp"))?,
+            exclusive,
+        })
+    }
+
+    fn open_folder(options: StoreOptions) -> Result<Self, StorageError> {
+        let local = Self::open_local(&options)?;
+        let data_dir = options.data_dir;
         let layout = Layout::native(data_dir.join("tarballs"));
         let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
         sweep::hosted(&layout)?;
+        let quarantine = data_dir.join("quarantine");
         Ok(Self {
-            blobs: FsBlobs::new(layout, metadata.clone()),
+            blobs: Arc::new(FsBlobs::new(layout, metadata.clone(), quarantine)),
             metadata: Arc::new(metadata),
-            cache: UpstreamCache::open(cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,
-            temporary: TemporaryFolder::open(&data_dir.join("tmp"))?,
+            #[cfg(feature = "object")]
+            bucket: None,
+            is_shared: false,
+            redirects: false,
+            cache: local.cache,
+            temporary: local.temporary,
             data_dir,
-            _exclusive: Arc::new(exclusive),
+            _exclusive: Arc::new(local.exclusive),
         })
+    }
+
+    /// The bucket that hosted packages are in, if they are in one.
+    #[cfg(feature = "object")]
+    pub fn bucket(&self) -> Option<&super::object::Bucket> {
+        self.bucket.as_ref()
+    }
+
+    /// Whether other registries may write hosted packages too, and looking at all of them takes its
+    /// time.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Whether clients are sent to the bucket for tarballs.
+    pub fn redirects(&self) -> bool {
+        self.redirects
     }
 
     /// The manifests of hosted packages.
@@ -70,7 +174,7 @@ impl Store {
     }
 
     /// The tarballs of hosted packages.
-    pub fn blobs(&self) -> &FsBlobs {
+    pub fn blobs(&self) -> &Arc<dyn Blobs> {
         &self.blobs
     }
 
@@ -84,14 +188,13 @@ impl Store {
         &self.temporary
     }
 
-    /// The folder for tarballs of `name` that must not be served and are not deleted either.
-    pub fn quarantine(&self, name: &PackageName) -> PathBuf {
-        let folder = super::layout::folder_name(name);
-        self.data_dir.join("quarantine").join(folder)
-    }
-
-    /// Succeeds when the folder can be written to.
+    /// Succeeds when the folder can be written to, and the bucket answers.
     pub async fn check(&self) -> Result<(), StorageError> {
+        #[cfg(feature = "object")]
+        if let Some(bucket) = &self.bucket {
+            let key = bucket.key(".rustaccio/probe/health")?;
+            bucket.read(&key).await?;
+        }
         self.temporary.create(()).await.map(drop)
     }
 

@@ -173,7 +173,7 @@ fn all_problems_are_told_at_once_with_their_source() {
         ("RUSTACCIO_WEB_ENABLE", "maybe"),
         ("RUSTACCIO_PUBLIC_URL", "ftp://x"),
         ("RUSTACCIO_UPSTREAM", "nowhere"),
-        ("RUSTACCIO_TARBALL_BACKEND", "s3"),
+        ("RUSTACCIO_TARBALL_BACKEND", "tape"),
         ("PORT", "99999999"),
     ]);
     assert_eq!(config.problems().len(), 7, "{}", config.describe_problems());
@@ -182,7 +182,7 @@ fn all_problems_are_told_at_once_with_their_source() {
         &[
             "RUSTACCIO_MAX_BODY_SIZE = `huge`: must be a size such as `50mb`",
             "PORT",
-            "not in this version",
+            "RUSTACCIO_TARBALL_BACKEND = `tape`: must be one of `local`, `s3`, `gcs`, `azure`",
         ],
     );
     let file = load_text(
@@ -220,6 +220,59 @@ fn what_does_nothing_is_pointed_out() {
     let config = load_text("web:\n  title: x\nmax_body_sise: 1mb\nsecret: x\ni18n: {web: en}\n");
     assert_eq!(config.warnings().len(), 1);
     assert!(config.warnings()[0].to_string().contains("max_body_size"));
+}
+
+#[test]
+fn a_bucket_needs_its_feature() {
+    for (backend, is_there) in [
+        ("s3", cfg!(feature = "s3")),
+        ("gcs", cfg!(feature = "gcs")),
+        ("azure", cfg!(feature = "azure")),
+    ] {
+        let config = load(&[("RUSTACCIO_TARBALL_BACKEND", backend)]);
+        if is_there {
+            assert!(config.problems().is_empty());
+        } else {
+            let feature = format!("--features {backend}");
+            check_problem(&config, &["RUSTACCIO_TARBALL_BACKEND", &feature]);
+        }
+    }
+}
+
+#[test]
+fn buckets_are_set_in_all_ways() {
+    let in_file = load_text(
+        "store:\n  s3:\n    bucket: b\n    endpoint: http://s3.example/\n    accessKeyId: id\n    \
+         secretAccessKey: key\n    prefix: /npm\n    forcePathStyle: false\n",
+    );
+    let in_environment = load(&[
+        ("RUSTACCIO_S3_BUCKET", "b"),
+        ("RUSTACCIO_S3_ENDPOINT", "http://s3.example"),
+        ("RUSTACCIO_S3_ACCESS_KEY_ID", "id"),
+        ("RUSTACCIO_S3_SECRET_ACCESS_KEY", "key"),
+        ("RUSTACCIO_S3_PREFIX", "npm/"),
+        ("RUSTACCIO_S3_FORCE_PATH_STYLE", "no"),
+    ]);
+    for config in [in_file, in_environment] {
+        assert!(
+            config.problems().is_empty(),
+            "{}",
+            config.describe_problems()
+        );
+        assert!(config.warnings().is_empty());
+        let s3 = &config.storage.s3;
+        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("b", "npm/"));
+        assert_eq!(s3.endpoint.as_deref(), Some("http://s3.example"));
+        assert_eq!(s3.region, "us-east-1");
+        assert!(!s3.force_path_style && s3.secret_access_key.is_some());
+    }
+    check_problem(
+        &load(&[
+            ("RUSTACCIO_S3_ENDPOINT", "s3.example"),
+            ("RUSTACCIO_S3_PREFIX", "../x"),
+        ]),
+        &["RUSTACCIO_S3_ENDPOINT", "RUSTACCIO_S3_PREFIX"],
+    );
 }
 
 #[test]

@@ -13,6 +13,8 @@ mod access;
 mod accounts;
 mod audit;
 mod bootstrap;
+#[cfg(all(feature = "test-services", feature = "s3"))]
+mod buckets;
 mod cache;
 #[cfg(feature = "test-clients")]
 mod clients;

@@ -65,32 +65,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "5000"),
-    unused("RUSTACCIO_S3_BUCKET", "").also(&["store_s3_bucket", "storage_s3_bucket"]),
-    unused("RUSTACCIO_S3_REGION", "us-east-1").also(&["store_s3_region", "storage_s3_region"]),
-    unused("RUSTACCIO_S3_ENDPOINT", "").also(&["store_s3_endpoint", "storage_s3_endpoint"]),
-    unused("RUSTACCIO_S3_ACCESS_KEY_ID", "")
-        .also(&["store_s3_access_key_id", "storage_s3_access_key_id"])
-        .secret(),
-    unused("RUSTACCIO_S3_SECRET_ACCESS_KEY", "")
-        .also(&["store_s3_secret_access_key", "storage_s3_secret_access_key"])
-        .secret(),
-    unused("RUSTACCIO_S3_PREFIX", "").also(&["store_s3_prefix", "storage_s3_prefix"]),
-    unused("RUSTACCIO_S3_FORCE_PATH_STYLE", "true")
-        .also(&["store_s3_force_path_style", "storage_s3_force_path_style"]),
-    unused("RUSTACCIO_S3_CA_BUNDLE", ""),
-    unused("RUSTACCIO_GCS_BUCKET", ""),
-    unused("RUSTACCIO_GCS_SERVICE_ACCOUNT", "").secret(),
-    unused("RUSTACCIO_GCS_PREFIX", ""),
-    unused("RUSTACCIO_AZURE_ACCOUNT", ""),
-    unused("RUSTACCIO_AZURE_ACCESS_KEY", "").secret(),
-    unused("RUSTACCIO_AZURE_CONTAINER", ""),
-    unused("RUSTACCIO_AZURE_PREFIX", ""),
     unused("RUSTACCIO_METADATA_POSTGRES_URL", "").secret(),
     later(
         "RUSTACCIO_RUNTIME_PROFILE",
         "local",
-        &["local"],
-        "use `local`",
+        &["local", "s3"],
+        "use `local` or `s3`",
     ),
     later("RUSTACCIO_MANAGED_MODE", "false", OFF, UNSET),
     later(

@@ -2,6 +2,7 @@
 //! made from its name. `--help`, the example files and the reference are made from it.
 
 mod access;
+mod bucket;
 mod later;
 mod server;
 mod storage;
@@ -52,6 +53,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str], Put<&'static str>),
     /// Any text that the function takes.
     Text(fn(&mut Target, &str) -> Result<(), String>),
+    /// The address of a store.
+    Address(Put<String>),
     /// Turns on something that this version does not have. The words that leave it off, and what
     /// to use instead.
     Later(&'static [&'static str], &'static str),
@@ -112,10 +115,11 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 4] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 5] {
     [
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),
+        ("Buckets", bucket::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]
@@ -165,6 +169,7 @@ impl Setting {
                     .ok_or_else(|| format!("must be one of `{}`", words.join("`, `")))?;
                 put(target, word);
             }
+            Kind::Address(put) => put(target, bucket::address(text.trim())?),
             Kind::Text(put) => put(target, text.trim())?,
             Kind::Later(off, instead) => {
                 let text = text.trim().to_ascii_lowercase();

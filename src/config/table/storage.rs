@@ -18,16 +18,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .also(&["storage", "storage_path"]),
     Setting::new(
-        "RUSTACCIO_TARBALL_BACKEND",
-        "local",
-        super::Kind::Later(
-            &["local", "file", "fs"],
-            "leave it unset to keep tarballs on disk",
-        ),
-        "Where tarballs are kept: `local`.",
-    )
-    .also(&["store_backend", "storage_backend"]),
-    Setting::new(
         "RUSTACCIO_METADATA_BACKEND",
         "sidecar",
         super::Kind::Later(

@@ -25,7 +25,7 @@ use crate::{
         metadata::maintainers_json,
         packument::{Dist, Hosted, Packument},
     },
-    storage::{Conflicts, StorageError, TemporaryBlob},
+    storage::{Conflicts, Created, Seen, StorageError, TemporaryBlob},
 };
 
 /// Fields of the newest version that the document shows too, as the public registry does.
@@ -104,7 +104,7 @@ impl Registry {
         let _alone = self.locks.lock(name).await;
         let mut conflicts = Conflicts::default();
         // Set once the manifest has moved past everybody who could still delete the blob.
-        let mut may_replace = false;
+        let mut may_replace = None;
         loop {
             let Stored { manifest, expected } = self.read(name).await?;
             let is_stored = |version: &str| is_version_of(manifest.as_ref(), version);
@@ -128,15 +128,15 @@ impl Registry {
             };
             let is_new_package = manifest.is_gone();
             self.require_free(&candidate, &new, &manifest).await?;
-            let is_ours = self.place_blob(&candidate, &new, may_replace).await?;
-            if !is_ours {
+            let placed = self.place_blob(&candidate, &new, may_replace.take());
+            if let Created::Taken(seen) = placed.await? {
                 // Something lies there that no manifest names: the rest of a crash, or of an
                 // unpublish that may not have finished.
                 manifest.touch(self.clock.now());
                 match self.write(name, &manifest, expected).await {
                     Ok(_) => {
                         crash_point("manifest-touched");
-                        may_replace = true;
+                        may_replace = Some(seen);
                     }
                     Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
                     Err(error) => return Err(error.into()),
@@ -154,10 +154,7 @@ impl Registry {
                         Done::Changed
                     });
                 }
-                Err(StorageError::Conflict(_)) => {
-                    may_replace = false;
-                    conflicts.pause(name).await?;
-                }
+                Err(StorageError::Conflict(_)) => conflicts.pause(name).await?,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -176,7 +173,7 @@ impl Registry {
         let mut manifest = empty.clone();
         self.add(candidate, new, &mut manifest, true)?;
         let (blobs, json) = (self.store.blobs(), manifest.to_json());
-        let created = blobs.create_package(name, json, &new.file, &candidate.tarball);
+        let created = blobs.create_package(name, json, &new.file, candidate.tarball.finished());
         if created.await?.is_none() {
             return Ok(false);
         }
@@ -255,20 +252,22 @@ impl Registry {
         }
     }
 
-    /// Gives the tarball its final place. `false`: other bytes, or bytes that somebody may be
-    /// about to delete, are there.
+    /// Gives the tarball its final place, in that of what was `seen` there before the manifest was
+    /// touched. Taken: other bytes, or bytes that somebody may be about to delete, are there.
     async fn place_blob(
         &self,
         candidate: &Candidate,
         new: &NewVersion,
-        may_replace: bool,
-    ) -> Result<bool, RegistryError> {
+        seen: Option<Seen>,
+    ) -> Result<Created, RegistryError> {
         let (name, blobs) = (&candidate.publish.name, self.store.blobs());
-        if may_replace {
-            blobs.replace(name, &new.file, &candidate.tarball).await?;
-            return Ok(true);
+        let tarball = candidate.tarball.finished();
+        if let Some(seen) = seen
+            && blobs.replace(name, &new.file, &seen, tarball).await?
+        {
+            return Ok(Created::New);
         }
-        Ok(blobs.create(name, &new.file, &candidate.tarball).await?)
+        Ok(blobs.create(name, &new.file, tarball).await?)
     }
 
     fn add(

@@ -3,19 +3,21 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     ops::Range,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_core::Stream;
+use futures_core::{Stream, stream::BoxStream};
 use futures_util::stream;
+use url::Url;
 
 use super::{
-    FsMetadata, Observer, Pieces, TemporaryBlob,
+    FsMetadata, Pieces, all_of,
     atomic::{create_folder_synced, sync_parent},
     blocking,
     metadata::revision_of,
@@ -23,23 +25,23 @@ use super::{
 };
 use crate::{
     lifecycle::{crash_point, random_hex},
-    models::{Digest, Integrity, PackageName, Revision, TarballName, Timestamp},
+    models::{PackageName, Revision, TarballName, Timestamp},
     storage::{
-        StorageError,
+        Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StorageError, StoredBlob,
         layout::{self, Layout},
     },
 };
 
-/// An open blob.
+/// An open file that holds a blob.
 #[derive(Debug)]
-pub struct Blob {
+pub struct FileBlob {
     /// The file, at its beginning.
     pub file: File,
     /// Its length in bytes.
     pub length: u64,
 }
 
-impl Blob {
+impl FileBlob {
     /// The bytes of `part` in pieces; an error where the file is shorter than it was.
     pub fn into_stream(
         self,
@@ -69,57 +71,109 @@ impl Blob {
     }
 }
 
-/// One blob in a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredBlob {
-    /// Its name.
-    pub file: TarballName,
-    /// Its length in bytes.
-    pub length: u64,
-    /// When it was created.
-    pub created: Timestamp,
-}
-
-/// The blobs of hosted packages.
+/// The blobs of hosted packages, as files beside their manifests.
+///
+/// A file never changes; what was seen in a place is told from what comes later by its inode and
+/// the time at which it was written. Replacing and deleting look again under the lock of the
+/// manifest.
 #[derive(Clone, Debug)]
 pub struct FsBlobs {
     layout: Layout,
     metadata: FsMetadata,
+    quarantine: PathBuf,
 }
 
 impl FsBlobs {
-    /// The blobs beside the manifests of `metadata`.
-    pub fn new(layout: Layout, metadata: FsMetadata) -> Self {
-        Self { layout, metadata }
+    /// The blobs beside the manifests of `metadata`; what is set aside goes to `quarantine`.
+    pub fn new(layout: Layout, metadata: FsMetadata, quarantine: PathBuf) -> Self {
+        Self {
+            layout,
+            metadata,
+            quarantine,
+        }
     }
 
-    /// Gives the finished `blob` its final place, durably. `false`: there is one already, and it
-    /// was not touched.
-    pub async fn create<O: Observer>(
+    /// Does something to each file that is as it was seen, if the manifest is at `revision`.
+    /// Whether it did it to all that are there.
+    async fn each_while(
+        &self,
+        name: &PackageName,
+        doomed: Doomed,
+        revision: &Revision,
+        work: impl Fn(&Path, &TarballName) -> Result<(), StorageError> + Send + 'static,
+    ) -> Result<bool, StorageError> {
+        let (layout, package, revision) = (self.layout.clone(), name.clone(), revision.clone());
+        self.metadata
+            .locked(name, move || {
+                if FsMetadata::current_revision(&layout, &package)? != Some(revision) {
+                    return Ok(false);
+                }
+                let mut is_all = true;
+                for (file, seen) in doomed.0 {
+                    let path = layout.blob(&package, &file);
+                    let now = seen_at(&path)?;
+                    if now.0.is_none() {
+                        continue;
+                    }
+                    if now == seen {
+                        work(&path, &file)?;
+                    } else {
+                        is_all = false;
+                    }
+                }
+                Ok(is_all)
+            })
+            .await
+    }
+
+    fn packages_now(root: &Path) -> Result<Vec<PackageName>, StorageError> {
+        let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(root).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let folder = entry.file_name();
+            let name = folder.to_str().and_then(layout::package_of);
+            if entry.file_type().map_err(failed)?.is_dir() {
+                names.extend(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+}
+
+#[async_trait]
+impl Blobs for FsBlobs {
+    async fn create(
         &self,
         name: &PackageName,
         file: &TarballName,
-        blob: &TemporaryBlob<O>,
-    ) -> Result<bool, StorageError> {
-        let (from, to) = (blob.path().to_owned(), self.layout.blob(name, file));
+        blob: FinishedBlob<'_>,
+    ) -> Result<Created, StorageError> {
+        let (from, to) = (blob.path.to_owned(), self.layout.blob(name, file));
         let folder = self.layout.folder(name);
         blocking(move || {
             let linked = create_folder_synced(&folder).and_then(|()| link_new(&from, &to));
-            linked.map_err(|error| StorageError::io(format!("creating {}", to.display()), error))
+            match linked {
+                Ok(true) => Ok(Created::New),
+                Ok(false) => seen_at(&to).map(Created::Taken),
+                Err(error) => {
+                    let operation = format!("creating {}", to.display());
+                    Err(StorageError::io(operation, error))
+                }
+            }
         })
         .await
     }
 
-    /// Makes the package `name` of the manifest `json` and the finished `blob`, durably and in one
-    /// step. `None`: something of that name is there already, and was not touched.
-    pub async fn create_package<O: Observer>(
+    async fn create_package(
         &self,
         name: &PackageName,
         json: Bytes,
         file: &TarballName,
-        blob: &TemporaryBlob<O>,
+        blob: FinishedBlob<'_>,
     ) -> Result<Option<Revision>, StorageError> {
-        let (from, file) = (blob.path().to_owned(), file.clone());
+        let (from, file) = (blob.path.to_owned(), file.clone());
         let folder = self.layout.folder(name);
         self.metadata
             .locked(name, move || {
@@ -132,147 +186,113 @@ impl FsBlobs {
             .await
     }
 
-    /// Puts the finished `blob` in the place of one that no manifest names, durably.
-    ///
-    /// The caller has moved the manifest to a new revision before, so that nobody who relied on
-    /// the old blob can commit.
-    pub async fn replace<O: Observer>(
+    async fn replace(
         &self,
         name: &PackageName,
         file: &TarballName,
-        blob: &TemporaryBlob<O>,
-    ) -> Result<(), StorageError> {
-        let (from, to) = (blob.path().to_owned(), self.layout.blob(name, file));
-        let folder = self.layout.folder(name);
-        blocking(move || {
-            let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
-            create_folder_synced(&folder)
-                .and_then(|()| fs::hard_link(&from, &beside))
-                .and_then(|()| fs::rename(&beside, &to))
-                .and_then(|()| sync_parent(&to))
-                .map_err(|error| StorageError::io(format!("replacing {}", to.display()), error))
-        })
-        .await
+        seen: &Seen,
+        blob: FinishedBlob<'_>,
+    ) -> Result<bool, StorageError> {
+        let (from, to) = (blob.path.to_owned(), self.layout.blob(name, file));
+        let seen = seen.clone();
+        self.metadata
+            .locked(name, move || {
+                if seen.0.is_none() || seen_at(&to)? != seen {
+                    return Ok(false);
+                }
+                let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
+                fs::hard_link(&from, &beside)
+                    .and_then(|()| fs::rename(&beside, &to))
+                    .and_then(|()| sync_parent(&to))
+                    .map_err(|error| {
+                        StorageError::io(format!("replacing {}", to.display()), error)
+                    })?;
+                Ok(true)
+            })
+            .await
     }
 
-    /// Opens a blob; `None` if there is none.
-    pub async fn open(
+    async fn open(
         &self,
         name: &PackageName,
         file: &TarballName,
     ) -> Result<Option<Blob>, StorageError> {
         let path = self.layout.blob(name, file);
-        blocking(move || open_blob(&path)).await
+        blocking(move || Ok(open_blob(&path)?.map(Blob::from))).await
     }
 
-    /// Whether the stored blob has this integrity; `None` if there is no blob.
-    pub async fn verify(
+    async fn signed_url(
         &self,
-        name: &PackageName,
-        file: &TarballName,
-        integrity: &Integrity,
-    ) -> Result<Option<Result<Digest, Digest>>, StorageError> {
-        let path = self.layout.blob(name, file);
-        let mut verifier = integrity.verifier();
-        blocking(move || {
-            let Some(mut blob) = open_blob(&path)? else {
-                return Ok(None);
-            };
-            let mut buffer = vec![0; 128 * 1024];
-            loop {
-                let read = match blob.file.read(&mut buffer) {
-                    Ok(0) => return Ok(Some(verifier.finish())),
-                    Ok(read) => read,
-                    Err(error) => {
-                        return Err(StorageError::io(
-                            format!("reading {}", path.display()),
-                            error,
-                        ));
-                    }
-                };
-                verifier.update(&buffer[..read]);
-            }
-        })
-        .await
+        _name: &PackageName,
+        _file: &TarballName,
+    ) -> Result<Option<Url>, StorageError> {
+        Ok(None)
     }
 
-    /// Deletes `files` if the manifest is still at `revision` (`None`: still absent); else leaves
-    /// them, because somebody may have come to name them. Missing files are no error.
-    pub async fn delete_while(
+    async fn doom(
         &self,
         name: &PackageName,
         files: Vec<TarballName>,
-        revision: Option<Revision>,
-    ) -> Result<bool, StorageError> {
+    ) -> Result<Doomed, StorageError> {
         let (layout, package) = (self.layout.clone(), name.clone());
-        self.metadata
-            .locked(name, move || {
-                if FsMetadata::current_revision(&layout, &package)? != revision {
-                    return Ok(false);
-                }
-                let paths = files.iter().map(|file| layout.blob(&package, file));
-                for path in paths {
-                    crash_point("blob-deleting");
-                    remove_if_there(&path).map_err(|error| {
-                        StorageError::io(format!("deleting {}", path.display()), error)
-                    })?;
-                }
-                Ok(true)
-            })
-            .await
-    }
-
-    /// The packages that have a folder, whether there is a manifest in it or not, by name.
-    pub async fn packages(&self) -> Result<Vec<PackageName>, StorageError> {
-        let root = self.layout.root().to_owned();
         blocking(move || {
-            let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
-            let mut names = Vec::new();
-            for entry in fs::read_dir(&root).map_err(failed)? {
-                let entry = entry.map_err(failed)?;
-                let folder = entry.file_name();
-                let name = folder.to_str().and_then(layout::package_of);
-                if entry.file_type().map_err(failed)?.is_dir() {
-                    names.extend(name);
-                }
-            }
-            names.sort();
-            Ok(names)
+            let seen = files.into_iter().map(|file| {
+                let seen = seen_at(&layout.blob(&package, &file))?;
+                Ok((file, seen))
+            });
+            seen.collect::<Result<_, _>>().map(Doomed)
         })
         .await
     }
 
-    /// Takes the blob `file` out of the package's folder and keeps it in `folder`, if the manifest
-    /// is still at `revision` (`None`: still absent). Whether it did.
-    pub async fn set_aside(
+    async fn delete(
         &self,
         name: &PackageName,
-        file: &TarballName,
-        revision: Option<Revision>,
-        folder: PathBuf,
+        doomed: Doomed,
+        revision: &Revision,
     ) -> Result<bool, StorageError> {
-        let (layout, package, file) = (self.layout.clone(), name.clone(), file.clone());
-        self.metadata
-            .locked(name, move || {
-                if FsMetadata::current_revision(&layout, &package)? != revision {
-                    return Ok(false);
-                }
-                let from = layout.blob(&package, &file);
-                let to = folder.join(format!("{}.{file}", random_hex::<4>()));
-                create_folder_synced(&folder)
-                    .and_then(|()| fs::rename(&from, &to))
-                    .and_then(|()| sync_parent(&to))
-                    .and_then(|()| sync_parent(&from))
-                    .map_err(|error| {
-                        StorageError::io(format!("moving {}", from.display()), error)
-                    })?;
-                Ok(true)
-            })
-            .await
+        self.each_while(name, doomed, revision, |path, _| {
+            crash_point("blob-deleting");
+            remove_if_there(path)
+                .map_err(|error| StorageError::io(format!("deleting {}", path.display()), error))
+        })
+        .await
     }
 
-    /// All blobs of `name`, by name.
-    pub async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {
+    async fn set_aside(
+        &self,
+        name: &PackageName,
+        doomed: Doomed,
+        revision: &Revision,
+    ) -> Result<bool, StorageError> {
+        let folder = self.quarantine.join(layout::folder_name(name));
+        self.each_while(name, doomed, revision, move |from, file| {
+            let to = folder.join(format!("{}.{file}", random_hex::<4>()));
+            create_folder_synced(&folder)
+                .and_then(|()| fs::rename(from, &to))
+                .and_then(|()| sync_parent(&to))
+                .and_then(|()| sync_parent(from))
+                .map_err(|error| StorageError::io(format!("moving {}", from.display()), error))
+        })
+        .await
+    }
+
+    fn packages(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
+        let root = self.layout.root().to_owned();
+        all_of(async move { blocking(move || Self::packages_now(&root)).await })
+    }
+
+    fn perhaps_lost(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
+        let layout = self.layout.clone();
+        let lost = move || {
+            let mut names = Self::packages_now(layout.root())?;
+            names.retain(|name| !layout.manifest(name).is_file());
+            Ok(names)
+        };
+        all_of(async move { blocking(lost).await })
+    }
+
+    async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {
         let folder = self.layout.folder(name);
         blocking(move || list(&folder)).await
     }
@@ -291,19 +311,35 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 /// Opens the file at `path`; `None` if there is none. Blocks.
-pub(in crate::storage) fn open_blob(path: &Path) -> Result<Option<Blob>, StorageError> {
+pub(in crate::storage) fn open_blob(path: &Path) -> Result<Option<FileBlob>, StorageError> {
     let failed = |error| StorageError::io(format!("reading {}", path.display()), error);
     match File::open(path) {
         Ok(file) => {
             let length = file.metadata().map_err(failed)?.len();
-            Ok(Some(Blob { file, length }))
+            Ok(Some(FileBlob { file, length }))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
 
-fn remove_if_there(path: &PathBuf) -> io::Result<()> {
+/// What is at `path` now. Blocks.
+fn seen_at(path: &Path) -> Result<Seen, StorageError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => {
+            let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+            let text = format!("{} {seconds}.{nanoseconds}", metadata.ino());
+            Ok(Seen(Some(text.into())))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+        Err(error) => Err(StorageError::io(
+            format!("reading {}", path.display()),
+            error,
+        )),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -344,89 +380,29 @@ fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Expected, MetadataStore as _, fs::TemporaryFolder};
+    use crate::storage::{conformance, fs::TemporaryFolder};
 
-    struct Fixture {
-        _folder: tempfile::TempDir,
-        temporary: TemporaryFolder,
-        metadata: FsMetadata,
-        blobs: FsBlobs,
-    }
-
-    fn fixture() -> Fixture {
+    #[tokio::test(flavor = "multi_thread")]
+    async fn conforms() {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::native(folder.path().join("tarballs"));
         let metadata = FsMetadata::open(layout.clone(), folder.path().join("locks")).unwrap();
-        let temporary = TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
-        let blobs = FsBlobs::new(layout, metadata.clone());
-        Fixture {
-            _folder: folder,
-            temporary,
-            metadata,
-            blobs,
-        }
-    }
-
-    impl Fixture {
-        async fn blob(&self, text: &'static str) -> TemporaryBlob<()> {
-            let mut blob = self.temporary.create(()).await.unwrap();
-            blob.write(Bytes::from_static(text.as_bytes()))
-                .await
-                .unwrap();
-            blob.finish().await.unwrap();
-            blob
-        }
-
-        async fn text(&self, name: &PackageName, file: &TarballName) -> Option<String> {
-            let mut blob = self.blobs.open(name, file).await.unwrap()?;
-            let mut text = String::new();
-            blob.file.read_to_string(&mut text).unwrap();
-            Some(text)
-        }
-    }
-
-    #[tokio::test]
-    async fn create_never_overwrites() {
-        let fixture = fixture();
-        let (name, file) = ("@s/n".parse().unwrap(), "n-1.0.0.tgz".parse().unwrap());
-        let (first, second) = (fixture.blob("first").await, fixture.blob("second").await);
-        assert!(fixture.blobs.create(&name, &file, &first).await.unwrap());
-        assert!(!fixture.blobs.create(&name, &file, &second).await.unwrap());
-        assert_eq!(fixture.text(&name, &file).await.as_deref(), Some("first"));
-        fixture.blobs.replace(&name, &file, &second).await.unwrap();
-        drop((first, second));
-        assert_eq!(fixture.text(&name, &file).await.as_deref(), Some("second"));
-        assert_eq!(fixture.blobs.list(&name).await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
-    async fn delete_stops_when_the_manifest_has_moved_on() {
-        let fixture = fixture();
-        let name: PackageName = "n".parse().unwrap();
-        let file: TarballName = "n-1.0.0.tgz".parse().unwrap();
-        let blob = fixture.blob("bytes").await;
-        fixture.blobs.create(&name, &file, &blob).await.unwrap();
-        let put = fixture
-            .metadata
-            .put(&name, "{}".into(), Expected::Absent)
-            .await;
-        let revision = put.unwrap();
-        let files = vec![file.clone()];
-        let deleted = fixture.blobs.delete_while(&name, files.clone(), None).await;
-        assert!(!deleted.unwrap());
-        assert!(fixture.text(&name, &file).await.is_some());
-        let deleted = fixture
-            .blobs
-            .delete_while(&name, files, Some(revision))
-            .await;
-        assert!(deleted.unwrap());
-        assert!(fixture.text(&name, &file).await.is_none());
+        let blobs = FsBlobs::new(layout, metadata.clone(), folder.path().join("quarantine"));
+        conformance::blobs(conformance::Backend {
+            temporary: TemporaryFolder::open(&folder.path().join("tmp")).unwrap(),
+            metadata: Arc::new(metadata),
+            blobs: Arc::new(blobs),
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_dropped_blob_leaves_nothing() {
-        let fixture = fixture();
-        let blob = fixture.blob("bytes").await;
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
+        let mut blob = temporary.create(()).await.unwrap();
+        blob.write(Bytes::from_static(b"bytes")).await.unwrap();
+        blob.finish().await.unwrap();
         let path = blob.path().to_owned();
         assert!(path.exists());
         drop(blob);

@@ -12,11 +12,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
 use sha2::Digest as _;
 use tokio::sync::Mutex;
 
 use super::{
+    all_of,
     atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic},
     blocking,
 };
@@ -154,13 +154,7 @@ impl MetadataStore for FsMetadata {
 
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         let root = self.layout.root().to_owned();
-        let names = async move { blocking(move || list(&root)).await };
-        stream::once(names)
-            .flat_map(|names| match names {
-                Ok(names) => stream::iter(names.into_iter().map(Ok)).boxed(),
-                Err(error) => stream::once(async move { Err(error) }).boxed(),
-            })
-            .boxed()
+        all_of(async move { blocking(move || list(&root)).await })
     }
 }
 

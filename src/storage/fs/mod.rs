@@ -9,10 +9,15 @@ pub(crate) mod secret;
 mod temporary;
 
 pub(super) use blobs::open_blob;
-pub use blobs::{Blob, FsBlobs, StoredBlob};
+pub use blobs::{FileBlob, FsBlobs};
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
+
+use std::future::Future;
+
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 
 use super::StorageError;
 
@@ -26,4 +31,16 @@ where
         Ok(result) => result,
         Err(error) => Err(StorageError::backend("work on the blocking pool", error)),
     }
+}
+
+/// What `listing` finds, one by one.
+fn all_of<T: Send + 'static>(
+    listing: impl Future<Output = Result<Vec<T>, StorageError>> + Send + 'static,
+) -> BoxStream<'static, Result<T, StorageError>> {
+    stream::once(listing)
+        .flat_map(|found| match found {
+            Ok(found) => stream::iter(found.into_iter().map(Ok)).boxed(),
+            Err(error) => stream::once(async move { Err(error) }).boxed(),
+        })
+        .boxed()
 }

@@ -10,7 +10,11 @@ use std::{
 use bytes::Bytes;
 
 use super::{atomic::create_folder_synced, blocking};
-use crate::{lifecycle::random_hex, models::Verifier, storage::StorageError};
+use crate::{
+    lifecycle::random_hex,
+    models::Verifier,
+    storage::{FinishedBlob, StorageError},
+};
 
 /// Bytes that are collected before they are hashed and written in one go on the blocking pool.
 const BATCH: usize = 256 * 1024;
@@ -133,6 +137,14 @@ impl<O: Observer> TemporaryBlob<O> {
     /// Bytes written to the file so far.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// The blob, which [`TemporaryBlob::finish`] has finished.
+    pub fn finished(&self) -> FinishedBlob<'_> {
+        FinishedBlob {
+            path: &self.path.0,
+            length: self.written,
+        }
     }
 
     /// Where the file is.

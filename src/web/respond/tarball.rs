@@ -21,6 +21,8 @@ use crate::{
 
 /// A tarball never changes: a version has one, for ever.
 const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=31557600, immutable");
+/// The address of one in a bucket does.
+const NOT_KEPT: HeaderValue = HeaderValue::from_static("private, no-store");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, max-age=31557600, immutable");
 
 /// `tarball`, or the part of it that `Range` wants, or 304.
@@ -51,6 +53,11 @@ pub(in crate::web) fn tarball(
         TarballBytes::Unwanted => {
             let status = StatusCode::NOT_MODIFIED;
             return Ok(with_headers(status, headers, Body::empty()));
+        }
+        TarballBytes::Elsewhere(address) => {
+            insert(&mut headers, header::LOCATION, address.as_str());
+            headers.insert(header::CACHE_CONTROL, NOT_KEPT);
+            return Ok(with_headers(StatusCode::FOUND, headers, Body::empty()));
         }
         TarballBytes::Whole(bytes) => Stored::Memory(bytes),
         TarballBytes::Stored(blob) => Stored::Disk(blob),

@@ -1,5 +1,7 @@
 //! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
 
+#[cfg(all(feature = "test-services", feature = "s3"))]
+pub(crate) mod bucket;
 #[cfg(feature = "test-clients")]
 pub(crate) mod client;
 pub(crate) mod forward_proxy;
@@ -11,6 +13,8 @@ pub(crate) mod registry;
 pub(crate) mod second_factor;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+#[cfg(all(feature = "test-services", feature = "s3"))]
+pub(crate) mod wire;
 
 pub(crate) use packages::{Package, publish_body};
 pub(crate) use registry::{Answer, Registry, User};

@@ -1,0 +1,299 @@
+//! [`ObjectMetadata`]: manifests as objects, compare-and-swap by If-Match.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use parking_lot::RwLock;
+use sha2::Digest as _;
+
+use super::{
+    bucket::{Bucket, Precondition, Read, Tag, Written},
+    keys::{self, Folder, Meaning, Spelling},
+    listing,
+};
+use crate::{
+    models::{PackageName, Revision},
+    storage::{Document, Expected, MetadataStore, Stamp, StorageError},
+};
+
+/// What a deleted manifest is replaced by, since no store deletes conditionally.
+const NOTHING: &[u8] = b"null";
+const NOTHING_LENGTH: u64 = 4;
+
+/// Keeps each manifest in `package.json` of the package's folder.
+///
+/// A look at the present key finds the manifest of nearly every package. Only where there is none,
+/// and only for a scoped name, older spellings are looked at: first the one that was common, then the
+/// others at once; where one was found, it is looked for there from then on. Once all keys have been
+/// listed, as the search index does after each start, it is known which packages have old spellings,
+/// and a name that has none costs one look.
+#[derive(Clone, Debug)]
+pub struct ObjectMetadata {
+    bucket: Bucket,
+    old: Arc<RwLock<Old>>,
+}
+
+/// Which manifests have older keys. Nobody writes new ones.
+#[derive(Debug, Default)]
+struct Old {
+    spellings: HashMap<PackageName, Spelling>,
+    are_all_known: bool,
+}
+
+/// A manifest, or its beginning, and where it was.
+struct Found {
+    spelling: Spelling,
+    read: Read,
+}
+
+#[derive(Clone, Copy)]
+enum Part {
+    Whole,
+    Start,
+}
+
+impl ObjectMetadata {
+    /// The manifests in `bucket`.
+    pub fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            old: Arc::default(),
+        }
+    }
+
+    async fn find(&self, name: &PackageName, part: Part) -> Result<Option<Found>, StorageError> {
+        let (known, are_all_known) = {
+            let old = self.old.read();
+            (old.spellings.get(name).copied(), old.are_all_known)
+        };
+        if let Some(spelling) = known
+            && let Some(found) = self.look(name, spelling, part).await?
+        {
+            return Ok(Some(found));
+        }
+        if let Some(found) = self.look(name, Spelling::Plain, part).await? {
+            return Ok(Some(found));
+        }
+        if are_all_known && known.is_none() {
+            return Ok(None);
+        }
+        self.find_old(name, part).await
+    }
+
+    async fn find_old(
+        &self,
+        name: &PackageName,
+        part: Part,
+    ) -> Result<Option<Found>, StorageError> {
+        let mut spellings = keys::spellings(name).skip(1);
+        let Some(common) = spellings.next() else {
+            return Ok(None);
+        };
+        let mut found = self.look(name, common, part).await?;
+        if found.is_none() {
+            let others = spellings.map(|spelling| self.look(name, spelling, part));
+            found = try_join_all(others).await?.into_iter().flatten().next();
+        }
+        if let Some(found) = &found {
+            let mut old = self.old.write();
+            old.spellings.insert(name.clone(), found.spelling);
+        }
+        Ok(found)
+    }
+
+    async fn look(
+        &self,
+        name: &PackageName,
+        spelling: Spelling,
+        part: Part,
+    ) -> Result<Option<Found>, StorageError> {
+        let key = self.bucket.key(&keys::manifest(name, spelling))?;
+        let is_ambiguous = keys::is_ambiguous(name, spelling);
+        let read = match part {
+            Part::Start if !is_ambiguous => self.bucket.read_start(&key, NOTHING_LENGTH).await?,
+            _ => self.bucket.read(&key).await?,
+        };
+        let read = read.filter(|read| !is_nothing(read));
+        let read = read.filter(|read| !is_ambiguous || names(&read.bytes).as_ref() == Some(name));
+        Ok(read.map(|read| Found { spelling, read }))
+    }
+
+    /// Writes a manifest where none is, neither here nor under an older key.
+    async fn create(&self, name: &PackageName, json: Bytes) -> Result<Revision, StorageError> {
+        let conflict = || StorageError::Conflict(name.clone());
+        let key = self.bucket.key(&keys::manifest(name, Spelling::Plain))?;
+        let precondition = match self.bucket.read_start(&key, NOTHING_LENGTH).await? {
+            Some(read) if is_nothing(&read) => Precondition::Matches(read.tag),
+            Some(_) => return Err(conflict()),
+            None => Precondition::Absent,
+        };
+        if self.find_old(name, Part::Start).await?.is_some() {
+            return Err(conflict());
+        }
+        self.write(name, Spelling::Plain, json, &precondition).await
+    }
+
+    async fn write(
+        &self,
+        name: &PackageName,
+        spelling: Spelling,
+        json: Bytes,
+        precondition: &Precondition,
+    ) -> Result<Revision, StorageError> {
+        let key = self.bucket.key(&keys::manifest(name, spelling))?;
+        let written = self.bucket.write(&key, json.clone(), precondition).await?;
+        let tag = match written {
+            Written::Done(tag) => Some(tag),
+            Written::Refused => None,
+            // It is as it should be, whoever did it.
+            Written::Unclear => {
+                let now = self.bucket.read(&key).await?;
+                now.filter(|now| now.bytes == json).map(|now| now.tag)
+            }
+        };
+        let tag = tag.ok_or_else(|| StorageError::Conflict(name.clone()))?;
+        Ok(revision(spelling, &tag))
+    }
+
+    /// Whose manifest the one in this folder is.
+    async fn owner(&self, folder: &str) -> Result<Option<PackageName>, StorageError> {
+        let key = self.bucket.key(&format!("{folder}/package.json"))?;
+        let read = self.bucket.read(&key).await?;
+        let name = read.and_then(|read| names(&read.bytes));
+        Ok(name.filter(|name| Spelling::Underscores.folder(name) == folder))
+    }
+
+    /// The package of a manifest in a listing.
+    async fn listed(
+        &self,
+        folder: Folder,
+        length: u64,
+    ) -> Result<Option<PackageName>, StorageError> {
+        let (name, spelling) = match folder {
+            Folder::Of(name, spelling) => (name, spelling),
+            Folder::Ambiguous(folder) => match self.owner(&folder).await? {
+                Some(name) => (name, Spelling::Underscores),
+                None => return Ok(None),
+            },
+        };
+        if length == NOTHING_LENGTH {
+            let found = self.look(&name, spelling, Part::Start).await?;
+            if found.is_none() {
+                return Ok(None);
+            }
+        }
+        if spelling != Spelling::Plain {
+            let mut old = self.old.write();
+            old.spellings.insert(name.clone(), spelling);
+        }
+        Ok(Some(name))
+    }
+}
+
+#[async_trait]
+impl MetadataStore for ObjectMetadata {
+    async fn get(&self, name: &PackageName) -> Result<Option<Document>, StorageError> {
+        let found = self.find(name, Part::Whole).await?;
+        Ok(found.map(|Found { spelling, read }| Document {
+            revision: revision(spelling, &read.tag),
+            stamp: stamp(spelling, &read),
+            json: read.bytes,
+        }))
+    }
+
+    async fn stamp(&self, name: &PackageName) -> Result<Option<Stamp>, StorageError> {
+        let found = self.find(name, Part::Start).await?;
+        Ok(found.map(|found| stamp(found.spelling, &found.read)))
+    }
+
+    async fn put(
+        &self,
+        name: &PackageName,
+        json: Bytes,
+        expected: Expected,
+    ) -> Result<Revision, StorageError> {
+        match expected {
+            Expected::Absent => self.create(name, json).await,
+            Expected::Exactly(revision) => {
+                let (spelling, tag) = parse_revision(&revision)
+                    .ok_or_else(|| StorageError::Conflict(name.clone()))?;
+                let precondition = Precondition::Matches(tag);
+                self.write(name, spelling, json, &precondition).await
+            }
+        }
+    }
+
+    async fn delete(&self, name: &PackageName, revision: &Revision) -> Result<(), StorageError> {
+        let nothing = Bytes::from_static(NOTHING);
+        let expected = Expected::Exactly(revision.clone());
+        self.put(name, nothing, expected).await.map(drop)
+    }
+
+    fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
+        let store = self.clone();
+        let names = listing::packages(&self.bucket).try_filter_map(move |meta| {
+            let store = store.clone();
+            async move {
+                let key = store.bucket.name_of(&meta.location);
+                match key.and_then(keys::meaning) {
+                    Some(Meaning::Manifest(folder)) => store.listed(folder, meta.size).await,
+                    _ => Ok(None),
+                }
+            }
+        });
+        // Only a listing that came to its end knows all of them.
+        let old = Arc::clone(&self.old);
+        let mut has_failed = false;
+        let end = stream::once(async move { Ok(None) });
+        let names = names.map_ok(Some).chain(end).filter_map(move |name| {
+            has_failed |= name.is_err();
+            let is_end = matches!(name, Ok(None));
+            if is_end && !has_failed {
+                old.write().are_all_known = true;
+            }
+            std::future::ready(name.transpose())
+        });
+        names.boxed()
+    }
+}
+
+fn is_nothing(read: &Read) -> bool {
+    read.length == NOTHING_LENGTH && read.bytes == NOTHING
+}
+
+/// Whose manifest this is, as it says itself.
+fn names(json: &[u8]) -> Option<PackageName> {
+    #[derive(serde::Deserialize)]
+    struct Named {
+        name: String,
+    }
+    serde_json::from_slice::<Named>(json)
+        .ok()?
+        .name
+        .parse()
+        .ok()
+}
+
+fn revision(spelling: Spelling, tag: &Tag) -> Revision {
+    Revision::new(format!("{}{}", spelling.letter(), tag.as_str()))
+}
+
+fn parse_revision(revision: &Revision) -> Option<(Spelling, Tag)> {
+    let mut letters = revision.as_str().chars();
+    let spelling = Spelling::of_letter(letters.next()?)?;
+    Some((spelling, Tag::new(letters.as_str())))
+}
+
+fn stamp(spelling: Spelling, read: &Read) -> Stamp {
+    let mut hash = sha2::Sha256::new();
+    hash.update(revision(spelling, &read.tag).as_str());
+    hash.update(read.length.to_le_bytes());
+    let mut words = [0; 4];
+    for (word, bytes) in words.iter_mut().zip(hash.finalize().as_chunks::<8>().0) {
+        *word = u64::from_le_bytes(*bytes);
+    }
+    Stamp(words)
+}

@@ -1,0 +1,184 @@
+//! The suites, over the stores that the environment names.
+#![cfg(feature = "test-services")]
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::{Bucket, Guarantees, ObjectBlobs, ObjectMetadata, client::connect, open};
+use crate::{
+    config::{Env, S3Config, StorageConfig, TarballBackend},
+    lifecycle::random_hex,
+    models::PackageName,
+    storage::{
+        Blobs as _, Created, MetadataStore as _, StorageError, TemporaryFolder, conformance,
+    },
+};
+
+fn variable(name: &str) -> String {
+    let value = Env::of_process().get(name).map(str::to_owned);
+    value.unwrap_or_else(|| {
+        panic!("{name} is not set; these tests need services, run them through ./scripts/test")
+    })
+}
+
+#[cfg(feature = "s3")]
+fn s3() -> StorageConfig {
+    StorageConfig {
+        tarballs: TarballBackend::S3,
+        s3: S3Config {
+            bucket: variable("RUSTACCIO_S3_IT_BUCKET"),
+            endpoint: Some(variable("RUSTACCIO_S3_IT_ENDPOINT")),
+            access_key_id: Some(SecretString::from(variable("RUSTACCIO_S3_IT_ACCESS_KEY"))),
+            secret_access_key: Some(SecretString::from(variable("RUSTACCIO_S3_IT_SECRET_KEY"))),
+            prefix: format!("unit/{}/", random_hex::<8>()),
+            ..S3Config::default()
+        },
+        ..StorageConfig::default()
+    }
+}
+
+/// Azurite's account and key are the same everywhere.
+#[cfg(feature = "azure")]
+fn azure() -> StorageConfig {
+    const KEY: &str =
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+    StorageConfig {
+        tarballs: TarballBackend::Azure,
+        azure: crate::config::AzureConfig {
+            account: "devstoreaccount1".to_owned(),
+            access_key: Some(SecretString::from(KEY)),
+            container: "rustaccio-it".to_owned(),
+            prefix: format!("unit/{}/", random_hex::<8>()),
+            endpoint: Some(variable("RUSTACCIO_AZURE_IT_ENDPOINT")),
+        },
+        ..StorageConfig::default()
+    }
+}
+
+#[cfg(feature = "gcs")]
+fn gcs() -> StorageConfig {
+    StorageConfig {
+        tarballs: TarballBackend::Gcs,
+        gcs: crate::config::GcsConfig {
+            bucket: "rustaccio-it".to_owned(),
+            prefix: format!("unit/{}/", random_hex::<8>()),
+            endpoint: Some(variable("RUSTACCIO_GCS_IT_ENDPOINT")),
+            service_account: None,
+        },
+        ..StorageConfig::default()
+    }
+}
+
+async fn conforms(config: &StorageConfig) {
+    let (bucket, guarantees) = open(config).await.unwrap();
+    assert!(guarantees.conditional_writes && guarantees.conditional_copies);
+    let metadata = Arc::new(ObjectMetadata::new(bucket.clone()));
+    conformance::metadata_store(metadata.clone()).await;
+    // A store that copies as it likes must do, too.
+    let careful = Guarantees {
+        conditional_copies: false,
+        ..guarantees
+    };
+    for (round, guarantees) in [guarantees, careful].into_iter().enumerate() {
+        let mut config = config.clone();
+        for prefix in [
+            &mut config.s3.prefix,
+            &mut config.gcs.prefix,
+            &mut config.azure.prefix,
+        ] {
+            *prefix = format!("{prefix}{round}/");
+        }
+        let (bucket, _) = open(&config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let temporary = TemporaryFolder::open(folder.path()).unwrap();
+        let blobs = Arc::new(ObjectBlobs::new(bucket.clone(), guarantees));
+        large_blobs_are_created_once(&bucket, &blobs, &temporary).await;
+        conformance::blobs(conformance::Backend {
+            temporary,
+            metadata: Arc::new(ObjectMetadata::new(bucket)),
+            blobs,
+        })
+        .await;
+    }
+}
+
+/// Those that do not fit into one request.
+async fn large_blobs_are_created_once(
+    bucket: &Bucket,
+    blobs: &Arc<ObjectBlobs>,
+    temporary: &TemporaryFolder,
+) {
+    const LENGTH: usize = 17 * 1024 * 1024;
+    let name: PackageName = "@scope/large".parse().unwrap();
+    let file: crate::models::TarballName = "large-1.0.0.tgz".parse().unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for writer in 0..4_u8 {
+        let mut blob = temporary.create(()).await.unwrap();
+        blob.write(vec![writer; LENGTH].into()).await.unwrap();
+        blob.finish().await.unwrap();
+        let (blobs, name, file) = (Arc::clone(blobs), name.clone(), file.clone());
+        tasks.spawn(async move {
+            let created = blobs.create(&name, &file, blob.finished()).await.unwrap();
+            (created == Created::New).then_some(writer)
+        });
+    }
+    let winners: Vec<u8> = tasks.join_all().await.into_iter().flatten().collect();
+    let [winner] = winners.as_slice() else {
+        panic!("{winners:?} have all created it");
+    };
+    let listed = blobs.list(&name).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(usize::try_from(listed[0].length).unwrap(), LENGTH);
+    let blob = blobs.open(&name, &file).await.unwrap().unwrap();
+    let bytes = blob.into_bytes().await.unwrap();
+    assert!(bytes.len() == LENGTH && bytes.iter().all(|byte| byte == winner));
+    let left = futures_util::StreamExt::count(bucket.list(".rustaccio/blobs/"));
+    assert!(left.await <= 1, "losers leave nothing");
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_conforms() {
+    conforms(&s3()).await;
+}
+
+#[cfg(feature = "azure")]
+#[tokio::test(flavor = "multi_thread")]
+async fn azure_conforms() {
+    conforms(&azure()).await;
+}
+
+#[cfg(feature = "gcs")]
+#[tokio::test(flavor = "multi_thread")]
+async fn gcs_conforms() {
+    conforms(&gcs()).await;
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_a_failure() {
+    let mut config = s3();
+    let (_, guarantees) = open(&config).await.unwrap();
+    config.s3.bucket = format!("missing-{}", random_hex::<8>());
+    let error = open(&config).await.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(error.to_string().contains(&config.s3.bucket));
+    let innermost = std::error::Error::source(&error).unwrap().source().unwrap();
+    assert!(
+        innermost.to_string().contains("no such bucket"),
+        "{cause}: {innermost}"
+    );
+    // One that goes while it is in use does not look empty.
+    let gone = connect(&config).unwrap();
+    let metadata = ObjectMetadata::new(gone.clone());
+    let name: PackageName = "@scope/name".parse().unwrap();
+    let failed = |error| matches!(error, StorageError::Backend { .. });
+    assert!(failed(metadata.get(&name).await.unwrap_err()));
+    assert!(failed(metadata.stamp(&name).await.unwrap_err()));
+    let blobs = ObjectBlobs::new(gone, guarantees);
+    let file = "name-1.0.0.tgz".parse().unwrap();
+    assert!(failed(blobs.open(&name, &file).await.unwrap_err()));
+    let listed = blobs.list(&name).await;
+    assert!(failed(listed.unwrap_err()));
+}

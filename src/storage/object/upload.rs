@@ -1,0 +1,114 @@
+//! Bringing a file into a bucket: small ones at once, large ones in parts.
+
+use std::{fs::File, io::Read as _, path::PathBuf};
+
+use bytes::Bytes;
+use object_store::{
+    CopyMode, CopyOptions, Error, MultipartUpload, ObjectStoreExt as _, PutPayload, path::Path,
+};
+
+use super::bucket::{Bucket, Precondition, Written, bounded, failed};
+use crate::storage::{FinishedBlob, StorageError, fs::blocking};
+
+/// What fits into one request, and into memory; a part of what does not.
+pub(super) const PART: u64 = 8 * 1024 * 1024;
+
+/// Writes `blob` at a key that nobody else writes.
+pub(super) async fn upload(
+    bucket: &Bucket,
+    key: &Path,
+    blob: FinishedBlob<'_>,
+) -> Result<(), StorageError> {
+    let mut parts = Parts::of(blob);
+    if blob.length <= PART {
+        return bucket.write_own(key, parts.next().await?).await;
+    }
+    let operation = || format!("uploading {key}");
+    let begun = bounded(operation, bucket.store().put_multipart(key)).await?;
+    let mut upload = begun.map_err(|error| failed(operation(), error))?;
+    let done = send(&mut *upload, &mut parts, key).await;
+    if done.is_err() {
+        // What is left of it costs room until the bucket's own rules remove it.
+        if let Err(error) = upload.abort().await {
+            tracing::debug!(%key, %error, "cannot give up an upload");
+        }
+    }
+    done
+}
+
+async fn send(
+    upload: &mut dyn MultipartUpload,
+    parts: &mut Parts,
+    key: &Path,
+) -> Result<(), StorageError> {
+    let operation = || format!("uploading {key}");
+    while parts.left > 0 {
+        let part = PutPayload::from_bytes(parts.next().await?);
+        let sent = bounded(operation, upload.put_part(part)).await?;
+        sent.map_err(|error| failed(operation(), error))?;
+    }
+    let done = bounded(operation, upload.complete()).await?;
+    done.map(drop).map_err(|error| failed(operation(), error))
+}
+
+/// Writes a small `blob` at `key` if nothing is there.
+pub(super) async fn create(
+    bucket: &Bucket,
+    key: &Path,
+    blob: FinishedBlob<'_>,
+) -> Result<Written, StorageError> {
+    let bytes = Parts::of(blob).next().await?;
+    bucket.write(key, bytes, &Precondition::Absent).await
+}
+
+/// Copies an object to `to` if nothing is there; whether it did.
+pub(super) async fn copy_new(
+    bucket: &Bucket,
+    from: &Path,
+    to: &Path,
+) -> Result<bool, StorageError> {
+    let operation = || format!("writing {to}");
+    let options = CopyOptions::default().with_mode(CopyMode::Create);
+    match bounded(operation, bucket.store().copy_opts(from, to, options)).await? {
+        Ok(()) => Ok(true),
+        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+        Err(error) => Err(failed(operation(), error)),
+    }
+}
+
+/// A file, part by part.
+struct Parts {
+    path: PathBuf,
+    file: Option<File>,
+    left: u64,
+}
+
+impl Parts {
+    fn of(blob: FinishedBlob<'_>) -> Self {
+        Self {
+            path: blob.path.to_owned(),
+            file: None,
+            left: blob.length,
+        }
+    }
+
+    async fn next(&mut self) -> Result<Bytes, StorageError> {
+        let (path, file, count) = (self.path.clone(), self.file.take(), self.left.min(PART));
+        let (file, bytes) = blocking(move || {
+            let read = || {
+                let mut file = match file {
+                    Some(file) => file,
+                    None => File::open(&path)?,
+                };
+                let mut bytes = vec![0; usize::try_from(count).unwrap_or_default()];
+                file.read_exact(&mut bytes)?;
+                Ok((file, Bytes::from(bytes)))
+            };
+            read().map_err(|error| StorageError::io(format!("reading {}", path.display()), error))
+        })
+        .await?;
+        self.file = Some(file);
+        self.left -= count;
+        Ok(bytes)
+    }
+}
