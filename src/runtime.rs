@@ -20,7 +20,7 @@ use crate::{
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
-    storage::{Accounts, Secrets, SigningKeys, Store, StoreOptions},
+    storage::{AccountStore, FileAccounts, Secrets, SigningKeys, Store, StoreOptions},
     uplink::Uplinks,
     web::{self, WebSettings, WebState},
 };
@@ -62,9 +62,10 @@ pub async fn build_state_with_clock(
     })
     .await?;
     let secrets = open_secrets(config).await?;
-    let accounts = Accounts::open(accounts_path(config)).await?;
+    let accounts: Arc<dyn AccountStore> =
+        Arc::new(FileAccounts::open(accounts_path(config)).await?);
     if hook.is_none() {
-        warn_of_strangers(config, &rules, &accounts);
+        warn_of_strangers(config, &rules, &*accounts).await?;
     }
     let auth = Arc::new(Auth::new(AuthOptions {
         config: config.auth.clone(),
@@ -228,8 +229,8 @@ pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryErr
     let path = config.storage.data_dir.join("secret.key");
     let given = config.storage.secret_key.as_ref();
     let signing_keys = SigningKeys::list(signing_keys_path(config)).await?;
-    let has_sealed =
-        !signing_keys.is_empty() || Accounts::have_second_factors(accounts_path(config)).await?;
+    let has_sealed = !signing_keys.is_empty()
+        || FileAccounts::have_second_factors(accounts_path(config)).await?;
     Ok(if has_sealed {
         Secrets::open_existing(path, given).await?
     } else {
@@ -321,23 +322,33 @@ fn is_our_address(config: &Config, url: &url::Url) -> bool {
 }
 
 /// Names with rights that nobody has: a misspelt one, or whoever registers it first has them.
-fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
+async fn warn_of_strangers(
+    config: &Config,
+    rules: &Rules,
+    accounts: &dyn AccountStore,
+) -> Result<(), RegistryError> {
     let AdminConfig { users, groups, .. } = &config.admin;
     let named = rules.named_principals();
-    let strangers: BTreeSet<&str> = named
+    let named: BTreeSet<&str> = named
         .into_iter()
         // Nobody can register these.
         .filter(|name| !groups.iter().any(|group| group == name))
         .chain(users.iter().map(String::as_str))
-        .filter(|name| {
-            let user = name.parse::<Username>().ok();
-            user.is_none_or(|user| accounts.user(&user).is_none())
-        })
         .collect();
-    if strangers.is_empty() {
-        return;
+    let mut strangers = Vec::new();
+    for name in named {
+        let is_known = match name.parse::<Username>() {
+            Ok(user) => accounts.user(&user).await?.is_some(),
+            Err(_) => false,
+        };
+        if !is_known {
+            strangers.push(name);
+        }
     }
-    let names = strangers.into_iter().collect::<Vec<_>>().join(", ");
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let names = strangers.join(", ");
     match config.auth.registration {
         Registration::Open => tracing::warn!(
             names,
@@ -348,6 +359,7 @@ fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
             "rules or RUSTACCIO_ADMIN_USERS name users that nobody has registered, and registration is closed"
         ),
     }
+    Ok(())
 }
 
 fn warn_of_openness(config: &Config, listeners: &[Listener]) {

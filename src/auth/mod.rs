@@ -4,6 +4,7 @@ mod cidr;
 mod credentials;
 mod enrolment;
 mod hook;
+mod known;
 mod local;
 mod passwords;
 mod resolver;

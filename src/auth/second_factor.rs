@@ -9,12 +9,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 use totp_rs::{Builder, Totp};
 
-use super::{Auth, sessions::Passes, throttle::Throttle};
+use super::{Auth, known::Known, sessions::Passes, throttle::Throttle};
 use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, random_hex},
     models::{Caller, Proof, SecondFactor, ShownPass, Timestamp, Username},
-    storage::{Accounts, AccountsError, SecondFactorRecord, Secrets, UserRecord},
+    storage::{
+        AccountStore as _, AccountStoreExt as _, AccountsError, SecondFactorRecord, Secrets,
+        UserRecord,
+    },
 };
 
 /// What seeds are sealed for.
@@ -30,7 +33,7 @@ const MAX_REMEMBERED: u64 = 10_000;
 /// Looks at second factors. Cheap to clone.
 #[derive(Clone)]
 pub struct SecondFactors {
-    accounts: Accounts,
+    accounts: Arc<Known>,
     secrets: Secrets,
     clock: SharedClock,
     throttle: Throttle,
@@ -72,7 +75,7 @@ impl std::fmt::Debug for SecondFactors {
 
 impl SecondFactors {
     /// Of these accounts; `secrets` seals their seeds.
-    pub fn new(accounts: Accounts, secrets: Secrets, clock: SharedClock) -> Self {
+    pub(super) fn new(accounts: Arc<Known>, secrets: Secrets, clock: SharedClock) -> Self {
         Self {
             accounts,
             secrets,
@@ -95,7 +98,8 @@ impl SecondFactors {
     /// Those of nobody, with files in `folder`.
     #[cfg(test)]
     pub(crate) async fn of_nobody(folder: &std::path::Path) -> Self {
-        let accounts = Accounts::open(folder.join("state.json")).await.unwrap();
+        let accounts = crate::storage::FileAccounts::open(folder.join("state.json")).await;
+        let accounts = Arc::new(Known::new(Arc::new(accounts.unwrap())));
         let secrets = Secrets::open(folder.join("secret.key"), None)
             .await
             .unwrap();
@@ -127,27 +131,27 @@ impl SecondFactors {
     }
 
     /// What the second factor of `user` protects, and the `pass` that `by` shows.
-    pub(super) fn of(
+    pub(super) async fn of(
         &self,
         user: &Username,
         pass: Option<&SecretString>,
         by: &str,
-    ) -> SecondFactor {
-        let record = self.accounts.user(user);
+    ) -> Result<SecondFactor, RegistryError> {
+        let record = self.accounts.known_user(user).await?;
         let mode = record.as_ref().and_then(|user| active(user));
         let Some(mode) = mode.map(|factor| factor.mode) else {
-            return SecondFactor::default();
+            return Ok(SecondFactor::default());
         };
         let shown = pass.map(|pass| ShownPass {
             pass: pass.clone(),
             by: by.into(),
             at: self.clock.now(),
         });
-        SecondFactor {
+        Ok(SecondFactor {
             mode: Some(mode),
             is_bypassed: false,
             shown,
-        }
+        })
     }
 
     pub(super) async fn proof_of(
@@ -168,7 +172,7 @@ impl SecondFactors {
     }
 
     async fn is_right(&self, user: &Username, shown: &ShownPass) -> Result<bool, RegistryError> {
-        let record = self.accounts.user(user);
+        let record = self.accounts.user(user).await?;
         let Some(factor) = record.as_ref().and_then(|user| active(user)) else {
             return Ok(false);
         };
@@ -315,12 +319,15 @@ impl SecondFactors {
     pub(super) async fn edit<T>(
         &self,
         user: &Username,
-        edit: impl FnOnce(&mut Option<SecondFactorRecord>) -> Result<T, AccountsError>,
-    ) -> Result<T, RegistryError> {
+        mut edit: impl FnMut(&mut Option<SecondFactorRecord>) -> Result<T, AccountsError> + Send,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send,
+    {
         let edit = |record: &mut UserRecord| edit(&mut record.second_factor);
         Ok(self
             .accounts
-            .edit_user(user, self.clock.now(), edit)
+            .change_user(user, self.clock.now(), edit)
             .await?)
     }
 }
@@ -338,7 +345,8 @@ impl Auth {
         user: &Username,
         pass: Option<&SecretString>,
     ) -> Result<(), RegistryError> {
-        let factor = self.second_factors.of(user, pass, &random_hex::<16>());
+        let by = random_hex::<16>();
+        let factor = self.second_factors.of(user, pass, &by).await?;
         if factor.mode.is_none() {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod cache;
+mod coherence;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
@@ -14,10 +15,12 @@ mod store;
 mod sweep;
 
 pub use accounts::{
-    Accounts, AccountsError, OrganisationRecord, PackageNameText, Profile, Role,
-    SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserRecord,
+    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, OrganisationEdit,
+    OrganisationRecord, PackageNameText, Profile, Remember, Role, SecondFactorRecord, TeamRecord,
+    TokenKind, TokenRecord, UserEdit, UserRecord,
 };
 pub use cache::{CachedDocument, Freshness, UpstreamCache};
+pub use coherence::{Coherence, Epoch, LONGEST_SILENCE, Notice, Watcher};
 pub use error::StorageError;
 pub use fs::{
     Blob, FsBlobs, FsMetadata, Observer, Pieces, StoredBlob, TemporaryBlob, TemporaryFolder,
