@@ -85,9 +85,9 @@ impl Auth {
             return Ok(Authentication::default());
         };
         match Credentials::parse(header) {
-            Ok(Credentials::Bearer(token)) => self.bearer(&token, presented).await,
+            // In boxes: room for it would be made for requests without credentials too.
+            Ok(Credentials::Bearer(token)) => Box::pin(self.bearer(&token, presented)).await,
             Ok(Credentials::Basic { username, password }) => {
-                // In a box: few come so, and room for it would be made for every request.
                 Box::pin(self.basic(header, &username, &password, presented)).await
             }
             Err(_) => Ok(Authentication::problem(CredentialProblem::Malformed)),
