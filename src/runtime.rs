@@ -1,9 +1,11 @@
 //! Composition: from settings to a running registry.
 
+mod backends;
 mod problems;
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
+pub(crate) use backends::Backends;
 pub use problems::find_problems;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
-    storage::{AccountStore, FileAccounts, Secrets, SigningKeys, Store, StoreOptions},
+    storage::{AccountStore, SigningKeys},
     uplink::Uplinks,
     web::{self, WebSettings, WebState},
 };
@@ -56,14 +58,11 @@ pub async fn build_state_with_clock(
     }
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
-    let store = Store::open_with_options(StoreOptions {
-        data_dir: config.storage.data_dir.clone(),
-        cache_dir: config.storage.cache.folder.clone(),
-    })
-    .await?;
-    let secrets = open_secrets(config).await?;
-    let accounts: Arc<dyn AccountStore> =
-        Arc::new(FileAccounts::open(accounts_path(config)).await?);
+    let backends = Backends::open(config).await?;
+    let store = backends.open_store(config).await?;
+    let secrets = backends.open_secrets(config).await?;
+    let accounts = backends.open_accounts(config).await?;
+    backends.listen(&lifecycle).await?;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &*accounts).await?;
     }
@@ -71,6 +70,7 @@ pub async fn build_state_with_clock(
         config: config.auth.clone(),
         reserved_names: config.admin.groups.clone(),
         accounts,
+        sessions: backends.sessions(),
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
         hook: hook.clone(),
@@ -79,7 +79,7 @@ pub async fn build_state_with_clock(
     let uplinks = without_ourselves(config).await;
     let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
-        Some(SigningKeys::open(signing_keys_path(config), &secrets).await?)
+        Some(SigningKeys::open(&*backends.keys(config), &secrets).await?)
     } else {
         None
     };
@@ -211,31 +211,6 @@ pub async fn run_standalone(config: Config) -> Result<(), RegistryError> {
 /// Serves the registry that the environment describes until a signal asks to stop.
 pub async fn run_from_env() -> Result<(), RegistryError> {
     run_standalone(Config::from_env()).await
-}
-
-/// Where accounts are kept.
-fn accounts_path(config: &Config) -> PathBuf {
-    config.storage.data_dir.join("state.json")
-}
-
-/// Where the signing keys are kept.
-pub(crate) fn signing_keys_path(config: &Config) -> PathBuf {
-    config.storage.data_dir.join("signing-keys.json")
-}
-
-/// The key that readable secrets are sealed with; a new one where nothing was sealed yet, neither a
-/// signing key nor a second factor.
-pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryError> {
-    let path = config.storage.data_dir.join("secret.key");
-    let given = config.storage.secret_key.as_ref();
-    let signing_keys = SigningKeys::list(signing_keys_path(config)).await?;
-    let has_sealed = !signing_keys.is_empty()
-        || FileAccounts::have_second_factors(accounts_path(config)).await?;
-    Ok(if has_sealed {
-        Secrets::open_existing(path, given).await?
-    } else {
-        Secrets::open(path, given).await?
-    })
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {

@@ -22,7 +22,7 @@ use crate::{
     models::{PackageName, Username},
     storage::{
         AccountStore, AccountStoreExt as _, AccountsError, PackageNameText, Profile, Secrets,
-        TokenKind, TokenRecord, UserRecord,
+        SessionStore, TokenKind, TokenRecord, UserRecord,
     },
 };
 
@@ -40,6 +40,8 @@ pub struct AuthOptions {
     pub reserved_names: Vec<String>,
     /// Where users and tokens are kept.
     pub accounts: Arc<dyn AccountStore>,
+    /// Where logins wait for a browser.
+    pub sessions: Arc<dyn SessionStore>,
     /// Seals what must be readable again.
     pub secrets: Secrets,
     /// The clock.
@@ -114,15 +116,21 @@ impl Auth {
             config,
             reserved_names,
             accounts,
+            sessions,
             secrets,
             clock,
             hook,
         } = options;
         let accounts = Arc::new(Known::new(accounts));
         let known = Arc::clone(&accounts);
-        let second_factors = SecondFactors::new(known, secrets, Arc::clone(&clock));
+        let waiting = Sessions::new(
+            Arc::clone(&sessions),
+            secrets.clone(),
+            config.login_session_ttl,
+        );
+        let second_factors = SecondFactors::new(known, sessions, secrets, Arc::clone(&clock));
         Self {
-            sessions: Sessions::new(config.login_session_ttl),
+            sessions: waiting,
             config,
             reserved_names,
             accounts,
@@ -353,7 +361,9 @@ impl Auth {
 
     /// Removes tokens that have ended.
     pub async fn prune(&self) -> Result<(), RegistryError> {
-        let count = self.accounts.prune(self.clock.now()).await?;
+        let now = self.clock.now();
+        self.second_factors.sessions().prune(now).await?;
+        let count = self.accounts.prune(now).await?;
         if count > 0 {
             tracing::info!(count, "expired tokens removed");
         }

@@ -20,5 +20,5 @@ pub use hook::AuthHook;
 pub use local::{Auth, AuthOptions, LoggedIn, TokenRequest};
 pub use resolver::{Authentication, CredentialProblem, Presented};
 pub use second_factor::SecondFactors;
-pub use sessions::{AskedBy, SessionIds, SessionPurpose, SessionView};
+pub use sessions::{SessionIds, SessionView};
 pub use web_login::Approval;

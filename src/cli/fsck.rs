@@ -12,7 +12,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, SystemClock},
     registry::fsck::{FsckReport, check},
-    storage::{Store, StoreOptions},
+    runtime::Backends,
 };
 
 /// Ends with 0 where nothing is wrong any more, else with 1.
@@ -43,11 +43,8 @@ fn run_check(settings: &Config, repair: bool) -> Result<FsckReport, RegistryErro
         .build()
         .map_err(RegistryError::internal)?;
     runtime.block_on(async {
-        let store = Store::open_with_options(StoreOptions {
-            data_dir: settings.storage.data_dir.clone(),
-            cache_dir: settings.storage.cache.folder.clone(),
-        })
-        .await?;
+        let backends = Backends::open(settings).await?;
+        let store = backends.open_store(settings).await?;
         let clock: SharedClock = Arc::new(SystemClock);
         check(&store, repair, &clock).await
     })

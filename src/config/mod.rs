@@ -31,7 +31,7 @@ pub use packages::{PackageRule, PackagesConfig};
 pub use problem::{Problem, Source, describe};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
-pub use storage::{CacheConfig, StorageConfig};
+pub use storage::{CacheConfig, MetadataBackend, PostgresConfig, StorageConfig};
 pub use table::{Setting, settings};
 use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};

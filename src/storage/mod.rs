@@ -7,9 +7,13 @@ mod coherence;
 pub(crate) mod conformance;
 mod error;
 pub(crate) mod fs;
+mod keys;
 mod layout;
 mod metadata;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod secrets;
+mod sessions;
 mod signing_keys;
 mod store;
 mod sweep;
@@ -25,8 +29,10 @@ pub use error::StorageError;
 pub use fs::{
     Blob, FsBlobs, FsMetadata, Observer, Pieces, StoredBlob, TemporaryBlob, TemporaryFolder,
 };
+pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;
-pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
+pub use metadata::{Conflicts, Document, Expected, Hold, MetadataStore, MetadataStoreExt, Stamp};
 pub use secrets::{Secrets, WrongKey};
+pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};
 pub use store::{Store, StoreOptions};

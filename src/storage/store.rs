@@ -39,10 +39,21 @@ impl Store {
     /// Opens the folder for serving: takes it for this process alone, makes what is missing,
     /// sweeps what an earlier process left half-made.
     pub async fn open_with_options(options: StoreOptions) -> Result<Self, StorageError> {
-        blocking(move || Self::open(options)).await
+        blocking(move || Self::open(options, None)).await
     }
 
-    fn open(options: StoreOptions) -> Result<Self, StorageError> {
+    /// The same, where manifests are not in the folder but in `metadata`.
+    pub async fn open_beside(
+        options: StoreOptions,
+        metadata: Arc<dyn MetadataStore>,
+    ) -> Result<Self, StorageError> {
+        blocking(move || Self::open(options, Some(metadata))).await
+    }
+
+    fn open(
+        options: StoreOptions,
+        metadata: Option<Arc<dyn MetadataStore>>,
+    ) -> Result<Self, StorageError> {
         let StoreOptions {
             data_dir,
             cache_dir,
@@ -52,11 +63,17 @@ impl Store {
         let exclusive = lock_exclusively(&data_dir.join("lock"))?;
         sweep::temporaries(&data_dir)?;
         let layout = Layout::native(data_dir.join("tarballs"));
-        let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
+        let metadata = match metadata {
+            Some(metadata) => metadata,
+            None => Arc::new(FsMetadata::open(layout.clone(), data_dir.join("locks"))?),
+        };
+        create_folder_synced(layout.root()).map_err(|error| {
+            StorageError::io(format!("making {}", layout.root().display()), error)
+        })?;
         sweep::hosted(&layout)?;
         Ok(Self {
-            blobs: FsBlobs::new(layout, metadata.clone()),
-            metadata: Arc::new(metadata),
+            blobs: FsBlobs::new(layout, Arc::clone(&metadata)),
+            metadata,
             cache: UpstreamCache::open(cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,
             temporary: TemporaryFolder::open(&data_dir.join("tmp"))?,
             data_dir,

@@ -85,7 +85,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_AZURE_ACCESS_KEY", "").secret(),
     unused("RUSTACCIO_AZURE_CONTAINER", ""),
     unused("RUSTACCIO_AZURE_PREFIX", ""),
-    unused("RUSTACCIO_METADATA_POSTGRES_URL", "").secret(),
     later(
         "RUSTACCIO_RUNTIME_PROFILE",
         "local",

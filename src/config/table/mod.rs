@@ -3,6 +3,7 @@
 
 mod access;
 mod later;
+mod postgres;
 mod server;
 mod storage;
 
@@ -112,10 +113,11 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 4] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 5] {
     [
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),
+        ("Postgres", postgres::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]

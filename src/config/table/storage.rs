@@ -28,15 +28,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .also(&["store_backend", "storage_backend"]),
     Setting::new(
-        "RUSTACCIO_METADATA_BACKEND",
-        "sidecar",
-        super::Kind::Later(
-            &["sidecar"],
-            "leave it unset to keep manifests beside their tarballs",
-        ),
-        "Where manifests are kept: `sidecar`, beside their tarballs.",
-    ),
-    Setting::new(
         "RUSTACCIO_PACKAGE_METADATA_AUTHORITY",
         "sidecar",
         Choice(

@@ -15,7 +15,7 @@ use futures_core::Stream;
 use futures_util::stream;
 
 use super::{
-    FsMetadata, Observer, Pieces, TemporaryBlob,
+    Observer, Pieces, TemporaryBlob,
     atomic::{create_folder_synced, sync_parent},
     blocking,
 };
@@ -23,7 +23,7 @@ use crate::{
     lifecycle::{crash_point, random_hex},
     models::{Digest, Integrity, PackageName, Revision, TarballName, Timestamp},
     storage::{
-        StorageError,
+        MetadataStore, StorageError,
         layout::{self, Layout},
     },
 };
@@ -82,12 +82,12 @@ pub struct StoredBlob {
 #[derive(Clone, Debug)]
 pub struct FsBlobs {
     layout: Layout,
-    metadata: FsMetadata,
+    metadata: Arc<dyn MetadataStore>,
 }
 
 impl FsBlobs {
-    /// The blobs beside the manifests of `metadata`.
-    pub fn new(layout: Layout, metadata: FsMetadata) -> Self {
+    /// The blobs that the manifests of `metadata` name.
+    pub fn new(layout: Layout, metadata: Arc<dyn MetadataStore>) -> Self {
         Self { layout, metadata }
     }
 
@@ -180,22 +180,40 @@ impl FsBlobs {
         files: Vec<TarballName>,
         revision: Option<Revision>,
     ) -> Result<bool, StorageError> {
-        let (layout, package) = (self.layout.clone(), name.clone());
-        self.metadata
-            .locked(name, move || {
-                if FsMetadata::current_revision(&layout, &package)? != revision {
-                    return Ok(false);
-                }
-                let paths = files.iter().map(|file| layout.blob(&package, file));
-                for path in paths {
-                    crash_point("blob-deleting");
-                    remove_if_there(&path).map_err(|error| {
-                        StorageError::io(format!("deleting {}", path.display()), error)
-                    })?;
-                }
-                Ok(true)
-            })
-            .await
+        let paths: Vec<PathBuf> = files.iter().map(|it| self.layout.blob(name, it)).collect();
+        self.while_at(name, revision, move || {
+            for path in paths {
+                crash_point("blob-deleting");
+                remove_if_there(&path).map_err(|error| {
+                    StorageError::io(format!("deleting {}", path.display()), error)
+                })?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs `work` while the manifest is at `revision`, where nobody changes it. Whether it was.
+    async fn while_at<W>(
+        &self,
+        name: &PackageName,
+        revision: Option<Revision>,
+        work: W,
+    ) -> Result<bool, StorageError>
+    where
+        W: FnOnce() -> Result<(), StorageError> + Send + 'static,
+    {
+        let Some(hold) = self.metadata.hold(name, revision.as_ref()).await? else {
+            return Ok(false);
+        };
+        // Held until the work is done, also where nobody waits for it any more.
+        blocking(move || {
+            let done = work();
+            drop(hold);
+            done
+        })
+        .await?;
+        Ok(true)
     }
 
     /// The packages that have a folder, whether there is a manifest in it or not, by name.
@@ -227,24 +245,16 @@ impl FsBlobs {
         revision: Option<Revision>,
         folder: PathBuf,
     ) -> Result<bool, StorageError> {
-        let (layout, package, file) = (self.layout.clone(), name.clone(), file.clone());
-        self.metadata
-            .locked(name, move || {
-                if FsMetadata::current_revision(&layout, &package)? != revision {
-                    return Ok(false);
-                }
-                let from = layout.blob(&package, &file);
-                let to = folder.join(format!("{}.{file}", random_hex::<4>()));
-                create_folder_synced(&folder)
-                    .and_then(|()| fs::rename(&from, &to))
-                    .and_then(|()| sync_parent(&to))
-                    .and_then(|()| sync_parent(&from))
-                    .map_err(|error| {
-                        StorageError::io(format!("moving {}", from.display()), error)
-                    })?;
-                Ok(true)
-            })
-            .await
+        let from = self.layout.blob(name, file);
+        let to = folder.join(format!("{}.{file}", random_hex::<4>()));
+        self.while_at(name, revision, move || {
+            create_folder_synced(&folder)
+                .and_then(|()| fs::rename(&from, &to))
+                .and_then(|()| sync_parent(&to))
+                .and_then(|()| sync_parent(&from))
+                .map_err(|error| StorageError::io(format!("moving {}", from.display()), error))
+        })
+        .await
     }
 
     /// All blobs of `name`, by name.
@@ -320,12 +330,12 @@ fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Expected, MetadataStore as _, fs::TemporaryFolder};
+    use crate::storage::{Expected, FsMetadata, fs::TemporaryFolder};
 
     struct Fixture {
         _folder: tempfile::TempDir,
         temporary: TemporaryFolder,
-        metadata: FsMetadata,
+        metadata: Arc<dyn MetadataStore>,
         blobs: FsBlobs,
     }
 
@@ -333,8 +343,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::native(folder.path().join("tarballs"));
         let metadata = FsMetadata::open(layout.clone(), folder.path().join("locks")).unwrap();
+        let metadata: Arc<dyn MetadataStore> = Arc::new(metadata);
         let temporary = TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
-        let blobs = FsBlobs::new(layout, metadata.clone());
+        let blobs = FsBlobs::new(layout, Arc::clone(&metadata));
         Fixture {
             _folder: folder,
             temporary,
