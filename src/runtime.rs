@@ -96,6 +96,7 @@ pub async fn build_state_with_clock(
     });
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
+    registry.follow_others();
     registry.recover().await?;
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();

@@ -66,8 +66,10 @@ impl Registry {
         expected: Expected,
     ) -> Result<Revision, StorageError> {
         let metadata = self.store.metadata();
-        let revision = metadata.put(name, manifest.to_json(), expected).await?;
+        let put = metadata.put(name, manifest.to_json(), expected).await;
+        // Also where it failed: it may have been written before that.
         self.documents.changed(name);
+        let revision = put?;
         self.index_manifest(name, manifest);
         Ok(revision)
     }

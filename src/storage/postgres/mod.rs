@@ -13,5 +13,6 @@ pub use keys::PgKeys;
 pub use manifests::PgMetadata;
 pub use sessions::PgSessions;
 
-#[cfg(all(test, feature = "test-services"))]
-pub(crate) mod tests;
+#[cfg(feature = "test-services")]
+#[cfg(test)]
+mod tests;

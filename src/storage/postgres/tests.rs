@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection, SqlSafeStr as _};
 
 use super::{Database, PgAccounts, PgKeys, PgMetadata, PgSessions, PostgresOptions};
 use crate::{
+    config::Env,
     lifecycle::{Lifecycle, random_hex},
     models::PackageName,
     storage::{
@@ -19,10 +20,11 @@ use crate::{
 /// The options of a schema of its own.
 async fn schema() -> PostgresOptions {
     let variable = "RUSTACCIO_POSTGRES_IT_URL";
-    let url = std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run this through ./scripts/test"));
+    let env = Env::of_process();
+    let url = env.get(variable);
+    let url = url.expect("RUSTACCIO_POSTGRES_IT_URL is not set: run this through ./scripts/test");
     let schema = format!("test_{}", random_hex::<8>());
-    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let mut connection = PgConnection::connect(url).await.unwrap();
     let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
     connection.execute(create).await.unwrap();
     connection.close().await.unwrap();
@@ -116,15 +118,16 @@ async fn a_held_manifest_is_not_changed() {
     // Held while it is absent, and while it is there.
     let hold = one.hold(&name, None).await.unwrap().unwrap();
     let (writer, package) = (other.clone(), name.clone());
-    let write =
-        tokio::spawn(async move { writer.put(&package, "1".into(), Expected::Absent).await });
+    let write = Lifecycle::new()
+        .spawn(async move { writer.put(&package, "1".into(), Expected::Absent).await });
     waits_for_a_lock(&one).await;
     drop(hold);
     let revision = write.await.unwrap().unwrap();
     assert!(one.hold(&name, None).await.unwrap().is_none());
     let hold = one.hold(&name, Some(&revision)).await.unwrap().unwrap();
     let (writer, package, expected) = (other, name.clone(), Expected::Exactly(revision.clone()));
-    let write = tokio::spawn(async move { writer.put(&package, "2".into(), expected).await });
+    let write =
+        Lifecycle::new().spawn(async move { writer.put(&package, "2".into(), expected).await });
     waits_for_a_lock(&one).await;
     drop(hold);
     let second = write.await.unwrap().unwrap();
