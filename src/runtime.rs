@@ -62,7 +62,7 @@ pub async fn build_state_with_clock(
     let store = backends.open_store(config).await?;
     let secrets = backends.open_secrets(config).await?;
     let accounts = backends.open_accounts(config).await?;
-    backends.listen(&lifecycle).await?;
+    backends.listen(&lifecycle).await;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &*accounts).await?;
     }

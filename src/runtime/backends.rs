@@ -87,16 +87,15 @@ impl Backends {
     }
 
     /// Hears what other nodes change until `lifecycle` ends.
-    pub(crate) async fn listen(&self, lifecycle: &Lifecycle) -> Result<(), RegistryError> {
+    pub(crate) async fn listen(&self, lifecycle: &Lifecycle) {
         match self {
             Self::Files => {
                 // There are no other nodes.
                 let _ = lifecycle;
             }
             #[cfg(feature = "postgres")]
-            Self::Postgres(database) => database.listen(lifecycle).await?,
+            Self::Postgres(database) => database.listen(lifecycle).await,
         }
-        Ok(())
     }
 
     /// The key that readable secrets are sealed with; a new one where nothing was sealed yet,

@@ -10,6 +10,8 @@ pub(crate) mod fs;
 mod keys;
 mod layout;
 mod metadata;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+pub mod object_accounts;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 mod secrets;

@@ -7,7 +7,7 @@ use sqlx::postgres::PgListener;
 use super::Database;
 use crate::{
     lifecycle::{Lifecycle, jittered},
-    storage::{Coherence, LONGEST_SILENCE, Notice, StorageError},
+    storage::{Coherence, LONGEST_SILENCE, Notice},
 };
 
 /// How often each node says something, which comes back to all: three may be lost before anybody
@@ -21,17 +21,8 @@ impl Database {
     /// Listens to changes until `lifecycle` ends. What was read may be believed from then on, as
     /// [`Coherence`] says. Returns when the listener hears, so that the first requests find it so;
     /// if that takes too long, it goes on trying.
-    pub async fn listen(&self, lifecycle: &Lifecycle) -> Result<(), StorageError> {
-        let listener = match self.run("listening to changes", self.listener()).await {
-            Ok(listener) => Some(listener),
-            Err(error) => {
-                warn(&error);
-                None
-            }
-        };
-        if listener.is_some() {
-            self.coherence().begin();
-        }
+    pub async fn listen(&self, lifecycle: &Lifecycle) {
+        let listener = self.begin_listening().await;
         let (database, life) = (self.clone(), lifecycle.clone());
         lifecycle.spawn(async move {
             tokio::select! {
@@ -42,7 +33,23 @@ impl Database {
             // Who still finishes a request looks into the database.
             database.coherence().end();
         });
-        Ok(())
+    }
+
+    /// A listener that hears everything from now on.
+    async fn begin_listening(&self) -> Option<PgListener> {
+        match self.run("listening to changes", self.listener()).await {
+            Ok(listener) => {
+                self.coherence().begin();
+                Some(listener)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "changes of other nodes are not heard; looking at each read"
+                );
+                None
+            }
+        }
     }
 
     async fn listener(&self) -> Result<PgListener, sqlx::Error> {
@@ -56,19 +63,14 @@ impl Database {
         let mut pause = FIRST_PAUSE;
         loop {
             let listener = match first.take() {
-                Some(listener) => Ok(listener),
-                None => self.run("listening to changes", self.listener()).await,
+                Some(listener) => Some(listener),
+                None => self.begin_listening().await,
             };
-            match listener {
-                Ok(listener) => {
-                    pause = FIRST_PAUSE;
-                    self.coherence().begin();
-                    tracing::debug!("listening to changes");
-                    self.hear(listener).await;
-                    self.coherence().end();
-                    tracing::warn!("changes of other nodes are not heard; looking at each read");
-                }
-                Err(error) => warn(&error),
+            if let Some(listener) = listener {
+                pause = FIRST_PAUSE;
+                self.hear(listener).await;
+                self.coherence().end();
+                tracing::warn!("changes of other nodes are not heard; looking at each read");
             }
             tokio::time::sleep(jittered(pause)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -107,13 +109,6 @@ impl Database {
             tokio::time::sleep(BEAT).await;
         }
     }
-}
-
-fn warn(error: &StorageError) {
-    tracing::warn!(
-        error = error as &dyn std::error::Error,
-        "changes of other nodes are not heard; looking at each read"
-    );
 }
 
 fn pass_on(coherence: &Coherence, text: &str) {

@@ -159,7 +159,7 @@ async fn a_listener_hears_what_others_change_and_says_when_it_cannot() {
     let [one, other] = two(&options).await;
     let lifecycle = Lifecycle::new();
     assert_eq!(one.coherence().epoch(), None);
-    one.listen(&lifecycle).await.unwrap();
+    one.listen(&lifecycle).await;
     let first = one.coherence().epoch().unwrap();
     let (sender, mut heard) = tokio::sync::mpsc::unbounded_channel();
     let watcher = Box::new(move |notice: &Notice| sender.send(notice.clone()).is_ok());

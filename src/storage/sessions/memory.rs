@@ -74,7 +74,7 @@ impl SessionStore for MemorySessions {
             SessionPurpose::Login { .. } => &mut rooms.logins,
             SessionPurpose::SecondFactor { .. } => &mut rooms.second_factors,
         };
-        Ok(room.add(session, now))
+        Ok(room.add(session, now).is_some())
     }
 
     async fn of_page(&self, page: &str) -> Result<Option<SessionRecord>, StorageError> {

@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use memory::MemorySessions;
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+pub(super) use room::Room;
 
 use super::StorageError;
 use crate::models::{AskedBy, SessionPurpose, Timestamp, Username};
@@ -36,6 +38,12 @@ pub(super) const SECOND_FACTORS: Limits = Limits {
 /// How long ended sessions are remembered where there is room, so that clients hear that they came
 /// too late.
 pub(super) const REMEMBERED_FOR: std::time::Duration = std::time::Duration::from_secs(300);
+
+/// Room for logins, and for second factors.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+pub(super) fn room_for() -> [Room; 2] {
+    [Room::new(LOGINS), Room::new(SECOND_FACTORS)]
+}
 
 /// A session. Its two names do not tell each other: the page's address is shown around, and must
 /// not be enough to fetch what the client waits for.
@@ -66,6 +74,12 @@ impl SessionRecord {
         self.expires <= now
     }
 
+    #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+    pub(super) fn is_login(&self) -> bool {
+        matches!(self.purpose, SessionPurpose::Login { .. })
+    }
+
+    #[cfg(feature = "postgres")]
     pub(super) fn limits(&self) -> Limits {
         match self.purpose {
             SessionPurpose::Login { .. } => LOGINS,

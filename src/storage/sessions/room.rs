@@ -14,7 +14,7 @@ pub(super) enum Id {
 
 /// Sessions, numbered in the order in which they began.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(in crate::storage) struct Room {
     limits: Limits,
     next: u64,
     sessions: BTreeMap<u64, SessionRecord>,
@@ -47,14 +47,16 @@ impl Room {
         self.sessions.get_mut(&number)
     }
 
-    /// Adds a session. `false`: there is no room, because all that is there was answered and waits
-    /// to be fetched.
-    pub(super) fn add(&mut self, session: SessionRecord, now: Timestamp) -> bool {
+    /// Adds a session; what was pushed out for it. `None`: there is no room, because all that is
+    /// there was answered and waits to be fetched.
+    pub(in crate::storage) fn add(
+        &mut self,
+        session: SessionRecord,
+        now: Timestamp,
+    ) -> Option<Vec<SessionRecord>> {
         self.forget(now);
         let owner = session.owner();
-        if !self.make_room(&owner, now) {
-            return false;
-        }
+        let pushed_out = self.make_room(&owner, now)?;
         let number = self.next;
         self.next += 1;
         for id in ids_of(&session) {
@@ -62,7 +64,7 @@ impl Room {
         }
         *self.held.entry(owner).or_default() += 1;
         self.sessions.insert(number, session);
-        true
+        Some(pushed_out)
     }
 
     pub(super) fn remove(&mut self, number: u64) -> Option<SessionRecord> {
@@ -91,7 +93,7 @@ impl Room {
 
     /// Removes the oldest session of `owner` if she has too many, else of whoever has most if
     /// there are too many in all. One that was answered stays until it is fetched.
-    fn make_room(&mut self, owner: &str, now: Timestamp) -> bool {
+    fn make_room(&mut self, owner: &str, now: Timestamp) -> Option<Vec<SessionRecord>> {
         let has_too_many = self
             .held
             .get(owner)
@@ -102,14 +104,15 @@ impl Room {
             let most = self.held.iter().max_by_key(|(_, held)| **held);
             most.map(|(owner, _)| owner.clone())
         } else {
-            return true;
+            return Some(Vec::new());
         };
         let oldest = self.sessions.iter().find(|(_, session)| {
             let is_open = !session.is_answered || session.is_expired(now);
             is_open && Some(session.owner()) == loser
         });
         let oldest = oldest.map(|(number, _)| *number);
-        oldest.is_some_and(|number| self.remove(number).is_some())
+        let removed = self.remove(oldest?)?;
+        Some(vec![removed])
     }
 }
 
