@@ -1,9 +1,11 @@
 //! Composition: from settings to a running registry.
 
+mod backends;
 mod problems;
 
-use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
+pub(crate) use backends::Backends;
 pub use problems::find_problems;
 
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
-    storage::{Accounts, Secrets, SigningKeys, Store},
+    storage::{AccountStore, SigningKeys},
     uplink::Uplinks,
     web::{self, WebSettings, WebState},
 };
@@ -56,17 +58,20 @@ pub async fn build_state_with_clock(
     }
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
-    let store = Store::open_configured(&config.storage, false).await?;
+    let backends = Backends::open(config).await?;
+    let store = backends.open_store(config, false).await?;
     let is_shared = store.is_shared();
-    let secrets = open_secrets(config).await?;
-    let accounts = Accounts::open(accounts_path(config)).await?;
+    let secrets = backends.open_secrets(config).await?;
+    let accounts = backends.open_accounts(config).await?;
+    backends.listen(&lifecycle).await;
     if hook.is_none() {
-        warn_of_strangers(config, &rules, &accounts);
+        warn_of_strangers(config, &rules, &*accounts).await?;
     }
     let auth = Arc::new(Auth::new(AuthOptions {
         config: config.auth.clone(),
         reserved_names: config.admin.groups.clone(),
         accounts,
+        sessions: backends.sessions(),
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
         hook: hook.clone(),
@@ -75,7 +80,7 @@ pub async fn build_state_with_clock(
     let uplinks = without_ourselves(config).await;
     let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
-        Some(SigningKeys::open(signing_keys_path(config), &secrets).await?)
+        Some(SigningKeys::open(&*backends.keys(config), &secrets).await?)
     } else {
         None
     };
@@ -92,6 +97,7 @@ pub async fn build_state_with_clock(
     });
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
+    registry.follow_others();
     let surveyed = Arc::clone(&registry);
     if is_shared {
         lifecycle.spawn(async move { surveyed.survey_in_background().await });
@@ -213,31 +219,6 @@ pub async fn run_from_env() -> Result<(), RegistryError> {
     run_standalone(Config::from_env()).await
 }
 
-/// Where accounts are kept.
-fn accounts_path(config: &Config) -> PathBuf {
-    config.storage.data_dir.join("state.json")
-}
-
-/// Where the signing keys are kept.
-pub(crate) fn signing_keys_path(config: &Config) -> PathBuf {
-    config.storage.data_dir.join("signing-keys.json")
-}
-
-/// The key that readable secrets are sealed with; a new one where nothing was sealed yet, neither a
-/// signing key nor a second factor.
-pub(crate) async fn open_secrets(config: &Config) -> Result<Secrets, RegistryError> {
-    let path = config.storage.data_dir.join("secret.key");
-    let given = config.storage.secret_key.as_ref();
-    let signing_keys = SigningKeys::list(signing_keys_path(config)).await?;
-    let has_sealed =
-        !signing_keys.is_empty() || Accounts::have_second_factors(accounts_path(config)).await?;
-    Ok(if has_sealed {
-        Secrets::open_existing(path, given).await?
-    } else {
-        Secrets::open(path, given).await?
-    })
-}
-
 fn unusable(error: impl std::error::Error) -> RegistryError {
     RegistryError::Settings {
         message: error.to_string(),
@@ -322,23 +303,33 @@ fn is_our_address(config: &Config, url: &url::Url) -> bool {
 }
 
 /// Names with rights that nobody has: a misspelt one, or whoever registers it first has them.
-fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
+async fn warn_of_strangers(
+    config: &Config,
+    rules: &Rules,
+    accounts: &dyn AccountStore,
+) -> Result<(), RegistryError> {
     let AdminConfig { users, groups, .. } = &config.admin;
     let named = rules.named_principals();
-    let strangers: BTreeSet<&str> = named
+    let named: BTreeSet<&str> = named
         .into_iter()
         // Nobody can register these.
         .filter(|name| !groups.iter().any(|group| group == name))
         .chain(users.iter().map(String::as_str))
-        .filter(|name| {
-            let user = name.parse::<Username>().ok();
-            user.is_none_or(|user| accounts.user(&user).is_none())
-        })
         .collect();
-    if strangers.is_empty() {
-        return;
+    let mut strangers = Vec::new();
+    for name in named {
+        let is_known = match name.parse::<Username>() {
+            Ok(user) => accounts.user(&user).await?.is_some(),
+            Err(_) => false,
+        };
+        if !is_known {
+            strangers.push(name);
+        }
     }
-    let names = strangers.into_iter().collect::<Vec<_>>().join(", ");
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let names = strangers.join(", ");
     match config.auth.registration {
         Registration::Open => tracing::warn!(
             names,
@@ -349,6 +340,7 @@ fn warn_of_strangers(config: &Config, rules: &Rules, accounts: &Accounts) {
             "rules or RUSTACCIO_ADMIN_USERS name users that nobody has registered, and registration is closed"
         ),
     }
+    Ok(())
 }
 
 fn warn_of_openness(config: &Config, listeners: &[Listener]) {

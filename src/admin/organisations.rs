@@ -10,7 +10,7 @@ use crate::{
     error::RegistryError,
     models::{Caller, Organisation, Team, Username},
     policy::require_no_limits,
-    storage::{AccountsError, OrganisationRecord, Role, TeamRecord},
+    storage::{AccountStoreExt as _, AccountsError, OrganisationRecord, Role, TeamRecord},
 };
 
 /// What a caller may do with an organisation that she may change.
@@ -24,12 +24,13 @@ enum Authority {
 
 impl Administration {
     /// The members of `organisation` and their roles; for those who are signed in.
-    pub fn members(
+    pub async fn members(
         &self,
         caller: &Caller,
         organisation: &Organisation,
     ) -> Result<BTreeMap<String, Role>, RegistryError> {
-        Ok(self.organisation(caller, organisation)?.members.clone())
+        let organisation = self.organisation(caller, organisation).await?;
+        Ok(organisation.members.clone())
     }
 
     /// Makes `user` a member of `organisation`, which an administrator begins with its first member.
@@ -41,8 +42,9 @@ impl Administration {
         user: &Username,
         role: Option<Role>,
     ) -> Result<(Role, usize), RegistryError> {
+        let may_join = self.may_join(user).await?;
         self.edit(caller, organisation, |record, authority| {
-            self.require_user(user)?;
+            require_user(user, may_join)?;
             let before = record.members.get(user.as_str()).copied();
             let after = role.or(before).unwrap_or_default();
             let is_about_owners = (before == Some(Role::Owner)) != (after == Role::Owner);
@@ -83,12 +85,12 @@ impl Administration {
     }
 
     /// The names of the teams of `organisation`; for those who are signed in.
-    pub fn teams(
+    pub async fn teams(
         &self,
         caller: &Caller,
         organisation: &Organisation,
     ) -> Result<Vec<String>, RegistryError> {
-        let organisation = self.organisation(caller, organisation)?;
+        let organisation = self.organisation(caller, organisation).await?;
         Ok(organisation.teams.keys().cloned().collect())
     }
 
@@ -105,7 +107,7 @@ impl Administration {
                 return Err(AccountsError::Refused(message));
             }
             let new = TeamRecord {
-                description,
+                description: description.clone(),
                 ..TeamRecord::default()
             };
             record.teams.insert(team.name().to_owned(), new);
@@ -125,8 +127,12 @@ impl Administration {
     }
 
     /// The members of a team; for those who are signed in.
-    pub fn team_members(&self, caller: &Caller, team: &Team) -> Result<Vec<String>, RegistryError> {
-        let organisation = self.organisation(caller, &team.organisation)?;
+    pub async fn team_members(
+        &self,
+        caller: &Caller,
+        team: &Team,
+    ) -> Result<Vec<String>, RegistryError> {
+        let organisation = self.organisation(caller, &team.organisation).await?;
         let record = organisation.teams.get(team.name());
         let record = record.ok_or_else(|| no_such_team(team))?;
         Ok(record.users.iter().cloned().collect())
@@ -139,8 +145,9 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
+        let may_join = self.may_join(user).await?;
         self.edit(caller, &team.organisation, |record, _| {
-            self.require_user(user)?;
+            require_user(user, may_join)?;
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;
             members.users.insert(user.as_str().to_owned());
@@ -169,7 +176,7 @@ impl Administration {
         .await
     }
 
-    fn organisation(
+    async fn organisation(
         &self,
         caller: &Caller,
         name: &Organisation,
@@ -177,15 +184,13 @@ impl Administration {
         if caller.is_anonymous() {
             return Err(RegistryError::unauthorized("You must be logged in"));
         }
-        let record = self.auth.accounts().organisation(name);
+        let record = self.auth.accounts().organisation(name).await?;
         record.ok_or_else(|| RegistryError::not_found(format!("there is no organisation @{name}")))
     }
 
-    fn require_user(&self, user: &Username) -> Result<(), AccountsError> {
-        if self.auth.knows_all_users() && self.auth.user(user).is_none() {
-            return Err(AccountsError::NoSuchUser(user.clone()));
-        }
-        Ok(())
+    /// Whether `user` may be made a member: an embedder may know users that have no account here.
+    async fn may_join(&self, user: &Username) -> Result<bool, RegistryError> {
+        Ok(!self.auth.knows_all_users() || self.auth.user(user).await?.is_some())
     }
 
     /// Changes `organisation` if `caller` may, with the second factor that changes need.
@@ -193,8 +198,11 @@ impl Administration {
         &self,
         caller: &Caller,
         organisation: &Organisation,
-        edit: impl FnOnce(&mut OrganisationRecord, Authority) -> Result<T, AccountsError>,
-    ) -> Result<T, RegistryError> {
+        mut edit: impl FnMut(&mut OrganisationRecord, Authority) -> Result<T, AccountsError> + Send,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send,
+    {
         if caller.is_anonymous() {
             return Err(RegistryError::unauthorized("You must be logged in"));
         }
@@ -204,7 +212,7 @@ impl Administration {
             .require_for_writes(caller)
             .await?;
         let accounts = self.auth.accounts();
-        let changed = accounts.edit_organisation(organisation, |record| {
+        let changed = accounts.change_organisation(organisation, |record| {
             let authority = self.authority(caller, organisation, record)?;
             edit(record, authority)
         });
@@ -241,6 +249,14 @@ impl Administration {
                 }))
             }
         }
+    }
+}
+
+fn require_user(user: &Username, may_join: bool) -> Result<(), AccountsError> {
+    if may_join {
+        Ok(())
+    } else {
+        Err(AccountsError::NoSuchUser(user.clone()))
     }
 }
 

@@ -99,7 +99,7 @@ impl Auth {
                 *factor = Some(SecondFactorRecord {
                     mode,
                     pending: true,
-                    seed: sealed,
+                    seed: sealed.clone(),
                     recovery: Vec::new(),
                 });
                 Ok(true)
@@ -124,7 +124,7 @@ impl Auth {
         user: &Username,
         code: &str,
     ) -> Result<SecondFactorAnswer, RegistryError> {
-        let record = self.user(user);
+        let record = self.user(user).await?;
         let factor = record.as_ref().and_then(|user| user.second_factor.as_ref());
         let pending = factor.filter(|factor| factor.pending).ok_or_else(|| {
             RegistryError::bad_request("run `npm profile enable-2fa` to begin with 2FA")
@@ -144,7 +144,7 @@ impl Auth {
                 AccountsError::Refused("the second factor has changed; begin again".to_owned())
             })?;
             factor.pending = false;
-            factor.recovery = hashes;
+            factor.recovery.clone_from(&hashes);
             Ok(())
         });
         confirmed.await?;

@@ -8,6 +8,7 @@ use sha2::Digest as _;
 
 use super::{
     AuthHook, cidr,
+    known::Known,
     passwords::{self, Passwords},
     second_factor::SecondFactors,
     sessions::Sessions,
@@ -20,8 +21,8 @@ use crate::{
     lifecycle::SharedClock,
     models::{PackageName, Username},
     storage::{
-        Accounts, AccountsError, PackageNameText, Profile, Secrets, TokenKind, TokenRecord,
-        UserRecord,
+        AccountStore, AccountStoreExt as _, AccountsError, PackageNameText, Profile, Secrets,
+        SessionStore, TokenKind, TokenRecord, UserRecord,
     },
 };
 
@@ -38,7 +39,9 @@ pub struct AuthOptions {
     /// Groups that no user may have as a name.
     pub reserved_names: Vec<String>,
     /// Where users and tokens are kept.
-    pub accounts: Accounts,
+    pub accounts: Arc<dyn AccountStore>,
+    /// Where logins wait for a browser.
+    pub sessions: Arc<dyn SessionStore>,
     /// Seals what must be readable again.
     pub secrets: Secrets,
     /// The clock.
@@ -87,7 +90,7 @@ enum Refused {
 pub struct Auth {
     pub(super) config: AuthConfig,
     reserved_names: Vec<String>,
-    pub(super) accounts: Accounts,
+    pub(super) accounts: Arc<Known>,
     pub(super) clock: SharedClock,
     pub(super) hook: Option<Arc<dyn AuthHook>>,
     pub(super) second_factors: SecondFactors,
@@ -113,13 +116,21 @@ impl Auth {
             config,
             reserved_names,
             accounts,
+            sessions,
             secrets,
             clock,
             hook,
         } = options;
-        let second_factors = SecondFactors::new(accounts.clone(), secrets, Arc::clone(&clock));
+        let accounts = Arc::new(Known::new(accounts));
+        let known = Arc::clone(&accounts);
+        let waiting = Sessions::new(
+            Arc::clone(&sessions),
+            secrets.clone(),
+            config.login_session_ttl,
+        );
+        let second_factors = SecondFactors::new(known, sessions, secrets, Arc::clone(&clock));
         Self {
-            sessions: Sessions::new(config.login_session_ttl),
+            sessions: waiting,
             config,
             reserved_names,
             accounts,
@@ -147,11 +158,14 @@ impl Auth {
         if let Some(hook) = &self.hook {
             return self.login_through(hook.as_ref(), user, password).await;
         }
-        if self.accounts.user(user).is_some() {
+        if self.accounts.user(user).await?.is_some() {
             return self.login(user, password, address, pass).await;
         }
         match self.register(user, password, profile).await {
-            Err(RegistryError::Conflict { .. }) if self.accounts.user(user).is_some() => {
+            Err(error @ RegistryError::Conflict { .. }) => {
+                if self.accounts.user(user).await?.is_none() {
+                    return Err(error);
+                }
                 // Somebody else took the name meanwhile; perhaps it was the same person.
                 self.login(user, password, address, pass).await
             }
@@ -202,11 +216,9 @@ impl Auth {
             )));
         }
         self.check_new_password(password)?;
-        let full = self
-            .config
-            .max_users
-            .is_some_and(|max| self.accounts.user_count() >= max);
-        if full {
+        if let Some(max) = self.config.max_users
+            && self.accounts.user_count().await? >= max
+        {
             return Err(AccountsError::TooManyUsers.into());
         }
         let now = self.clock.now();
@@ -256,9 +268,9 @@ impl Auth {
                 error => error,
             })?;
         let hash = self.passwords.hash(new).await?;
-        let is_login = |token: &TokenRecord| token.kind == TokenKind::Login;
         let now = self.clock.now();
-        let changed = self.accounts.set_password(user, hash, now, is_login);
+        let login = TokenKind::Login;
+        let changed = self.accounts.set_password(user, hash, now, login);
         changed.await?;
         Ok(())
     }
@@ -269,20 +281,20 @@ impl Auth {
     }
 
     /// Where users, tokens and organisations are kept.
-    pub fn accounts(&self) -> &Accounts {
-        &self.accounts
+    pub fn accounts(&self) -> &dyn AccountStore {
+        &*self.accounts
     }
 
     /// The account of `user`.
-    pub fn user(&self, user: &Username) -> Option<Arc<UserRecord>> {
-        self.accounts.user(user)
+    pub async fn user(&self, user: &Username) -> Result<Option<Arc<UserRecord>>, RegistryError> {
+        Ok(self.accounts.user(user).await?)
     }
 
     /// Changes what `user` tells about herself.
     pub async fn edit_profile(
         &self,
         user: &Username,
-        edit: impl FnOnce(&mut Profile),
+        edit: impl Fn(&mut Profile) + Send + Sync,
     ) -> Result<(), RegistryError> {
         let edit = |record: &mut UserRecord| {
             edit(&mut record.profile);
@@ -290,7 +302,7 @@ impl Auth {
         };
         Ok(self
             .accounts
-            .edit_user(user, self.clock.now(), edit)
+            .change_user(user, self.clock.now(), edit)
             .await?)
     }
 
@@ -309,7 +321,7 @@ impl Auth {
             ));
         }
         self.check_password(user, password, address).await?;
-        if self.accounts.tokens_of(user).len() >= MAX_TOKENS_PER_USER {
+        if self.accounts.tokens_of(user).await?.len() >= MAX_TOKENS_PER_USER {
             return Err(RegistryError::conflict(format!(
                 "you have {MAX_TOKENS_PER_USER} tokens; revoke some with `npm token revoke`"
             )));
@@ -325,19 +337,19 @@ impl Auth {
     }
 
     /// The tokens of `user` that still count, oldest first.
-    pub fn tokens(&self, user: &Username) -> Vec<Arc<TokenRecord>> {
+    pub async fn tokens(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, RegistryError> {
         let now = self.clock.now();
-        let mut tokens = self.accounts.tokens_of(user);
+        let mut tokens = self.accounts.tokens_of(user).await?;
         tokens.retain(|token| !token.is_expired(now));
         tokens.sort_by(|one, other| (one.created, &one.key).cmp(&(other.created, &other.key)));
-        tokens
+        Ok(tokens)
     }
 
     /// Revokes a token of `user` by its key, a prefix of the key that is hers alone, or the token
     /// itself. Whether there was one.
     pub async fn revoke(&self, user: &Username, token: &str) -> Result<bool, RegistryError> {
         let hash = tokens::key_of(token);
-        let own = self.accounts.tokens_of(user);
+        let own = self.accounts.tokens_of(user).await?;
         let mut matching = own
             .iter()
             .filter(|own| own.key == hash || (token.len() >= 6 && own.key.starts_with(token)));
@@ -349,7 +361,9 @@ impl Auth {
 
     /// Removes tokens that have ended.
     pub async fn prune(&self) -> Result<(), RegistryError> {
-        let count = self.accounts.prune(self.clock.now()).await?;
+        let now = self.clock.now();
+        self.second_factors.sessions().prune(now).await?;
+        let count = self.accounts.prune(now).await?;
         if count > 0 {
             tracing::info!(count, "expired tokens removed");
         }
@@ -370,7 +384,15 @@ impl Auth {
             let (user, password) = (user.as_str(), password.expose_secret());
             return hook.authenticate(user, password).await;
         }
-        let hash = self.accounts.user(user);
+        // What was right stays so while the account's hash is the one that is known.
+        let known = self.accounts.known_user(user).await?;
+        let known = known.map(|record| record.password_hash.clone());
+        let digest = Self::digest(user, known.as_deref(), password, address);
+        if self.right.get(&digest).await.is_some() {
+            return Ok(());
+        }
+        // Another node may have changed it a moment ago.
+        let hash = self.accounts.user(user).await?;
         let hash = hash.map(|record| record.password_hash.clone());
         let digest = Self::digest(user, hash.as_deref(), password, address);
         let looked_at = self.look_at_password(user, hash, password, address);
@@ -493,8 +515,8 @@ impl Auth {
     }
 
     /// A token that begins unlike the user's others: by that, npm tells which of them one is.
-    fn distinct_token(&self, user: &Username) -> tokens::NewToken {
-        let others = self.accounts.tokens_of(user);
+    async fn distinct_token(&self, user: &Username) -> Result<tokens::NewToken, RegistryError> {
+        let others = self.accounts.tokens_of(user).await?;
         let mut new = tokens::generate();
         for _ in 0..10 {
             if others.iter().all(|other| other.prefix != new.prefix) {
@@ -502,7 +524,7 @@ impl Auth {
             }
             new = tokens::generate();
         }
-        new
+        Ok(new)
     }
 
     async fn keep(
@@ -510,7 +532,7 @@ impl Auth {
         user: &Username,
         record: TokenRecord,
     ) -> Result<(SecretString, TokenRecord), RegistryError> {
-        let new = self.distinct_token(user);
+        let new = self.distinct_token(user).await?;
         let record = TokenRecord {
             key: new.key,
             prefix: new.prefix,

@@ -85,9 +85,9 @@ impl Auth {
             return Ok(Authentication::default());
         };
         match Credentials::parse(header) {
-            Ok(Credentials::Bearer(token)) => self.bearer(&token, presented).await,
+            // In boxes: room for it would be made for requests without credentials too.
+            Ok(Credentials::Bearer(token)) => Box::pin(self.bearer(&token, presented)).await,
             Ok(Credentials::Basic { username, password }) => {
-                // In a box: few come so, and room for it would be made for every request.
                 Box::pin(self.basic(header, &username, &password, presented)).await
             }
             Err(_) => Ok(Authentication::problem(CredentialProblem::Malformed)),
@@ -107,44 +107,51 @@ impl Auth {
             // Organisations are kept here, whoever keeps the users.
             let user = identity.username.as_deref().map(str::parse::<Username>);
             if let Some(Ok(user)) = user {
-                identity.groups.extend(self.accounts.groups_of(&user));
+                let groups = self.accounts.known_groups(&user).await?;
+                identity.groups.extend(groups);
             }
             return Ok(Authentication {
                 identity: Some(Arc::new(identity)),
                 ..Authentication::default()
             });
         }
-        Ok(self.token(&tokens::key_of(token), None, presented))
+        self.token(&tokens::key_of(token), None, presented).await
     }
 
     /// The bearer of the token with this hash, who must be `user` if one is given.
-    fn token(&self, key: &str, user: Option<&str>, presented: Presented<'_>) -> Authentication {
-        let record = self.accounts.token(key).filter(|record| {
+    async fn token(
+        &self,
+        key: &str,
+        user: Option<&str>,
+        presented: Presented<'_>,
+    ) -> Result<Authentication, RegistryError> {
+        let problem = |problem| Ok(Authentication::problem(problem));
+        let record = self.accounts.known_token(key).await?.filter(|record| {
             !record.is_expired(self.clock.now()) && user.is_none_or(|user| record.user == user)
         });
         let Some(record) = record else {
-            return Authentication::problem(CredentialProblem::UnknownToken);
+            return problem(CredentialProblem::UnknownToken);
         };
         if !cidr::covers(&record.cidr, presented.address) {
-            return Authentication::problem(CredentialProblem::WrongNetwork);
+            return problem(CredentialProblem::WrongNetwork);
         }
         let Ok(user) = record.user.parse::<Username>() else {
-            return Authentication::problem(CredentialProblem::UnknownToken);
+            return problem(CredentialProblem::UnknownToken);
         };
         let second_factor = SecondFactor {
             is_bypassed: record.bypass_second_factor,
-            ..self.second_factors.of(&user, presented.pass, key)
+            ..self.second_factors.of(&user, presented.pass, key).await?
         };
         let limits = TokenLimits {
             is_readonly: record.readonly,
             packages: record.packages.iter().map(|name| name.0.clone()).collect(),
             scopes: record.scopes.clone(),
         };
-        Authentication {
+        Ok(Authentication {
             limits: Arc::new(limits),
             second_factor,
-            ..self.signed_in(&user)
-        }
+            ..self.signed_in(&user).await?
+        })
     }
 
     /// A user with her password, or with a token of hers in its place.
@@ -156,8 +163,8 @@ impl Auth {
         presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
         let key = tokens::key_of(password.expose_secret());
-        if self.accounts.token(&key).is_some() {
-            return Ok(self.token(&key, Some(username), presented));
+        if self.accounts.known_token(&key).await?.is_some() {
+            return self.token(&key, Some(username), presented).await;
         }
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));
@@ -174,7 +181,7 @@ impl Auth {
             Err(error) => return Err(error),
         }
         let by = hex::encode(sha2::Sha256::digest(header));
-        let second_factor = self.second_factors.of(&user, presented.pass, &by);
+        let second_factor = self.second_factors.of(&user, presented.pass, &by).await?;
         // A password alone would be worth more here than at a login.
         if second_factor.mode.is_some() {
             match self.second_factors.proof_of(&user, &second_factor).await {
@@ -188,18 +195,18 @@ impl Auth {
         }
         Ok(Authentication {
             second_factor,
-            ..self.signed_in(&user)
+            ..self.signed_in(&user).await?
         })
     }
 
-    fn signed_in(&self, user: &Username) -> Authentication {
+    async fn signed_in(&self, user: &Username) -> Result<Authentication, RegistryError> {
         let identity = AuthIdentity {
             username: Some(user.as_str().to_owned()),
-            groups: self.accounts.groups_of(user),
+            groups: self.accounts.known_groups(user).await?,
         };
-        Authentication {
+        Ok(Authentication {
             identity: Some(Arc::new(identity)),
             ..Authentication::default()
-        }
+        })
     }
 }

@@ -9,12 +9,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 use totp_rs::{Builder, Totp};
 
-use super::{Auth, sessions::Passes, throttle::Throttle};
+use super::{Auth, known::Known, throttle::Throttle};
 use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, random_hex},
     models::{Caller, Proof, SecondFactor, ShownPass, Timestamp, Username},
-    storage::{Accounts, AccountsError, SecondFactorRecord, Secrets, UserRecord},
+    storage::{
+        AccountStore as _, AccountStoreExt as _, AccountsError, Claim, SecondFactorRecord, Secrets,
+        SessionStore, UserRecord,
+    },
 };
 
 /// What seeds are sealed for.
@@ -30,30 +33,16 @@ const MAX_REMEMBERED: u64 = 10_000;
 /// Looks at second factors. Cheap to clone.
 #[derive(Clone)]
 pub struct SecondFactors {
-    accounts: Accounts,
+    accounts: Arc<Known>,
     secrets: Secrets,
     clock: SharedClock,
     throttle: Throttle,
-    /// Who showed a pass first; of codes, the 30 seconds are the pass.
-    used: Cache<(Username, UsedPass), FirstUse>,
-    /// Held while a pass is looked at, so that guesses count one by one.
+    /// Where it is kept who showed a pass first, and which passes browsers fetched.
+    sessions: Arc<dyn SessionStore>,
+    /// Who showed a pass first, as far as this node knows: that never changes.
+    used: Cache<String, Claim>,
+    /// Held while a try is counted, so that those at once count one by one.
     looking: Arc<Mutex<()>>,
-    /// Those that a browser fetched.
-    passes: Passes,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum UsedPass {
-    /// The code of these 30 seconds.
-    Code(u64),
-    /// The recovery code with this hash, of the second factor with this sealed seed.
-    Recovery(String, String),
-}
-
-#[derive(Clone, Debug)]
-struct FirstUse {
-    by: Arc<str>,
-    at: Timestamp,
 }
 
 /// What a pass turned out to be.
@@ -72,9 +61,15 @@ impl std::fmt::Debug for SecondFactors {
 
 impl SecondFactors {
     /// Of these accounts; `secrets` seals their seeds.
-    pub fn new(accounts: Accounts, secrets: Secrets, clock: SharedClock) -> Self {
+    pub(super) fn new(
+        accounts: Arc<Known>,
+        sessions: Arc<dyn SessionStore>,
+        secrets: Secrets,
+        clock: SharedClock,
+    ) -> Self {
         Self {
             accounts,
+            sessions,
             secrets,
             throttle: Throttle::new(Arc::clone(&clock)),
             clock,
@@ -83,23 +78,24 @@ impl SecondFactors {
                 .time_to_live(REMEMBERED_FOR)
                 .build(),
             looking: Arc::default(),
-            passes: Passes::default(),
         }
     }
 
-    /// The one-time passes that browsers fetched.
-    pub(super) fn passes(&self) -> &Passes {
-        &self.passes
+    /// Where the one-time passes are that browsers fetched.
+    pub(super) fn sessions(&self) -> &dyn SessionStore {
+        &*self.sessions
     }
 
     /// Those of nobody, with files in `folder`.
     #[cfg(test)]
     pub(crate) async fn of_nobody(folder: &std::path::Path) -> Self {
-        let accounts = Accounts::open(folder.join("state.json")).await.unwrap();
-        let secrets = Secrets::open(folder.join("secret.key"), None)
-            .await
-            .unwrap();
-        Self::new(accounts, secrets, Arc::new(crate::lifecycle::SystemClock))
+        let accounts = crate::storage::FileAccounts::open(folder.join("state.json")).await;
+        let accounts = Arc::new(Known::new(Arc::new(accounts.unwrap())));
+        let keys = crate::storage::FileKeys::new(folder.to_owned());
+        let secrets = Secrets::open(&keys, None).await.unwrap();
+        let sessions = Arc::new(crate::storage::MemorySessions::default());
+        let clock = Arc::new(crate::lifecycle::SystemClock);
+        Self::new(accounts, sessions, secrets, clock)
     }
 
     /// What `caller` has proved. Looks at her one-time pass, if she shows one.
@@ -127,27 +123,27 @@ impl SecondFactors {
     }
 
     /// What the second factor of `user` protects, and the `pass` that `by` shows.
-    pub(super) fn of(
+    pub(super) async fn of(
         &self,
         user: &Username,
         pass: Option<&SecretString>,
         by: &str,
-    ) -> SecondFactor {
-        let record = self.accounts.user(user);
+    ) -> Result<SecondFactor, RegistryError> {
+        let record = self.accounts.known_user(user).await?;
         let mode = record.as_ref().and_then(|user| active(user));
         let Some(mode) = mode.map(|factor| factor.mode) else {
-            return SecondFactor::default();
+            return Ok(SecondFactor::default());
         };
         let shown = pass.map(|pass| ShownPass {
             pass: pass.clone(),
             by: by.into(),
             at: self.clock.now(),
         });
-        SecondFactor {
+        Ok(SecondFactor {
             mode: Some(mode),
             is_bypassed: false,
             shown,
-        }
+        })
     }
 
     pub(super) async fn proof_of(
@@ -168,11 +164,11 @@ impl SecondFactors {
     }
 
     async fn is_right(&self, user: &Username, shown: &ShownPass) -> Result<bool, RegistryError> {
-        let record = self.accounts.user(user);
+        let record = self.accounts.user(user).await?;
         let Some(factor) = record.as_ref().and_then(|user| active(user)) else {
             return Ok(false);
         };
-        match self.judge_within_limits(user, factor, shown)? {
+        match self.judge_within_limits(user, factor, shown).await? {
             Judgement::Right => Ok(true),
             Judgement::Wrong => Ok(false),
             Judgement::Recovery(hash) => {
@@ -202,23 +198,20 @@ impl SecondFactors {
     /// Counts a try. Whoever gets here has shown a password or a token: no stranger can lock
     /// anybody out.
     fn begin(&self, user: &Username) -> Result<(), RegistryError> {
-        let begun = self.throttle.begin(user, None);
-        begun.map_err(|retry_after| RegistryError::RateLimited {
-            message: "too many wrong one-time passes, try again later".to_owned(),
-            retry_after,
-        })
+        self.throttle.begin(user, None).map_err(too_many)
     }
 
     /// The judgement of a pass, unless there were too many wrong ones.
-    fn judge_within_limits(
+    async fn judge_within_limits(
         &self,
         user: &Username,
         factor: &SecondFactorRecord,
         shown: &ShownPass,
     ) -> Result<Judgement, RegistryError> {
+        self.throttle.look(user, None).map_err(too_many)?;
+        let judgement = self.judge(user, factor, shown).await?;
         let _one_by_one = self.looking.lock();
         self.begin(user)?;
-        let judgement = self.judge(user, factor, shown)?;
         if matches!(judgement, Judgement::Wrong) {
             tracing::info!(user.name = %user, "wrong one-time pass");
         } else {
@@ -227,7 +220,7 @@ impl SecondFactors {
         Ok(judgement)
     }
 
-    fn judge(
+    async fn judge(
         &self,
         user: &Username,
         factor: &SecondFactorRecord,
@@ -238,42 +231,67 @@ impl SecondFactors {
             return Ok(Judgement::Wrong);
         }
         let pass: String = shown.pass.expose_secret().split_whitespace().collect();
-        let this_use = || FirstUse {
-            by: Arc::clone(&shown.by),
-            at: now,
-        };
-        if let Some(step) = self.step_of(factor, &pass, shown.at)? {
-            let key = (user.clone(), UsedPass::Code(step));
-            let first = self.used.get_with(key, this_use);
-            return Ok(if first.by == shown.by {
+        let right = |is_right: bool| {
+            if is_right {
                 Judgement::Right
             } else {
                 Judgement::Wrong
-            });
+            }
+        };
+        if let Some(step) = self.step_of(factor, &pass, shown.at)? {
+            // Of codes, the 30 seconds are the pass.
+            let first = self
+                .claim(format!("code/{user}/{step}"), shown, now)
+                .await?;
+            return Ok(right(*first.by == *shown.by));
         }
         let hash = hash_of(&pass);
-        let recovery = UsedPass::Recovery(factor.seed.clone(), hash.clone());
-        let key = (user.clone(), recovery);
+        let key = format!("recovery/{user}/{}/{hash}", hash_of(&factor.seed));
         let is_unused = factor.recovery.contains(&hash);
         let first = if is_unused {
-            Some(self.used.get_with(key, this_use))
+            Some(self.claim(key, shown, now).await?)
         } else {
-            self.used.get(&key)
+            self.claimed(&key).await?
         };
         if let Some(first) = first {
-            let is_same = first.by == shown.by && shown.at <= first.at.plus(RECOVERY_LASTS);
+            let is_same = *first.by == *shown.by && shown.at <= first.at.plus(RECOVERY_LASTS);
             return Ok(match (is_same, is_unused) {
                 (false, _) => Judgement::Wrong,
                 (true, false) => Judgement::Right,
                 (true, true) => Judgement::Recovery(hash),
             });
         }
-        let was_fetched = self.passes.has(&hash, user, shown.at);
-        Ok(if was_fetched {
-            Judgement::Right
-        } else {
-            Judgement::Wrong
-        })
+        let fetched = self.sessions.pass(&hash).await?;
+        let was_fetched =
+            fetched.is_some_and(|(whose, expires)| whose == *user && expires > shown.at);
+        Ok(right(was_fetched))
+    }
+
+    /// Who has shown a pass first: whoever shows it now, if nobody has.
+    async fn claim(
+        &self,
+        key: String,
+        shown: &ShownPass,
+        now: Timestamp,
+    ) -> Result<Claim, RegistryError> {
+        if let Some(first) = self.used.get(&key) {
+            return Ok(first);
+        }
+        let claim = Claim {
+            by: (*shown.by).to_owned(),
+            at: now,
+        };
+        let until = now.plus(REMEMBERED_FOR);
+        let first = self.sessions.claim(&key, claim, until).await?;
+        self.used.insert(key, first.clone());
+        Ok(first)
+    }
+
+    async fn claimed(&self, key: &str) -> Result<Option<Claim>, RegistryError> {
+        match self.used.get(key) {
+            Some(first) => Ok(Some(first)),
+            None => Ok(self.sessions.claimed(key).await?),
+        }
     }
 
     /// Takes the code off the list; another request of the same command may have been quicker.
@@ -315,12 +333,15 @@ impl SecondFactors {
     pub(super) async fn edit<T>(
         &self,
         user: &Username,
-        edit: impl FnOnce(&mut Option<SecondFactorRecord>) -> Result<T, AccountsError>,
-    ) -> Result<T, RegistryError> {
+        mut edit: impl FnMut(&mut Option<SecondFactorRecord>) -> Result<T, AccountsError> + Send,
+    ) -> Result<T, RegistryError>
+    where
+        T: Send,
+    {
         let edit = |record: &mut UserRecord| edit(&mut record.second_factor);
         Ok(self
             .accounts
-            .edit_user(user, self.clock.now(), edit)
+            .change_user(user, self.clock.now(), edit)
             .await?)
     }
 }
@@ -338,12 +359,20 @@ impl Auth {
         user: &Username,
         pass: Option<&SecretString>,
     ) -> Result<(), RegistryError> {
-        let factor = self.second_factors.of(user, pass, &random_hex::<16>());
+        let by = random_hex::<16>();
+        let factor = self.second_factors.of(user, pass, &by).await?;
         if factor.mode.is_none() {
             return Ok(());
         }
         let proof = self.second_factors.proof_of(user, &factor).await?;
         challenge_unless_given(proof, user.as_str())
+    }
+}
+
+fn too_many(retry_after: Duration) -> RegistryError {
+    RegistryError::RateLimited {
+        message: "too many wrong one-time passes, try again later".to_owned(),
+        retry_after,
     }
 }
 

@@ -66,6 +66,16 @@ impl Throttle {
         }
     }
 
+    /// Whether this user may try now, without counting it.
+    pub(super) fn look(&self, user: &Username, address: Option<IpAddr>) -> Result<(), Duration> {
+        let failures = self.failures.get(&(user.clone(), address));
+        let until = failures.map(|failures| failures.blocked_until);
+        match until.map_or(0, |until| until.millis_since(self.clock.now())) {
+            0 => Ok(()),
+            wait => Err(Duration::from_millis(wait)),
+        }
+    }
+
     /// Notes a right password: all is forgiven.
     pub(super) fn succeeded(&self, user: &Username, address: Option<IpAddr>) {
         self.failures.invalidate(&(user.clone(), address));

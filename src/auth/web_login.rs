@@ -7,10 +7,13 @@ use secrecy::SecretString;
 use super::{
     Auth,
     second_factor::hash_of,
-    sessions::{AskedBy, Outcome, SessionIds, SessionPurpose, SessionView},
+    sessions::{Outcome, SessionIds, SessionView},
 };
 use crate::{
-    config::Registration, error::RegistryError, lifecycle::random_hex, models::Username,
+    config::Registration,
+    error::RegistryError,
+    lifecycle::random_hex,
+    models::{AskedBy, SessionPurpose, Username},
     storage::Profile,
 };
 
@@ -39,17 +42,18 @@ impl Auth {
     }
 
     /// Begins a session. `asked_by` tells her who reads the page what asks.
-    pub fn begin_session(
+    pub async fn begin_session(
         &self,
         purpose: SessionPurpose,
         asked_by: AskedBy,
     ) -> Result<SessionIds, RegistryError> {
-        self.sessions.begin(purpose, asked_by, self.clock.now())
+        let now = self.clock.now();
+        self.sessions.begin(purpose, asked_by, now).await
     }
 
     /// The session of a page; 400 for one that there is not, 401 for one that has ended.
-    pub fn session(&self, page: &str) -> Result<SessionView, RegistryError> {
-        self.sessions.of_page(page, self.clock.now())
+    pub async fn session(&self, page: &str) -> Result<SessionView, RegistryError> {
+        self.sessions.of_page(page, self.clock.now()).await
     }
 
     /// Answers the session of a page, by signing in or as its user. The token that the client will
@@ -59,7 +63,7 @@ impl Auth {
         page: &str,
         approval: Approval,
     ) -> Result<Option<SecretString>, RegistryError> {
-        let session = self.session(page)?;
+        let session = self.session(page).await?;
         if !session.is_pending {
             return Err(already_answered());
         }
@@ -71,7 +75,8 @@ impl Auth {
                 None
             }
         };
-        let answered = self.sessions.answer(page, token.clone(), self.clock.now());
+        let now = self.clock.now();
+        let answered = self.sessions.answer(page, token.as_ref(), now).await;
         if matches!(answered, Ok(true)) {
             return Ok(token);
         }
@@ -107,17 +112,16 @@ impl Auth {
 
     /// What the client waits for: its token or its one-time pass. `None` while nobody has
     /// answered. It can be fetched once.
-    pub fn fetch(&self, done: &str) -> Result<Option<SecretString>, RegistryError> {
+    pub async fn fetch(&self, done: &str) -> Result<Option<SecretString>, RegistryError> {
         let now = self.clock.now();
-        match self.sessions.fetch(done, now)? {
+        match self.sessions.fetch(done, now).await? {
             Outcome::Pending => Ok(None),
             Outcome::Token(token) => Ok(Some(token)),
             Outcome::Confirmed(user) => {
                 let pass = format!("rco_{}", random_hex::<24>());
                 let expires = now.plus(PASS_LIFETIME);
-                self.second_factors
-                    .passes()
-                    .add(hash_of(&pass), user, expires, now);
+                let sessions = self.second_factors.sessions();
+                sessions.add_pass(&hash_of(&pass), &user, expires).await?;
                 Ok(Some(pass.into()))
             }
         }

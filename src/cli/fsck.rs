@@ -12,7 +12,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, SystemClock},
     registry::fsck::{FsckReport, check},
-    storage::Store,
+    runtime::Backends,
 };
 
 /// Ends with 0 where nothing is wrong any more, else with 1.
@@ -44,7 +44,8 @@ fn run_check(settings: &Config, repair: bool) -> Result<FsckReport, RegistryErro
         .map_err(RegistryError::internal)?;
     runtime.block_on(async {
         // It changes nothing but by compare-and-swap, so that others may go on serving the bucket.
-        let store = Store::open_configured(&settings.storage, true).await?;
+        let backends = Backends::open(settings).await?;
+        let store = backends.open_store(settings, true).await?;
         let clock: SharedClock = Arc::new(SystemClock);
         check(&store, repair, &clock).await
     })

@@ -12,8 +12,8 @@ use crate::{
     config::Config,
     error::RegistryError,
     lifecycle::{Clock as _, SystemClock},
-    runtime::{open_secrets, signing_keys_path},
-    storage::{PublicSigningKey, SigningKeys, Store, StoreOptions},
+    runtime::Backends,
+    storage::{PublicSigningKey, SigningKeys},
 };
 
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -60,18 +60,15 @@ fn run_command(
         .build()
         .map_err(RegistryError::internal)?;
     runtime.block_on(async {
-        let path = signing_keys_path(settings);
+        let backends = Backends::open(settings).await?;
+        let keys = &*backends.keys(settings);
         match command {
-            SigningKeyCommand::List => Ok(SigningKeys::list(path).await?),
+            SigningKeyCommand::List => Ok(SigningKeys::list(keys).await?),
             SigningKeyCommand::Rotate => {
                 // Nobody else may be signing meanwhile.
-                let _store = Store::open_with_options(StoreOptions {
-                    data_dir: settings.storage.data_dir.clone(),
-                    cache_dir: settings.storage.cache.folder.clone(),
-                })
-                .await?;
-                let secrets = open_secrets(settings).await?;
-                let keys = SigningKeys::rotate(path, &secrets, SystemClock.now()).await?;
+                let _store = backends.open_store(settings).await?;
+                let secrets = backends.open_secrets(settings).await?;
+                let keys = SigningKeys::rotate(keys, &secrets, SystemClock.now()).await?;
                 Ok(keys.public().to_vec())
             }
         }

@@ -31,7 +31,10 @@ pub use packages::{PackageRule, PackagesConfig};
 pub use problem::{Problem, Source, describe};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
-pub use storage::{AzureConfig, CacheConfig, GcsConfig, S3Config, StorageConfig, TarballBackend};
+pub use storage::{
+    AzureConfig, CacheConfig, GcsConfig, MetadataBackend, PostgresConfig, S3Config, StorageConfig,
+    TarballBackend,
+};
 pub use table::{Setting, settings};
 use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};

@@ -93,6 +93,37 @@ pub struct AzureConfig {
     pub endpoint: Option<String>,
 }
 
+/// Where manifests and accounts are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetadataBackend {
+    /// Manifests beside their tarballs, accounts with them.
+    #[default]
+    Sidecar,
+    /// Both in Postgres.
+    Transactional,
+}
+
+/// Settings of Postgres.
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    /// The database; without it, there is none.
+    pub url: Option<SecretString>,
+    /// The most connections at once.
+    pub max_connections: u32,
+    /// How long anything may take.
+    pub timeout: Duration,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            max_connections: 10,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
 /// Settings of storage.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
@@ -110,6 +141,10 @@ pub struct StorageConfig {
     pub redirect: bool,
     /// The cache of what came from upstream.
     pub cache: CacheConfig,
+    /// Where manifests and accounts are kept.
+    pub metadata: MetadataBackend,
+    /// The database that they are in, if they are in one.
+    pub postgres: PostgresConfig,
     /// How long a hosted package is served from memory without a look at storage; zero looks at
     /// each read.
     pub package_cache_ttl: Duration,
@@ -146,6 +181,8 @@ impl Default for StorageConfig {
             azure: AzureConfig::default(),
             redirect: false,
             cache: CacheConfig::default(),
+            metadata: MetadataBackend::default(),
+            postgres: PostgresConfig::default(),
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),
             secret_key: None,

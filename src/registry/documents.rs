@@ -23,7 +23,7 @@ use crate::{
     lifecycle::{Lifecycle, SharedClock, compute_on},
     models::{Origin, PackageName, Timestamp},
     policy::Policy,
-    storage::{Stamp, StorageError, Store},
+    storage::{Epoch, Stamp, StorageError, Store},
     uplink::{Uplink, Uplinks},
 };
 
@@ -37,6 +37,14 @@ pub(super) struct HostedDocument {
     stamp: Stamp,
     looked_at: Timestamp,
     pub(super) length: usize,
+}
+
+/// What was found in storage, and whether notices of all changes arrived then: if they still do,
+/// it is what is stored now.
+#[derive(Clone, Debug)]
+struct Kept {
+    document: Option<HostedDocument>,
+    epoch: Option<Epoch>,
 }
 
 /// A document, and whether upstream could not confirm it.
@@ -69,7 +77,7 @@ pub(super) struct Documents {
     hosted_ttl: Duration,
     /// Whether a package without a manifest may have tarballs.
     may_be_lost: AtomicBool,
-    hosted: Cache<PackageName, HostedDocument>,
+    hosted: Cache<PackageName, Kept>,
     /// Manifests on their way from storage, by the state that somebody saw there.
     readings: Flights<(PackageName, Stamp), Result<Option<HostedDocument>, Arc<StorageError>>>,
     changes: Changes,
@@ -105,7 +113,9 @@ impl Documents {
             may_be_lost: AtomicBool::new(may_be_lost),
             hosted: Cache::builder()
                 .max_capacity(MAX_MEMORY)
-                .weigher(|_, document: &HostedDocument| weight(document.length))
+                .weigher(|_, kept: &Kept| {
+                    weight(kept.document.as_ref().map_or(0, |document| document.length))
+                })
                 .build(),
             readings: Flights::new(lifecycle.clone()),
             changes: Changes::default(),
@@ -124,9 +134,16 @@ impl Documents {
         &self,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
+        let coherence = self.store.metadata().coherence();
+        let epoch = coherence.and_then(|coherence| coherence.epoch());
+        if epoch.is_some()
+            && let Some(kept) = self.hosted.get(name).filter(|kept| kept.epoch == epoch)
+        {
+            return Ok(kept.document);
+        }
         if !self.hosted_ttl.is_zero() {
             let now = self.clock.now();
-            let known = self.hosted.get(name).filter(|known| {
+            let known = self.known(name).filter(|known| {
                 Duration::from_millis(now.millis_since(known.looked_at)) < self.hosted_ttl
             });
             if known.is_some() {
@@ -139,11 +156,14 @@ impl Documents {
             stamp = self.store.metadata().stamp(name).await?;
         }
         let Some(stamp) = stamp else {
+            if epoch.is_some() {
+                self.keep(name, None, epoch, seen);
+            }
             return Ok(None);
         };
-        let known = self.hosted.get(name).filter(|known| known.stamp == stamp);
+        let known = self.known(name).filter(|known| known.stamp == stamp);
         let current = match known {
-            Some(known) if self.hosted_ttl.is_zero() => return Ok(Some(known)),
+            Some(known) if self.hosted_ttl.is_zero() && epoch.is_none() => return Ok(Some(known)),
             Some(known) => Some(HostedDocument {
                 looked_at: self.clock.now(),
                 ..known
@@ -151,8 +171,8 @@ impl Documents {
             // What is read after the look is the state that was seen, or a later one.
             None => Box::pin(self.read(name, stamp)).await?,
         };
-        if let Some(current) = &current {
-            self.keep(name, current, seen);
+        if current.is_some() {
+            self.keep(name, current.as_ref(), epoch, seen);
         }
         Ok(current)
     }
@@ -171,6 +191,10 @@ impl Documents {
         self.may_be_lost.store(false, Ordering::Relaxed);
     }
 
+    fn known(&self, name: &PackageName) -> Option<HostedDocument> {
+        self.hosted.get(name)?.document
+    }
+
     /// Reads the manifest of `name`, of which somebody saw this `stamp`.
     async fn read(
         &self,
@@ -187,9 +211,16 @@ impl Documents {
     }
 
     /// Keeps what was read after `seen`, if it was not written meanwhile.
-    fn keep(&self, name: &PackageName, current: &HostedDocument, seen: Seen) {
+    fn keep(
+        &self,
+        name: &PackageName,
+        current: Option<&HostedDocument>,
+        epoch: Option<Epoch>,
+        seen: Seen,
+    ) {
         self.changes.unless_since(name, seen, || {
-            self.hosted.insert(name.clone(), current.clone());
+            let document = current.cloned();
+            self.hosted.insert(name.clone(), Kept { document, epoch });
         });
     }
 
@@ -464,11 +495,11 @@ mod tests {
         let new = metadata.put(&name, new, Expected::Exactly(revision));
         let new = new.await.unwrap();
         documents.changed(&name);
-        documents.keep(&name, &read, seen);
+        documents.keep(&name, Some(&read), None, seen);
         let shown = documents.hosted(&name).await.unwrap().unwrap();
         assert_eq!(shown.revision, new);
         // From now on it is believed without a look.
-        let seen = documents.hosted.get(&name).unwrap();
+        let seen = documents.known(&name).unwrap();
         assert_eq!(seen.revision, new);
     }
 

@@ -69,8 +69,11 @@ impl Registry {
         expected: Expected,
     ) -> Result<Revision, StorageError> {
         let metadata = self.store.metadata();
-        let revision = metadata.put(name, manifest.to_json(), expected).await?;
-        self.has_changed(name, manifest);
+        let put = metadata.put(name, manifest.to_json(), expected).await;
+        // Also where it failed: it may have been written before that.
+        self.documents.changed(name);
+        let revision = put?;
+        self.index_manifest(name, manifest);
         Ok(revision)
     }
 

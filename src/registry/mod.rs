@@ -9,6 +9,7 @@ mod authorise;
 #[doc(hidden)]
 pub mod bench;
 mod changes;
+mod coherence;
 mod compress;
 mod dist_tags;
 mod document;

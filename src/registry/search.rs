@@ -150,11 +150,13 @@ impl Registry {
         self.is_indexed.send_replace(true);
     }
 
-    async fn fill_entry(&self, name: &PackageName) -> Result<(), RegistryError> {
+    /// Lets searches find what is stored of `name` now.
+    pub(super) async fn fill_entry(&self, name: &PackageName) -> Result<(), RegistryError> {
         // A writer between the read and the index would be undone.
         let _alone = self.locks.lock(name).await;
-        if let Some(hosted) = self.documents.hosted(name).await? {
-            self.index_manifest(name, &hosted.manifest);
+        match self.documents.hosted(name).await? {
+            Some(hosted) => self.index_manifest(name, &hosted.manifest),
+            None => self.index.remove(name),
         }
         Ok(())
     }

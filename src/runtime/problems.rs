@@ -1,7 +1,7 @@
 //! [`find_problems`]: everything that keeps a registry from starting, as far as settings tell.
 
 use crate::{
-    config::{Config, Problem, TarballBackend},
+    config::{Config, MetadataBackend, Problem, TarballBackend},
     net::read_authorities,
     policy::Pattern,
     server::Tls,
@@ -47,5 +47,27 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
         let path = error.path().display().to_string();
         problems.push(config.problem(error.variable(), &path, error.reason()));
     }
+    problems.extend(metadata_problem(config));
     problems
+}
+
+#[cfg(feature = "postgres")]
+fn metadata_problem(config: &Config) -> Option<Problem> {
+    let storage = &config.storage;
+    let is_missing =
+        storage.metadata == MetadataBackend::Transactional && storage.postgres.url.is_none();
+    is_missing.then(|| {
+        let message = "keeps manifests in a database, and RUSTACCIO_METADATA_POSTGRES_URL names \
+                       none; set it to postgres://user:password@host/database";
+        config.problem("RUSTACCIO_METADATA_BACKEND", "transactional", message)
+    })
+}
+
+#[cfg(not(feature = "postgres"))]
+fn metadata_problem(config: &Config) -> Option<Problem> {
+    let is_wanted = config.storage.metadata == MetadataBackend::Transactional;
+    is_wanted.then(|| {
+        let setting = "RUSTACCIO_METADATA_BACKEND";
+        config.problem(setting, "transactional", super::backends::NO_POSTGRES)
+    })
 }

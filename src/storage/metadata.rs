@@ -1,12 +1,12 @@
 //! [`MetadataStore`]: one JSON document per hosted package, changed by compare-and-swap.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 
-use super::StorageError;
+use super::{Coherence, StorageError};
 use crate::{
     lifecycle::jittered,
     models::{PackageName, Revision},
@@ -77,7 +77,30 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
 
     /// The names of all documents, in no particular order.
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>>;
+
+    /// Whether notices of all changes arrive, so that what was read may be believed without
+    /// another look; `None` where there are no notices.
+    fn coherence(&self) -> Option<&Arc<Coherence>> {
+        None
+    }
 }
+
+/// A [`MetadataStore`] whose documents can be held as they are, for blobs that are deleted without
+/// a condition of their own.
+#[async_trait]
+pub trait Holding: MetadataStore {
+    /// Holds the document at `revision` (`None`: absent) for as long as what it returns lives: no
+    /// process changes it meanwhile. `None` if it is at another revision. For what must not happen
+    /// once somebody relies on it, such as deleting a blob; short, as writers wait.
+    async fn hold(
+        &self,
+        name: &PackageName,
+        revision: Option<&Revision>,
+    ) -> Result<Option<Hold>, StorageError>;
+}
+
+/// Keeps a document as it is until it is dropped.
+pub type Hold = Box<dyn Send>;
 
 /// What the users of a [`MetadataStore`] call.
 #[async_trait]

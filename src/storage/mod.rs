@@ -3,29 +3,40 @@
 mod accounts;
 mod blobs;
 mod cache;
+mod coherence;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod error;
 pub(crate) mod fs;
+mod keys;
 mod layout;
 mod metadata;
 #[cfg(feature = "object")]
 pub mod object;
+#[cfg(feature = "object")]
+pub mod object_accounts;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod secrets;
+mod sessions;
 mod signing_keys;
 mod store;
 mod sweep;
 
 pub use accounts::{
-    Accounts, AccountsError, OrganisationRecord, PackageNameText, Profile, Role,
-    SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserRecord,
+    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, OrganisationEdit,
+    OrganisationRecord, PackageNameText, Profile, Remember, Role, SecondFactorRecord, TeamRecord,
+    TokenKind, TokenRecord, UserEdit, UserRecord,
 };
 pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};
 pub use cache::{CachedDocument, Freshness, UpstreamCache};
+pub use coherence::{Coherence, Epoch, LONGEST_SILENCE, Notice, Watcher};
 pub use error::StorageError;
 pub use fs::{FileBlob, FsBlobs, FsMetadata, Observer, Pieces, TemporaryBlob, TemporaryFolder};
+pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;
-pub use metadata::{Conflicts, Document, Expected, MetadataStore, MetadataStoreExt, Stamp};
+pub use metadata::{Conflicts, Document, Expected, Hold, Holding, MetadataStore, MetadataStoreExt, Stamp};
 pub use secrets::{Secrets, WrongKey};
+pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};
 pub use store::{Store, StoreOptions};

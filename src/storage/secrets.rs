@@ -1,9 +1,6 @@
 //! [`Secrets`]: seals what has to be readable again, such as the seeds of second factors.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD as BASE64};
 use chacha20poly1305::{
@@ -13,19 +10,16 @@ use chacha20poly1305::{
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 
-use super::{
-    StorageError,
-    fs::{
-        atomic::{MODE_SECRET, write_atomic},
-        blocking,
-        secret::read_secret,
-    },
-};
+use super::{KeyStore, StorageError};
 use crate::lifecycle::{random_bytes, random_hex};
 
 /// Stands before what this version sealed.
 const PREFIX: &str = "v1.";
 const NONCE: usize = 24;
+/// The name of the key.
+pub(super) const KEY: &str = "secret.key";
+/// The name of what only the right key opens.
+pub(super) const CHECK: &str = "secret.check";
 
 /// What was sealed cannot be opened with this key.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -45,57 +39,97 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// With the `given` key, or else with the one in the file at `path`, which is made with mode
-    /// 0600 if it is missing.
-    pub async fn open(path: PathBuf, given: Option<&SecretString>) -> Result<Self, StorageError> {
-        Self::open_or(path, given, |path| {
-            let key = random_hex::<32>().into_bytes();
-            write_atomic(path, &key, MODE_SECRET)?;
-            Ok(key)
-        })
-        .await
-    }
-
-    /// Like [`Secrets::open`], for what was sealed before: a missing file is an error, because no
-    /// new key opens it.
-    pub async fn open_existing(
-        path: PathBuf,
+    /// With the `given` key, or else with the one that `keys` has; it is made if it is missing.
+    /// Nodes that share `keys` agree on one, or do not start.
+    pub async fn open(
+        keys: &dyn KeyStore,
         given: Option<&SecretString>,
     ) -> Result<Self, StorageError> {
-        Self::open_or(path, given, |_| {
-            let message = "it is missing and RUSTACCIO_SECRET_KEY is not set, but the signing key \
-                           was sealed with one of them; bring it back, or take signing-keys.json \
-                           away to begin with a new one";
-            Err(io::Error::new(io::ErrorKind::NotFound, message))
-        })
-        .await
+        if keys.is_shared() {
+            Self::open_shared(keys, given).await
+        } else {
+            Self::open_or_make(keys, given).await
+        }
     }
 
-    async fn open_or(
-        path: PathBuf,
+    async fn open_or_make(
+        keys: &dyn KeyStore,
         given: Option<&SecretString>,
-        missing: impl FnOnce(&Path) -> io::Result<Vec<u8>> + Send + 'static,
     ) -> Result<Self, StorageError> {
         if let Some(given) = given {
             return Ok(Self::with_key(given.expose_secret()));
         }
-        blocking(move || {
-            let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
-            let damaged = |reason: &'static str| StorageError::Damaged {
-                what: path.display().to_string(),
-                source: reason.into(),
-            };
-            let key = match read_secret(&path).map_err(failed)? {
-                Some(key) => key,
-                None => missing(&path).map_err(failed)?,
-            };
-            let key = String::from_utf8(key).map_err(|_| damaged("it is no text"))?;
-            match key.trim() {
-                "" => Err(damaged("it is empty")),
-                key => Ok(Self::with_key(key)),
+        let new = random_hex::<32>().into_bytes();
+        // Another node may have been quicker: its key is everybody's.
+        let key = match keys.read(KEY).await? {
+            None if keys.write(KEY, &new, None).await? => new,
+            None => keys.read(KEY).await?.unwrap_or_default(),
+            Some(key) => key,
+        };
+        Self::with_stored(keys, &key)
+    }
+
+    /// Like [`Secrets::open`], for what was sealed before: a missing key is an error, because no
+    /// new one opens it.
+    pub async fn open_existing(
+        keys: &dyn KeyStore,
+        given: Option<&SecretString>,
+    ) -> Result<Self, StorageError> {
+        if let Some(given) = given {
+            return Ok(Self::with_key(given.expose_secret()));
+        }
+        let key = keys.read(KEY).await?.ok_or_else(|| {
+            let message = "it is missing and RUSTACCIO_SECRET_KEY is not set, but the signing key \
+                           was sealed with one of them; bring it back, or take signing-keys.json \
+                           away to begin with a new one";
+            let error = io::Error::new(io::ErrorKind::NotFound, message);
+            StorageError::io(format!("opening {}", keys.place(KEY)), error)
+        })?;
+        Self::with_stored(keys, &key)
+    }
+
+    /// The first node leaves something sealed, which all others have to be able to open.
+    async fn open_shared(
+        keys: &dyn KeyStore,
+        given: Option<&SecretString>,
+    ) -> Result<Self, StorageError> {
+        let known = keys.read(CHECK).await?;
+        let secrets = if known.is_some() && given.is_none() {
+            Self::open_existing_shared(keys).await?
+        } else {
+            Self::open_or_make(keys, given).await?
+        };
+        let check = match known {
+            Some(check) => check,
+            None => {
+                let new = secrets.seal(CHECK, CHECK.as_bytes()).into_bytes();
+                if keys.write(CHECK, &new, None).await? {
+                    new
+                } else {
+                    keys.read(CHECK).await?.unwrap_or_default()
+                }
             }
-        })
-        .await
+        };
+        let opened = secrets.unseal(CHECK, &String::from_utf8_lossy(&check));
+        opened.map_err(|_| other_key())?;
+        Ok(secrets)
+    }
+
+    async fn open_existing_shared(keys: &dyn KeyStore) -> Result<Self, StorageError> {
+        let key = keys.read(KEY).await?.ok_or_else(other_key)?;
+        Self::with_stored(keys, &key)
+    }
+
+    fn with_stored(keys: &dyn KeyStore, key: &[u8]) -> Result<Self, StorageError> {
+        let damaged = |reason: &'static str| StorageError::Damaged {
+            what: keys.place(KEY),
+            source: reason.into(),
+        };
+        let key = std::str::from_utf8(key).map_err(|_| damaged("it is no text"))?;
+        match key.trim() {
+            "" => Err(damaged("it is empty")),
+            key => Ok(Self::with_key(key)),
+        }
     }
 
     fn with_key(text: &str) -> Self {
@@ -134,23 +168,29 @@ impl Secrets {
     }
 }
 
+fn other_key() -> StorageError {
+    let message = "other nodes of this registry use another key; give all of them the same \
+                   RUSTACCIO_SECRET_KEY, or none of them any";
+    StorageError::backend("opening what other nodes have sealed", message)
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _};
 
     use super::*;
+    use crate::storage::FileKeys;
 
     #[tokio::test]
     async fn the_key_file_is_made_once_and_closed_to_others() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret.key");
-        assert!(Secrets::open_existing(path.clone(), None).await.is_err());
+        let keys = FileKeys::new(folder.path().to_owned());
+        assert!(Secrets::open_existing(&keys, None).await.is_err());
         assert!(!path.exists());
-        let sealed = Secrets::open(path.clone(), None)
-            .await
-            .unwrap()
-            .seal("seed", b"text");
-        let again = Secrets::open(path.clone(), None).await.unwrap();
+        let sealed = Secrets::open(&keys, None).await.unwrap();
+        let sealed = sealed.seal("seed", b"text");
+        let again = Secrets::open(&keys, None).await.unwrap();
         assert_eq!(again.unseal("seed", &sealed).unwrap(), b"text");
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
@@ -159,12 +199,10 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_opens_with_another_key_or_for_another_purpose() {
-        let path = PathBuf::from("unused");
+        let keys = FileKeys::new("unused".into());
         let given = |text: &str| SecretString::from(text.to_owned());
-        let one = Secrets::open(path.clone(), Some(&given("one")))
-            .await
-            .unwrap();
-        let other = Secrets::open(path, Some(&given("other"))).await.unwrap();
+        let one = Secrets::open(&keys, Some(&given("one"))).await.unwrap();
+        let other = Secrets::open(&keys, Some(&given("other"))).await.unwrap();
         let sealed = one.seal("seed", b"text");
         assert!(one.unseal("key", &sealed).is_err());
         assert!(other.unseal("seed", &sealed).is_err());

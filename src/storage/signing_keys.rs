@@ -1,10 +1,6 @@
-//! [`SigningKeys`]: the keys that published versions are signed with, in a file of mode 0600.
+//! [`SigningKeys`]: the keys that published versions are signed with.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use base64::{
     Engine as _,
@@ -17,16 +13,11 @@ use p256::{
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::{
-    Secrets, StorageError,
-    fs::{
-        atomic::{MODE_SECRET, write_atomic},
-        blocking,
-        secret::read_secret,
-    },
-};
+use super::{KeyStore, Secrets, StorageError};
 use crate::{lifecycle::random_bytes, models::Timestamp};
 
+/// The name of the keys.
+pub(super) const KEYS: &str = "signing-keys.json";
 /// What private keys are sealed for.
 const SEAL: &str = "signing-key";
 const CURVE: &[u8] = b"nistp256";
@@ -79,42 +70,48 @@ impl fmt::Debug for SigningKeys {
 }
 
 impl SigningKeys {
-    /// The keys in the file at `path`; a first one is made if there is none.
-    pub async fn open(path: PathBuf, secrets: &Secrets) -> Result<Self, StorageError> {
-        let read = path.clone();
-        let mut form = blocking(move || Form::read(&read)).await?;
-        if form.active().is_none() {
+    /// The keys in `keys`; a first one is made if there is none.
+    pub async fn open(keys: &dyn KeyStore, secrets: &Secrets) -> Result<Self, StorageError> {
+        loop {
+            let (form, stored) = Form::read(keys).await?;
+            if form.active().is_some() {
+                return Self::of(&form, secrets, keys);
+            }
+            let mut form = form;
             form.add(secrets);
-            form.write(path.clone()).await?;
+            // Another node may have been quicker: its key is everybody's.
+            if form.write(keys, stored.as_deref()).await? {
+                return Self::of(&form, secrets, keys);
+            }
         }
-        Self::of(&form, secrets, &path)
     }
 
     /// Replaces the key at `now`. What was signed with the old one stays valid. Fails if `secrets`
     /// do not open the old one: whoever runs the registry has others.
     pub async fn rotate(
-        path: PathBuf,
+        keys: &dyn KeyStore,
         secrets: &Secrets,
         now: Timestamp,
     ) -> Result<Self, StorageError> {
-        let read = path.clone();
-        let mut form = blocking(move || Form::read(&read)).await?;
-        if form.active().is_some() {
-            Self::of(&form, secrets, &path)?;
+        loop {
+            let (mut form, stored) = Form::read(keys).await?;
+            if form.active().is_some() {
+                Self::of(&form, secrets, keys)?;
+            }
+            for record in &mut form.keys {
+                record.public.expires.get_or_insert(now);
+                record.private = None;
+            }
+            form.add(secrets);
+            if form.write(keys, stored.as_deref()).await? {
+                return Self::of(&form, secrets, keys);
+            }
         }
-        for record in &mut form.keys {
-            record.public.expires.get_or_insert(now);
-            record.private = None;
-        }
-        form.add(secrets);
-        form.write(path.clone()).await?;
-        Self::of(&form, secrets, &path)
     }
 
-    /// The keys in the file at `path`, oldest first, as far as anybody may know them; none if
-    /// there is no file.
-    pub async fn list(path: PathBuf) -> Result<Vec<PublicSigningKey>, StorageError> {
-        let form = blocking(move || Form::read(&path)).await?;
+    /// The keys in `keys`, oldest first, as far as anybody may know them; none if there are none.
+    pub async fn list(keys: &dyn KeyStore) -> Result<Vec<PublicSigningKey>, StorageError> {
+        let (form, _) = Form::read(keys).await?;
         Ok(form.public())
     }
 
@@ -134,9 +131,9 @@ impl SigningKeys {
         STANDARD.encode(signature.to_der().as_bytes())
     }
 
-    fn of(form: &Form, secrets: &Secrets, path: &Path) -> Result<Self, StorageError> {
+    fn of(form: &Form, secrets: &Secrets, keys: &dyn KeyStore) -> Result<Self, StorageError> {
         let damaged = |source| StorageError::Damaged {
-            what: path.display().to_string(),
+            what: keys.place(KEYS),
             source,
         };
         let record = form
@@ -155,31 +152,31 @@ impl SigningKeys {
 }
 
 impl Form {
-    fn read(path: &Path) -> Result<Self, StorageError> {
-        let json = read_secret(path)
-            .map_err(|error| StorageError::io(format!("reading {}", path.display()), error))?;
-        let Some(json) = json else {
-            return Ok(Self::default());
+    /// What is kept, and its bytes.
+    async fn read(keys: &dyn KeyStore) -> Result<(Self, Option<Vec<u8>>), StorageError> {
+        let json = keys.read(KEYS).await?;
+        let form = match &json {
+            None => Self::default(),
+            Some(json) => serde_json::from_slice(json).map_err(|error| StorageError::Damaged {
+                what: keys.place(KEYS),
+                source: error.into(),
+            })?,
         };
-        serde_json::from_slice(&json).map_err(|error| StorageError::Damaged {
-            what: path.display().to_string(),
-            source: error.into(),
-        })
+        Ok((form, json))
     }
 
     fn public(&self) -> Vec<PublicSigningKey> {
         self.keys.iter().map(|key| key.public.clone()).collect()
     }
 
-    async fn write(&self, path: PathBuf) -> Result<(), StorageError> {
-        let failed = |error: io::Error, path: &Path| {
-            StorageError::io(format!("writing {}", path.display()), error)
-        };
-        let json = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into(), &path))?;
-        blocking(move || {
-            write_atomic(&path, &json, MODE_SECRET).map_err(|error| failed(error, &path))
-        })
-        .await
+    async fn write(
+        &self,
+        keys: &dyn KeyStore,
+        expected: Option<&[u8]>,
+    ) -> Result<bool, StorageError> {
+        let json = serde_json::to_vec_pretty(self)
+            .map_err(|error| StorageError::backend("writing the signing keys", error))?;
+        keys.write(KEYS, &json, expected).await
     }
 
     fn active(&self) -> Option<&Record> {
@@ -227,6 +224,7 @@ mod tests {
     use p256::{ecdsa::signature::Verifier as _, pkcs8::DecodePublicKey as _};
 
     use super::*;
+    use crate::storage::FileKeys;
 
     fn verifies(key: &PublicSigningKey, message: &str, signature: &str) -> bool {
         let der = STANDARD.decode(&key.key).unwrap();
@@ -239,21 +237,18 @@ mod tests {
     async fn what_was_signed_stays_valid_after_the_key_was_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("signing-keys.json");
-        let secrets = Secrets::open(folder.path().join("secret.key"), None)
-            .await
-            .unwrap();
-        let first = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        let kept = FileKeys::new(folder.path().to_owned());
+        let secrets = Secrets::open(&kept, None).await.unwrap();
+        let first = SigningKeys::open(&kept, &secrets).await.unwrap();
         let signature = first.sign("a@1.0.0:sha512-x");
         assert!(verifies(&first.public()[0], "a@1.0.0:sha512-x", &signature));
-        let again = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        let again = SigningKeys::open(&kept, &secrets).await.unwrap();
         assert_eq!(again.keyid(), first.keyid());
         assert_eq!(again.sign("a@1.0.0:sha512-x"), signature);
 
         let now = Timestamp::from_unix_millis(1);
-        SigningKeys::rotate(path.clone(), &secrets, now)
-            .await
-            .unwrap();
-        let rotated = SigningKeys::open(path.clone(), &secrets).await.unwrap();
+        SigningKeys::rotate(&kept, &secrets, now).await.unwrap();
+        let rotated = SigningKeys::open(&kept, &secrets).await.unwrap();
         assert_ne!(rotated.keyid(), first.keyid());
         let keys = rotated.public();
         assert_eq!(
@@ -265,13 +260,11 @@ mod tests {
         assert_eq!(json.matches("\"private\"").count(), 1);
 
         let given = secrecy::SecretString::from("another key".to_owned());
-        let others = Secrets::open(folder.path().join("unused"), Some(&given))
-            .await
-            .unwrap();
-        let refused = SigningKeys::rotate(path.clone(), &others, now).await;
+        let others = Secrets::open(&kept, Some(&given)).await.unwrap();
+        let refused = SigningKeys::rotate(&kept, &others, now).await;
         assert!(refused.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), json);
-        assert_eq!(SigningKeys::list(path).await.unwrap(), keys);
+        assert_eq!(SigningKeys::list(&kept).await.unwrap(), keys);
     }
 
     #[test]

@@ -8,12 +8,11 @@ use std::{
 };
 
 use super::{
-    Blobs, FsBlobs, FsMetadata, Layout, MetadataStore, StorageError, TemporaryFolder,
+    Blobs, FsBlobs, FsMetadata, Holding, Layout, MetadataStore, StorageError, TemporaryFolder,
     UpstreamCache,
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
-use crate::config::{StorageConfig, TarballBackend};
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -51,61 +50,39 @@ impl Store {
     /// Opens the folder for serving: takes it for this process alone, makes what is missing,
     /// sweeps what an earlier process left half-made. Hosted packages are in it.
     pub async fn open_with_options(options: StoreOptions) -> Result<Self, StorageError> {
-        blocking(move || Self::open_folder(options)).await
+        blocking(move || Self::open_folder(options, None)).await
     }
 
-    /// Opens what the settings name: the folder, or a bucket for hosted packages and the folder for
-    /// everything else.
-    ///
-    /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
-    /// else sees to it that registries write one after another.
-    pub async fn open_configured(
-        config: &StorageConfig,
-        has_leases: bool,
-    ) -> Result<Self, StorageError> {
-        let options = StoreOptions {
-            data_dir: config.data_dir.clone(),
-            cache_dir: config.cache.folder.clone(),
-        };
-        if config.tarballs == TarballBackend::Local {
-            return Self::open_with_options(options).await;
-        }
-        #[cfg(feature = "object")]
-        {
-            Self::open_bucket(options, config, has_leases).await
-        }
-        #[cfg(not(feature = "object"))]
-        {
-            let (_, _) = (options, has_leases);
-            let missing = "no kind of bucket was compiled in; build it with `--features s3`";
-            Err(StorageError::backend("opening the bucket", missing))
-        }
-    }
-
-    #[cfg(feature = "object")]
-    async fn open_bucket(
+    /// The same, where manifests are not in the folder but in `metadata`.
+    pub async fn open_beside(
         options: StoreOptions,
-        config: &StorageConfig,
-        has_leases: bool,
+        metadata: Arc<dyn Holding>,
+    ) -> Result<Self, StorageError> {
+        blocking(move || Self::open_folder(options, Some(metadata))).await
+    }
+
+    /// Opens the folder for everything but hosted packages, whose tarballs are in `bucket`, and their
+    /// manifests too unless they are in `metadata`. With `redirects`, clients are sent to the bucket.
+    #[cfg(feature = "object")]
+    pub async fn open_bucket(
+        options: StoreOptions,
+        (bucket, guarantees): (super::object::Bucket, super::object::Guarantees),
+        metadata: Option<Arc<dyn MetadataStore>>,
+        redirects: bool,
     ) -> Result<Self, StorageError> {
         use super::object::{ObjectBlobs, ObjectMetadata};
 
-        let (bucket, guarantees) = super::object::open(config).await?;
-        if !guarantees.conditional_writes && !has_leases {
-            let unsafe_store = "its store ignores If-None-Match or If-Match, so that registries \
-                                which share it would overwrite each other's packages; use a store \
-                                with conditional writes, or set RUSTACCIO_STATE_COORDINATION_BACKEND";
-            return Err(StorageError::backend("opening the bucket", unsafe_store));
-        }
         let data_dir = options.data_dir.clone();
         let local = blocking(move || Self::open_local(&options)).await?;
         tracing::info!(%bucket, ?guarantees, "hosted packages are in a bucket");
+        let metadata =
+            metadata.unwrap_or_else(|| Arc::new(ObjectMetadata::new(bucket.clone())));
         Ok(Self {
-            metadata: Arc::new(ObjectMetadata::new(bucket.clone())),
+            metadata,
             blobs: Arc::new(ObjectBlobs::new(bucket.clone(), guarantees)),
             bucket: Some(bucket),
             is_shared: true,
-            redirects: config.redirect,
+            redirects,
             cache: local.cache,
             temporary: local.temporary,
             data_dir,
@@ -130,19 +107,36 @@ impl Store {
         })
     }
 
-    fn open_folder(options: StoreOptions) -> Result<Self, StorageError> {
+    fn open_folder(
+        options: StoreOptions,
+        elsewhere: Option<Arc<dyn Holding>>,
+    ) -> Result<Self, StorageError> {
         let local = Self::open_local(&options)?;
         let data_dir = options.data_dir;
         let layout = Layout::native(data_dir.join("tarballs"));
-        let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
+        create_folder_synced(layout.root()).map_err(|error| {
+            StorageError::io(format!("making {}", layout.root().display()), error)
+        })?;
         sweep::hosted(&layout)?;
         let quarantine = data_dir.join("quarantine");
+        let is_shared = elsewhere.is_some();
+        let (metadata, blobs): (Arc<dyn MetadataStore>, _) = match elsewhere {
+            Some(metadata) => {
+                let blobs = FsBlobs::apart(layout, Arc::clone(&metadata), quarantine);
+                (metadata, blobs)
+            }
+            None => {
+                let metadata = FsMetadata::open(layout.clone(), data_dir.join("locks"))?;
+                let blobs = FsBlobs::new(layout, metadata.clone(), quarantine);
+                (Arc::new(metadata), blobs)
+            }
+        };
         Ok(Self {
-            blobs: Arc::new(FsBlobs::new(layout, metadata.clone(), quarantine)),
-            metadata: Arc::new(metadata),
+            blobs: Arc::new(blobs),
+            metadata,
             #[cfg(feature = "object")]
             bucket: None,
-            is_shared: false,
+            is_shared,
             redirects: false,
             cache: local.cache,
             temporary: local.temporary,
@@ -188,12 +182,15 @@ impl Store {
         &self.temporary
     }
 
-    /// Succeeds when the folder can be written to, and the bucket answers.
+    /// Succeeds when the folder can be written to, manifests can be read, and the bucket answers.
     pub async fn check(&self) -> Result<(), StorageError> {
         #[cfg(feature = "object")]
         if let Some(bucket) = &self.bucket {
             let key = bucket.key(".rustaccio/probe/health")?;
             bucket.read(&key).await?;
+        }
+        if let Ok(any) = "health".parse() {
+            self.metadata.stamp(&any).await?;
         }
         self.temporary.create(()).await.map(drop)
     }

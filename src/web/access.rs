@@ -157,8 +157,12 @@ pub(super) async fn collaborators(
             continue;
         };
         // A team that is gone has no members.
-        let members = state.administration.team_members(&caller, &team);
-        for user in members.unwrap_or_default() {
+        let members = state.administration.team_members(&caller, &team).await;
+        let members = match members {
+            Err(RegistryError::NotFound { .. }) => Vec::new(),
+            members => members?,
+        };
+        for user in members {
             admit(user, permission);
         }
     }
@@ -207,7 +211,7 @@ pub(super) async fn add_owner(
 ) -> Result<Response, Error> {
     let (OwnerName::Text(user) | OwnerName::Object { name: user }) = new.user;
     let user = user_named(&user)?;
-    let record = state.auth.user(&user);
+    let record = state.auth.user(&user).await?;
     if record.is_none() && state.auth.knows_all_users() {
         let message = format!("there is no user `{user}`");
         return Err(RegistryError::not_found(message).into());
@@ -247,7 +251,7 @@ pub(super) async fn packages_of_team(
     Actor(caller): Actor,
     TeamName(team): TeamName,
 ) -> Result<Response, Error> {
-    state.administration.team_members(&caller, &team)?;
+    state.administration.team_members(&caller, &team).await?;
     let holder = Holder::Team(team);
     let packages = state.registry.packages_of(&caller, &holder).await?;
     Ok(permissions(packages))
@@ -263,7 +267,7 @@ pub(super) async fn grant(
     let permission = grant.permissions.ok_or_else(|| {
         RegistryError::bad_request("`permissions` must be `read-only` or `read-write`")
     })?;
-    state.administration.team_members(&caller, &team)?;
+    state.administration.team_members(&caller, &team).await?;
     set_grant(&state, &caller, &team, &grant.package, Some(permission)).await
 }
 
@@ -303,7 +307,7 @@ pub(super) async fn packages_of_organisation(
     let organisation: Organisation = text
         .parse()
         .map_err(|error| RegistryError::not_found(format!("{error}")))?;
-    let is_known = state.administration.members(&caller, &organisation);
+    let is_known = state.administration.members(&caller, &organisation).await;
     let holder = Holder::Organisation(organisation);
     let packages = state.registry.packages_of(&caller, &holder).await?;
     if packages.is_empty() {
@@ -333,7 +337,8 @@ pub(super) async fn own_packages(
 }
 
 async fn packages_of(state: &WebState, caller: &Caller, user: Username) -> Result<Response, Error> {
-    let groups = state.auth.accounts().groups_of(&user);
+    let groups = state.auth.accounts().groups_of(&user).await;
+    let groups = groups.map_err(RegistryError::from)?;
     let holder = Holder::User { name: user, groups };
     let packages = state.registry.packages_of(caller, &holder).await?;
     Ok(permissions(packages))

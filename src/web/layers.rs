@@ -29,10 +29,9 @@ use super::{
     watched::watched,
 };
 use crate::{
-    auth::AskedBy,
     error::RegistryError,
     lifecycle::{Circle, Hops},
-    models::BaseUrl,
+    models::{AskedBy, BaseUrl},
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -173,7 +172,11 @@ async fn identified(
     let mut response = routed.unwrap_or_else(|never| match never {});
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Browser { base, asked_by } = browser;
-        response = login::offer_browser(state, response, challenge, &base, asked_by);
+        response = {
+            // In a box: few are challenged, and room for it would be made for every request.
+            let offered = login::offer_browser(state, response, challenge, &base, asked_by);
+            Box::pin(offered).await
+        };
     }
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);

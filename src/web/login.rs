@@ -22,9 +22,9 @@ use super::{
     state::WebState,
 };
 use crate::{
-    auth::{Approval, AskedBy, SessionIds, SessionPurpose, SessionView},
+    auth::{Approval, SessionIds, SessionView},
     error::RegistryError,
-    models::{BaseUrl, Caller, Username},
+    models::{AskedBy, BaseUrl, Caller, SessionPurpose, Username},
 };
 
 const STYLE: &str = include_str!("../../templates/login.css");
@@ -60,7 +60,7 @@ pub(super) async fn begin(
     let purpose = SessionPurpose::Login {
         wants_account: wish.create,
     };
-    let ids = state.auth.begin_session(purpose, asked_by)?;
+    let ids = state.auth.begin_session(purpose, asked_by).await?;
     let Addresses { page, done } = Addresses::of(&base, &ids);
     let body = json!({ "loginUrl": page, "doneUrl": done });
     Ok(respond::secret_json(StatusCode::OK, &body))
@@ -82,7 +82,7 @@ pub(super) async fn done(
     PathText(id): PathText,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
-    if let Some(token) = state.auth.fetch(&id)? {
+    if let Some(token) = state.auth.fetch(&id).await? {
         let body = json!({ "token": token.expose_secret() });
         return Ok(respond::secret_json(StatusCode::OK, &body));
     }
@@ -112,7 +112,7 @@ pub(super) async fn answer(
     let answer = Answer::read(&body, is_form)?;
     let answered = approve(&state, &caller, &id, answer).await;
     if is_form {
-        return Ok(after_form(&state, &base, &id, answered));
+        return Ok(after_form(&state, &base, &id, answered).await);
     }
     let token = answered?;
     let token = token.as_ref().map(ExposeSecret::expose_secret);
@@ -128,7 +128,7 @@ pub(super) async fn page(
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
     let id = query.get("next").and_then(|next| next.rsplit('/').next());
-    Ok(page_of(&state, &base, id.unwrap_or_default(), None))
+    Ok(page_of(&state, &base, id.unwrap_or_default(), None).await)
 }
 
 #[derive(Default, Deserialize)]
@@ -181,7 +181,7 @@ async fn approve(
     state.auth.approve(id, approval).await
 }
 
-fn after_form(
+async fn after_form(
     state: &WebState,
     base: &BaseUrl,
     id: &str,
@@ -191,7 +191,7 @@ fn after_form(
         Ok(_) => render(state, StatusCode::OK, PageState::Done),
         Err(error) if error.status().is_server_error() => Error(error).into_response(),
         Err(error) => {
-            let mut response = page_of(state, base, id, Some(error.to_string()));
+            let mut response = page_of(state, base, id, Some(error.to_string())).await;
             *response.status_mut() = error.status();
             response
         }
@@ -251,20 +251,20 @@ fn shown(text: &str) -> String {
 }
 
 /// Adds to a challenge for a second factor where a browser can answer it.
-pub(super) fn offer_browser(
+pub(super) async fn offer_browser(
     state: &WebState,
     challenged: Response,
     Challenge { user, message }: Challenge,
     base: &BaseUrl,
     asked_by: AskedBy,
 ) -> Response {
-    let begun = user
-        .parse::<Username>()
-        .map_err(RegistryError::internal)
-        .and_then(|user| {
+    let begun = match user.parse::<Username>() {
+        Ok(user) => {
             let purpose = SessionPurpose::SecondFactor { user };
-            state.auth.begin_session(purpose, asked_by)
-        });
+            state.auth.begin_session(purpose, asked_by).await
+        }
+        Err(error) => Err(RegistryError::internal(error)),
+    };
     let ids = match begun {
         Ok(ids) => ids,
         Err(error) => {
@@ -327,8 +327,8 @@ struct Form {
     problem: Option<String>,
 }
 
-fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) -> Response {
-    let (status, page) = match state.auth.session(id) {
+async fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) -> Response {
+    let (status, page) = match state.auth.session(id).await {
         Ok(SessionView {
             purpose,
             asked_by,
@@ -354,9 +354,12 @@ fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) 
             (StatusCode::CONFLICT, PageState::Closed(reason))
         }
         Err(error) => {
-            let reason =
-                "There is no such login any more: it is done, or it took too long.".to_owned();
-            (error.status(), PageState::Closed(reason))
+            let reason = if error.status().is_server_error() {
+                "Logins cannot be looked up right now; try again in a moment."
+            } else {
+                "There is no such login any more: it is done, or it took too long."
+            };
+            (error.status(), PageState::Closed(reason.to_owned()))
         }
     };
     render(state, status, page)

@@ -50,7 +50,7 @@ pub(super) async fn members(
     Actor(caller): Actor,
     OrganisationName(organisation): OrganisationName,
 ) -> Result<Response, Error> {
-    let members = state.administration.members(&caller, &organisation)?;
+    let members = state.administration.members(&caller, &organisation).await?;
     Ok(respond::json(StatusCode::OK, &members))
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn teams(
     agent: Agent,
     OrganisationName(organisation): OrganisationName,
 ) -> Result<Response, Error> {
-    let teams = state.administration.teams(&caller, &organisation)?;
+    let teams = state.administration.teams(&caller, &organisation).await?;
     let shown: Vec<Value> = teams
         .into_iter()
         .map(|team| match agent {
@@ -142,7 +142,7 @@ pub(super) async fn team_members(
     agent: Agent,
     TeamName(team): TeamName,
 ) -> Result<Response, Error> {
-    let members = state.administration.team_members(&caller, &team)?;
+    let members = state.administration.team_members(&caller, &team).await?;
     let shown: Vec<Value> = members
         .into_iter()
         .map(|user| match agent {

@@ -28,7 +28,7 @@ pub(super) struct Change {
     fields: Fields,
 }
 
-#[derive(Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Fields {
     #[serde(deserialize_with = "sent")]
@@ -103,7 +103,7 @@ impl TfaChange {
 }
 
 pub(super) async fn show(State(state): State<WebState>, user: User) -> Result<Response, Error> {
-    Ok(profile(&state, &user.name))
+    profile(&state, &user.name).await
 }
 
 pub(super) async fn change(
@@ -121,7 +121,7 @@ pub(super) async fn change(
             SecondFactorAnswer::RecoveryCodes(codes) => json!(codes),
             SecondFactorAnswer::Off => Value::Null,
             SecondFactorAnswer::ModeChanged if wants_nothing(&headers) => Value::Null,
-            SecondFactorAnswer::ModeChanged => return Ok(profile(&state, name)),
+            SecondFactorAnswer::ModeChanged => return profile(&state, name).await,
         };
         return Ok(respond::secret_json(StatusCode::OK, &json!({ "tfa": tfa })));
     }
@@ -131,7 +131,7 @@ pub(super) async fn change(
         let new = password.new.ok_or_else(|| missing("new"))?;
         let changed = state.auth.change_password(name, &old, &new, address);
         changed.await?;
-        return Ok(profile(&state, name));
+        return profile(&state, name).await;
     }
     if change.fields == Fields::default() {
         return Err(RegistryError::bad_request("the parameters are not valid").into());
@@ -139,9 +139,9 @@ pub(super) async fn change(
     let fields = change.fields;
     let edited = state
         .auth
-        .edit_profile(name, |profile| fields.write_into(profile));
+        .edit_profile(name, |profile| fields.clone().write_into(profile));
     edited.await?;
-    Ok(profile(&state, name))
+    profile(&state, name).await
 }
 
 /// Of a change of what it protects, npm up to 10 only understands `null`, and later versions only
@@ -179,8 +179,8 @@ fn tfa(factor: Option<&SecondFactorRecord>) -> Value {
     )
 }
 
-fn profile(state: &WebState, name: &Username) -> Response {
-    let user = state.auth.user(name);
+async fn profile(state: &WebState, name: &Username) -> Result<Response, Error> {
+    let user = state.auth.user(name).await?;
     let profile = user.as_ref().map(|user| user.profile.clone());
     let profile = profile.unwrap_or_default();
     let time = |time: Option<String>| time.unwrap_or_default();
@@ -198,5 +198,5 @@ fn profile(state: &WebState, name: &Username) -> Response {
         "twitter": profile.twitter,
         "github": profile.github,
     });
-    respond::json(StatusCode::OK, &body)
+    Ok(respond::json(StatusCode::OK, &body))
 }

@@ -51,7 +51,7 @@ pub(super) async fn list(
 ) -> Result<Response, Error> {
     let name = caller.username();
     let name = name.ok_or_else(|| RegistryError::unauthorized("no credentials provided"))?;
-    let tokens = state.auth.tokens(&name);
+    let tokens = state.auth.tokens(&name).await?;
     let objects: Vec<Value> = tokens.iter().map(|record| shown(record, None)).collect();
     let body = json!({ "objects": objects, "total": objects.len(), "urls": {} });
     Ok(respond::secret_json(StatusCode::OK, &body))

@@ -88,7 +88,7 @@ pub(super) async fn show(
     if caller.is_anonymous() {
         return Ok(respond::json(StatusCode::OK, &json!({ "ok": false })));
     }
-    let record = state.auth.user(&user);
+    let record = state.auth.user(&user).await?;
     let is_caller = caller.display_name() == user.as_str();
     if record.is_none() && !is_caller && state.auth.knows_all_users() {
         let message = format!("there is no user `{user}`");

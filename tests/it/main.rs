@@ -34,6 +34,8 @@ mod installs;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+mod postgres;
 mod protocol_http;
 mod protocol_reads;
 mod protocol_table;

@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use axum::response::IntoResponse as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustaccio::storage::{Secrets, SigningKeys};
+use rustaccio::storage::{FileKeys, Secrets, SigningKeys};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use tempfile::TempDir;
@@ -28,8 +28,9 @@ pub(crate) struct Signer {
 impl Signer {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let secrets = Secrets::open(folder.path().join("secret"), None).await;
-        let keys = SigningKeys::open(folder.path().join("keys"), &secrets.unwrap()).await;
+        let kept = FileKeys::new(folder.path().to_owned());
+        let secrets = Secrets::open(&kept, None).await;
+        let keys = SigningKeys::open(&kept, &secrets.unwrap()).await;
         Self {
             keys: keys.unwrap(),
             _folder: folder,

@@ -65,7 +65,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "5000"),
-    unused("RUSTACCIO_METADATA_POSTGRES_URL", "").secret(),
     later(
         "RUSTACCIO_RUNTIME_PROFILE",
         "local",

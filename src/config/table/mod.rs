@@ -4,6 +4,7 @@
 mod access;
 mod bucket;
 mod later;
+mod postgres;
 mod server;
 mod storage;
 
@@ -120,6 +121,7 @@ pub(super) fn sections() -> [(&'static str, &'static [Setting]); 5] {
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),
         ("Buckets", bucket::SETTINGS),
+        ("Postgres", postgres::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]

@@ -18,14 +18,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .also(&["storage", "storage_path"]),
     Setting::new(
-        "RUSTACCIO_METADATA_BACKEND",
-        "sidecar",
-        super::Kind::Later(
-            &["sidecar"],
-            "leave it unset to keep manifests beside their tarballs",
-        ),
-        "Where manifests are kept: `sidecar`, beside their tarballs.",
-    ),
     Setting::new(
         "RUSTACCIO_PACKAGE_METADATA_AUTHORITY",
         "sidecar",

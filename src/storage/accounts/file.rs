@@ -1,15 +1,19 @@
-//! [`Accounts`]: accounts of a single node, in `state.json`.
+//! [`FileAccounts`]: accounts of a single node, in `state.json`.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, stream};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
 use super::{
-    OrganisationRecord,
+    AccountEntry, AccountStore, OrganisationEdit, OrganisationRecord, Remember, TokenKind,
+    UserEdit,
     state::{AccountsError, State, TokenRecord, UserRecord},
 };
 use crate::{
@@ -30,7 +34,7 @@ use crate::{
 /// come while the file is being written go into the next write together, so that many at once cost
 /// few writes. Reads see durable states only; what could not be written never was.
 #[derive(Clone, Debug)]
-pub struct Accounts {
+pub struct FileAccounts {
     inner: Arc<Inner>,
 }
 
@@ -52,7 +56,7 @@ struct Pending {
     is_written: bool,
 }
 
-impl Accounts {
+impl FileAccounts {
     /// Opens the file; a missing or empty one has no users. A damaged one is an error and is left
     /// as it is.
     pub async fn open(path: PathBuf) -> Result<Self, StorageError> {
@@ -98,152 +102,6 @@ impl Accounts {
         })
     }
 
-    /// The user of this name.
-    pub fn user(&self, name: &Username) -> Option<Arc<UserRecord>> {
-        self.state().users.get(name.as_str()).cloned()
-    }
-
-    /// How many users there are.
-    pub fn user_count(&self) -> usize {
-        self.state().users.len()
-    }
-
-    /// The token with this hash.
-    pub fn token(&self, key: &str) -> Option<Arc<TokenRecord>> {
-        self.state().tokens.get(key).cloned()
-    }
-
-    /// All tokens of `user`, by key.
-    pub fn tokens_of(&self, user: &Username) -> Vec<Arc<TokenRecord>> {
-        let state = self.state();
-        let tokens = state.tokens.values();
-        tokens
-            .filter(|token| token.user == user.as_str())
-            .cloned()
-            .collect()
-    }
-
-    /// Adds a user, unless the name is taken or there are `max_users` already.
-    pub async fn create_user(
-        &self,
-        name: &Username,
-        record: UserRecord,
-        max_users: Option<usize>,
-    ) -> Result<(), AccountsError> {
-        self.change(|state| {
-            if state.users.contains_key(name.as_str()) {
-                return Err(AccountsError::UserExists);
-            }
-            if max_users.is_some_and(|max| state.users.len() >= max) {
-                return Err(AccountsError::TooManyUsers);
-            }
-            state
-                .users
-                .insert(name.as_str().to_owned(), Arc::new(record));
-            Ok(())
-        })
-        .await
-    }
-
-    /// Changes a user's password hash and revokes the tokens that `revoke` picks. Their keys.
-    pub async fn set_password(
-        &self,
-        name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoke: impl Fn(&TokenRecord) -> bool,
-    ) -> Result<Vec<String>, AccountsError> {
-        self.change(|state| {
-            let user = user_mut(state, name)?;
-            user.password_hash = password_hash;
-            user.updated = Some(now);
-            Ok(remove_tokens(state, |token| {
-                token.user == name.as_str() && revoke(token)
-            }))
-        })
-        .await
-    }
-
-    /// Changes what is kept about a user.
-    pub async fn edit_user<T>(
-        &self,
-        name: &Username,
-        now: Timestamp,
-        edit: impl FnOnce(&mut UserRecord) -> Result<T, AccountsError>,
-    ) -> Result<T, AccountsError> {
-        self.change(|state| {
-            let user = user_mut(state, name)?;
-            let value = edit(user)?;
-            user.updated = Some(now);
-            Ok(value)
-        })
-        .await
-    }
-
-    /// The organisation of this name.
-    pub fn organisation(&self, name: &Organisation) -> Option<Arc<OrganisationRecord>> {
-        self.state().organisations.get(name.as_str()).cloned()
-    }
-
-    /// The groups that `user` holds as a member of organisations and teams.
-    pub fn groups_of(&self, user: &Username) -> Vec<String> {
-        let state = self.state();
-        let organisations = state.organisations.iter();
-        organisations
-            .flat_map(|(name, organisation)| organisation.groups_of(name, user))
-            .collect()
-    }
-
-    /// Changes an organisation; one that is not there begins empty. One whose last member has left
-    /// goes on: it can still be asked for its members.
-    pub async fn edit_organisation<T>(
-        &self,
-        name: &Organisation,
-        edit: impl FnOnce(&mut OrganisationRecord) -> Result<T, AccountsError>,
-    ) -> Result<T, AccountsError> {
-        self.change(|state| {
-            let known = state.organisations.get(name.as_str());
-            let mut organisation = known.map(|known| (**known).clone()).unwrap_or_default();
-            let value = edit(&mut organisation)?;
-            let name = name.as_str().to_owned();
-            state.organisations.insert(name, Arc::new(organisation));
-            Ok(value)
-        })
-        .await
-    }
-
-    /// Adds a token.
-    pub async fn add_token(&self, record: TokenRecord) -> Result<(), AccountsError> {
-        self.change(|state| {
-            state.tokens.insert(record.key.clone(), Arc::new(record));
-            Ok(())
-        })
-        .await
-    }
-
-    /// Removes the token with this hash. Whether there was one.
-    pub async fn remove_token(&self, key: &str) -> Result<bool, AccountsError> {
-        if self.token(key).is_none() {
-            return Ok(false);
-        }
-        self.change(|state| Ok(state.tokens.remove(key).is_some()))
-            .await
-    }
-
-    /// Removes tokens that have ended at `now`. How many.
-    pub async fn prune(&self, now: Timestamp) -> Result<usize, AccountsError> {
-        if !self
-            .state()
-            .tokens
-            .values()
-            .any(|token| token.is_expired(now))
-        {
-            return Ok(0);
-        }
-        self.change(|state| Ok(remove_tokens(state, |token| token.is_expired(now)).len()))
-            .await
-    }
-
     fn state(&self) -> Arc<State> {
         Arc::clone(&self.inner.durable.read())
     }
@@ -277,6 +135,183 @@ impl Accounts {
             }
         }
     }
+}
+
+#[async_trait]
+impl AccountStore for FileAccounts {
+    async fn user(&self, name: &Username) -> Result<Option<Arc<UserRecord>>, StorageError> {
+        Ok(self.state().users.get(name.as_str()).cloned())
+    }
+
+    async fn user_count(&self) -> Result<usize, StorageError> {
+        Ok(self.state().users.len())
+    }
+
+    async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
+        Ok(self.state().tokens.get(key).cloned())
+    }
+
+    async fn tokens_of(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, StorageError> {
+        let state = self.state();
+        let own = state.tokens.values().filter(|token| is_of(token, user));
+        Ok(own.cloned().collect())
+    }
+
+    async fn organisation(
+        &self,
+        name: &Organisation,
+    ) -> Result<Option<Arc<OrganisationRecord>>, StorageError> {
+        Ok(self.state().organisations.get(name.as_str()).cloned())
+    }
+
+    async fn groups_of(&self, user: &Username) -> Result<Vec<String>, StorageError> {
+        let state = self.state();
+        let organisations = state.organisations.iter();
+        Ok(organisations
+            .flat_map(|(name, organisation)| organisation.groups_of(name, user))
+            .collect())
+    }
+
+    async fn create_user(
+        &self,
+        name: &Username,
+        record: UserRecord,
+        max_users: Option<usize>,
+    ) -> Result<(), AccountsError> {
+        self.change(|state| {
+            if state.users.contains_key(name.as_str()) {
+                return Err(AccountsError::UserExists);
+            }
+            if max_users.is_some_and(|max| state.users.len() >= max) {
+                return Err(AccountsError::TooManyUsers);
+            }
+            let name = name.as_str().to_owned();
+            state.users.insert(name, Arc::new(record));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_password(
+        &self,
+        name: &Username,
+        password_hash: String,
+        now: Timestamp,
+        revoked: TokenKind,
+    ) -> Result<Vec<String>, AccountsError> {
+        self.change(|state| {
+            let user = user_mut(state, name)?;
+            user.password_hash = password_hash;
+            user.updated = Some(now);
+            Ok(remove_tokens(state, |token| {
+                is_of(token, name) && token.kind == revoked
+            }))
+        })
+        .await
+    }
+
+    async fn edit_user(
+        &self,
+        name: &Username,
+        now: Timestamp,
+        edit: UserEdit<'_>,
+    ) -> Result<(), AccountsError> {
+        self.change(|state| {
+            let user = user_mut(state, name)?;
+            edit(user)?;
+            user.updated = Some(now);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn edit_organisation(
+        &self,
+        name: &Organisation,
+        edit: OrganisationEdit<'_>,
+    ) -> Result<(), AccountsError> {
+        self.change(|state| {
+            let known = state.organisations.get(name.as_str());
+            let mut organisation = known.map(|known| (**known).clone()).unwrap_or_default();
+            edit(&mut organisation)?;
+            let name = name.as_str().to_owned();
+            state.organisations.insert(name, Arc::new(organisation));
+            Ok(())
+        })
+        .await
+    }
+
+    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
+        let added = self.change(|state| {
+            state.tokens.insert(record.key.clone(), Arc::new(record));
+            Ok(())
+        });
+        only_storage(added.await)
+    }
+
+    async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
+        if !self.state().tokens.contains_key(key) {
+            return Ok(false);
+        }
+        let removed = self.change(|state| Ok(state.tokens.remove(key).is_some()));
+        only_storage(removed.await)
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<usize, StorageError> {
+        let state = self.state();
+        if !state.tokens.values().any(|token| token.is_expired(now)) {
+            return Ok(0);
+        }
+        let pruned =
+            self.change(|state| Ok(remove_tokens(state, |token| token.is_expired(now)).len()));
+        only_storage(pruned.await)
+    }
+
+    fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
+        let state = self.state();
+        let users = state.users.iter();
+        let users = users.map(|(name, user)| AccountEntry::User(name.clone(), Arc::clone(user)));
+        let tokens = state.tokens.values();
+        let tokens = tokens.map(|token| AccountEntry::Token(Arc::clone(token)));
+        let organisations = state.organisations.iter();
+        let organisations = organisations.map(|(name, organisation)| {
+            AccountEntry::Organisation(name.clone(), Arc::clone(organisation))
+        });
+        let entries: Vec<_> = users.chain(tokens).chain(organisations).map(Ok).collect();
+        stream::iter(entries).boxed()
+    }
+
+    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError> {
+        let imported = self.change(|state| {
+            match entry {
+                AccountEntry::User(name, user) => drop(state.users.insert(name, user)),
+                AccountEntry::Token(token) => {
+                    state.tokens.insert(token.key.clone(), token);
+                }
+                AccountEntry::Organisation(name, organisation) => {
+                    state.organisations.insert(name, organisation);
+                }
+            }
+            Ok(())
+        });
+        only_storage(imported.await)
+    }
+
+    fn remember(&self) -> Remember {
+        Remember::Nothing
+    }
+}
+
+/// The outcome of a change that only storage can refuse.
+fn only_storage<T>(outcome: Result<T, AccountsError>) -> Result<T, StorageError> {
+    outcome.map_err(|error| match error {
+        AccountsError::Storage(error) => error,
+        error => StorageError::backend("changing accounts", error),
+    })
+}
+
+fn is_of(token: &TokenRecord, user: &Username) -> bool {
+    token.user == user.as_str()
 }
 
 impl Inner {

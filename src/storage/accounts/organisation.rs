@@ -43,7 +43,7 @@ pub struct OrganisationRecord {
 
 impl OrganisationRecord {
     /// The groups that `user` holds through this organisation, whose name is `name`.
-    pub(super) fn groups_of(&self, name: &str, user: &Username) -> Vec<String> {
+    pub(in crate::storage) fn groups_of(&self, name: &str, user: &Username) -> Vec<String> {
         let Ok(organisation) = name.parse::<Organisation>() else {
             return Vec::new();
         };

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::{Stream, stream::BoxStream};
 use futures_util::stream;
+use tokio::sync::Mutex;
 use url::Url;
 
 use super::{
@@ -27,7 +28,7 @@ use crate::{
     lifecycle::{crash_point, random_hex},
     models::{PackageName, Revision, TarballName, Timestamp},
     storage::{
-        Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StorageError, StoredBlob,
+        Blob, Blobs, Created, Doomed, FinishedBlob, Holding, Seen, StorageError, StoredBlob,
         layout::{self, Layout},
     },
 };
@@ -74,21 +75,34 @@ impl FileBlob {
 /// The blobs of hosted packages, as files beside their manifests.
 ///
 /// A file never changes; what was seen in a place is told from what comes later by its inode and
-/// the time at which it was written. Replacing and deleting look again under the lock of the
-/// manifest.
+/// the time at which it was written. Replacing and deleting look again while nobody else does either,
+/// and deleting while the manifest cannot change.
 #[derive(Clone, Debug)]
 pub struct FsBlobs {
     layout: Layout,
-    metadata: FsMetadata,
+    metadata: Arc<dyn Holding>,
+    /// The same manifests, if they lie beside the tarballs.
+    beside: Option<FsMetadata>,
+    /// One at a time replaces and deletes: the folder is this process's alone.
+    changing: Arc<Mutex<()>>,
     quarantine: PathBuf,
 }
 
 impl FsBlobs {
     /// The blobs beside the manifests of `metadata`; what is set aside goes to `quarantine`.
     pub fn new(layout: Layout, metadata: FsMetadata, quarantine: PathBuf) -> Self {
+        let mut blobs = Self::apart(layout, Arc::new(metadata.clone()), quarantine);
+        blobs.beside = Some(metadata);
+        blobs
+    }
+
+    /// The blobs whose manifests, those of `metadata`, are elsewhere.
+    pub fn apart(layout: Layout, metadata: Arc<dyn Holding>, quarantine: PathBuf) -> Self {
         Self {
             layout,
             metadata,
+            beside: None,
+            changing: Arc::default(),
             quarantine,
         }
     }
@@ -102,28 +116,30 @@ impl FsBlobs {
         revision: &Revision,
         work: impl Fn(&Path, &TarballName) -> Result<(), StorageError> + Send + 'static,
     ) -> Result<bool, StorageError> {
-        let (layout, package, revision) = (self.layout.clone(), name.clone(), revision.clone());
-        self.metadata
-            .locked(name, move || {
-                if FsMetadata::current_revision(&layout, &package)? != Some(revision) {
-                    return Ok(false);
+        let changing = Arc::clone(&self.changing).lock_owned().await;
+        let Some(hold) = self.metadata.hold(name, Some(revision)).await? else {
+            return Ok(false);
+        };
+        let (layout, package) = (self.layout.clone(), name.clone());
+        // Both are held until the work is done, also where nobody waits for it any more.
+        blocking(move || {
+            let mut is_all = true;
+            for (file, seen) in doomed.0 {
+                let path = layout.blob(&package, &file);
+                let now = seen_at(&path)?;
+                if now.0.is_none() {
+                    continue;
                 }
-                let mut is_all = true;
-                for (file, seen) in doomed.0 {
-                    let path = layout.blob(&package, &file);
-                    let now = seen_at(&path)?;
-                    if now.0.is_none() {
-                        continue;
-                    }
-                    if now == seen {
-                        work(&path, &file)?;
-                    } else {
-                        is_all = false;
-                    }
+                if now == seen {
+                    work(&path, &file)?;
+                } else {
+                    is_all = false;
                 }
-                Ok(is_all)
-            })
-            .await
+            }
+            drop((hold, changing));
+            Ok(is_all)
+        })
+        .await
     }
 
     fn packages_now(root: &Path) -> Result<Vec<PackageName>, StorageError> {
@@ -173,9 +189,12 @@ impl Blobs for FsBlobs {
         file: &TarballName,
         blob: FinishedBlob<'_>,
     ) -> Result<Option<Revision>, StorageError> {
+        let Some(metadata) = &self.beside else {
+            return Ok(None);
+        };
         let (from, file) = (blob.path.to_owned(), file.clone());
         let folder = self.layout.folder(name);
-        self.metadata
+        metadata
             .locked(name, move || {
                 let is_ours =
                     create_folder_with(&folder, &json, &file, &from).map_err(|error| {
@@ -195,21 +214,20 @@ impl Blobs for FsBlobs {
     ) -> Result<bool, StorageError> {
         let (from, to) = (blob.path.to_owned(), self.layout.blob(name, file));
         let seen = seen.clone();
-        self.metadata
-            .locked(name, move || {
-                if seen.0.is_none() || seen_at(&to)? != seen {
-                    return Ok(false);
-                }
-                let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
-                fs::hard_link(&from, &beside)
-                    .and_then(|()| fs::rename(&beside, &to))
-                    .and_then(|()| sync_parent(&to))
-                    .map_err(|error| {
-                        StorageError::io(format!("replacing {}", to.display()), error)
-                    })?;
-                Ok(true)
-            })
-            .await
+        let changing = Arc::clone(&self.changing).lock_owned().await;
+        blocking(move || {
+            if seen.0.is_none() || seen_at(&to)? != seen {
+                return Ok(false);
+            }
+            let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
+            fs::hard_link(&from, &beside)
+                .and_then(|()| fs::rename(&beside, &to))
+                .and_then(|()| sync_parent(&to))
+                .map_err(|error| StorageError::io(format!("replacing {}", to.display()), error))?;
+            drop(changing);
+            Ok(true)
+        })
+        .await
     }
 
     async fn open(

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     models::{PackageName, Revision},
     storage::{
-        Document, Expected, MetadataStore, Stamp, StorageError,
+        Document, Expected, Hold, Holding, MetadataStore, Stamp, StorageError,
         layout::{self, Layout, MANIFEST},
     },
 };
@@ -44,7 +44,7 @@ pub struct FsMetadata {
 #[derive(Debug)]
 struct Locks {
     folder: PathBuf,
-    mutexes: Vec<Mutex<()>>,
+    mutexes: Vec<Arc<Mutex<()>>>,
 }
 
 impl FsMetadata {
@@ -54,7 +54,7 @@ impl FsMetadata {
             create_folder_synced(folder)
                 .map_err(|error| StorageError::io(format!("making {}", folder.display()), error))?;
         }
-        let mutexes = (0..SHARDS).map(|_| Mutex::default()).collect();
+        let mutexes = (0..SHARDS).map(|_| Arc::default()).collect();
         let locks = Arc::new(Locks {
             folder: lock_folder,
             mutexes,
@@ -83,7 +83,7 @@ impl FsMetadata {
     }
 
     /// The revision of what is stored now. Blocks.
-    pub(super) fn current_revision(
+    fn current_revision(
         layout: &Layout,
         name: &PackageName,
     ) -> Result<Option<Revision>, StorageError> {
@@ -155,6 +155,28 @@ impl MetadataStore for FsMetadata {
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         let root = self.layout.root().to_owned();
         all_of(async move { blocking(move || list(&root)).await })
+    }
+}
+
+#[async_trait]
+impl Holding for FsMetadata {
+    async fn hold(
+        &self,
+        name: &PackageName,
+        revision: Option<&Revision>,
+    ) -> Result<Option<Hold>, StorageError> {
+        let shard = shard_of(name);
+        let in_process = Arc::clone(&self.locks.mutexes[shard]).lock_owned().await;
+        let path = self.locks.folder.join(format!("{shard:02x}"));
+        let (layout, package) = (self.layout.clone(), name.clone());
+        let (lock, current) = blocking(move || {
+            let lock = lock_file(&path)
+                .map_err(|error| StorageError::io(format!("locking {}", path.display()), error))?;
+            Ok((lock, Self::current_revision(&layout, &package)?))
+        })
+        .await?;
+        let is_current = current.as_ref() == revision;
+        Ok(is_current.then(|| Box::new((lock, in_process)) as Hold))
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) mod forward_proxy;
 pub(crate) mod front;
 pub(crate) mod packages;
 pub(crate) mod pipe;
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod second_factor;

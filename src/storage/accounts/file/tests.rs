@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use super::*;
-use crate::{lifecycle::random_bytes, storage::Profile};
+use crate::{
+    lifecycle::random_bytes,
+    storage::{AccountStoreExt as _, Profile},
+};
 
 fn user() -> UserRecord {
     UserRecord {
@@ -23,7 +26,7 @@ fn name(text: &str) -> Username {
 async fn parallel_registrations_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let accounts = Accounts::open(path.clone()).await.unwrap();
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..200 {
         let accounts = accounts.clone();
@@ -35,15 +38,15 @@ async fn parallel_registrations_are_all_there() {
         });
     }
     tasks.join_all().await;
-    let again = Accounts::open(path.clone()).await.unwrap();
-    assert_eq!(again.user_count(), 200);
+    let again = FileAccounts::open(path.clone()).await.unwrap();
+    assert_eq!(again.user_count().await.unwrap(), 200);
     let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode, 0o600);
 }
 
 /// Makes accounts, most of whose makers hang up after a while; those that were acknowledged.
 async fn impatient_registrations(path: PathBuf, round: usize) -> Vec<Username> {
-    let accounts = Accounts::open(path).await.unwrap();
+    let accounts = FileAccounts::open(path).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..10 {
         let accounts = accounts.clone();
@@ -70,9 +73,14 @@ fn what_was_acknowledged_stays_whoever_hangs_up() {
         // Its end waits for whatever still runs.
         let acknowledged = runtime().block_on(impatient_registrations(path.clone(), round));
         assert!(acknowledged.len() >= 4);
-        let again = runtime().block_on(Accounts::open(path.clone())).unwrap();
+        let again = runtime()
+            .block_on(FileAccounts::open(path.clone()))
+            .unwrap();
+        let is_there = |accounts: &FileAccounts, name: &Username| {
+            runtime().block_on(accounts.user(name)).unwrap().is_some()
+        };
         for name in &acknowledged {
-            assert!(again.user(name).is_some(), "{name} is lost");
+            assert!(is_there(&again, name), "{name} is lost");
         }
     }
 }
@@ -85,30 +93,32 @@ fn a_write_that_nobody_waits_for_undoes_no_later_one() {
     let (alice, now) = (name("alice"), Timestamp::from_unix_millis(2));
     let fullname = |text: String| {
         move |user: &mut UserRecord| {
-            user.profile.fullname = text;
+            user.profile.fullname.clone_from(&text);
             Ok(())
         }
     };
     runtime().block_on(async {
-        let accounts = Accounts::open(path.clone()).await.unwrap();
+        let accounts = FileAccounts::open(path.clone()).await.unwrap();
         accounts.create_user(&alice, user(), None).await.unwrap();
         // Its file takes long to write; it hangs up as soon as that has begun.
-        let mut large = Box::pin(accounts.edit_user(&alice, now, fullname("x".repeat(20_000_000))));
+        let mut large =
+            Box::pin(accounts.change_user(&alice, now, fullname("x".repeat(20_000_000))));
         assert!(futures_util::poll!(&mut large).is_pending());
         drop(large);
-        let small = accounts.edit_user(&alice, now, fullname("Alice".to_owned()));
+        let small = accounts.change_user(&alice, now, fullname("Alice".to_owned()));
         small.await.unwrap();
     });
     // The end of that runtime has waited for all writes.
-    let accounts = runtime().block_on(Accounts::open(path)).unwrap();
-    assert!(accounts.user(&alice).unwrap().profile.fullname == "Alice");
+    let accounts = runtime().block_on(FileAccounts::open(path)).unwrap();
+    let user = runtime().block_on(accounts.user(&alice)).unwrap();
+    assert!(user.unwrap().profile.fullname == "Alice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_written_never_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let accounts = Accounts::open(path.clone()).await.unwrap();
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
     accounts
         .create_user(&name("alice"), user(), None)
         .await
@@ -127,20 +137,20 @@ async fn what_could_not_be_written_never_was() {
     for outcome in tasks.join_all().await {
         assert!(matches!(outcome, Err(AccountsError::Storage(_))));
     }
-    assert_eq!(accounts.user_count(), 1);
+    assert_eq!(accounts.user_count().await.unwrap(), 1);
     fs::remove_dir_all(&path).unwrap();
     accounts
         .create_user(&name("user7"), user(), None)
         .await
         .unwrap();
-    let again = Accounts::open(path).await.unwrap();
-    assert_eq!(again.user_count(), 2);
+    let again = FileAccounts::open(path).await.unwrap();
+    assert_eq!(again.user_count().await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_many_gets_the_name() {
     let folder = tempfile::tempdir().unwrap();
-    let accounts = Accounts::open(folder.path().join("state.json"))
+    let accounts = FileAccounts::open(folder.path().join("state.json"))
         .await
         .unwrap();
     let mut tasks = tokio::task::JoinSet::new();
@@ -171,15 +181,16 @@ async fn raw_tokens_of_earlier_versions_are_hashed() {
         r#"{{"users":{{"a":{{"password_hash":"x","created_at":1}}}},"auth_tokens":{{"{raw}":{{"user":"a","created_at":2}}}},"npm_tokens":[{{"user":"a","token":"abcde...","key":"k","auth_key":"k","cidr":[],"readonly":true,"created":"2026-01-01T00:00:00Z"}}],"login_sessions":{{}},"packages":{{}},"x":1}}"#
     );
     write_atomic(&path, old.as_bytes(), MODE_SECRET).unwrap();
-    let accounts = Accounts::open(path.clone()).await.unwrap();
-    assert_eq!(accounts.tokens_of(&name("a")).len(), 2);
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
+    assert_eq!(accounts.tokens_of(&name("a")).await.unwrap().len(), 2);
     let written = fs::read_to_string(&path).unwrap();
     assert!(!written.contains(&raw));
     let written: serde_json::Value = serde_json::from_str(&written).unwrap();
     assert_eq!(written["x"], 1);
     assert_eq!(written["packages"], serde_json::json!({}));
     let hash = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&raw));
-    assert_eq!(accounts.token(&hash).unwrap().user, "a");
+    let token = accounts.token(&hash).await.unwrap();
+    assert_eq!(token.unwrap().user, "a");
 }
 
 #[tokio::test]
@@ -187,10 +198,18 @@ async fn a_damaged_file_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     write_atomic(&path, b"{\"users\": {", MODE_SECRET).unwrap();
-    let error = Accounts::open(path.clone()).await.unwrap_err();
+    let error = FileAccounts::open(path.clone()).await.unwrap_err();
     assert!(
         error.to_string().contains("state.json is damaged"),
         "{error}"
     );
     assert_eq!(fs::read_to_string(&path).unwrap(), "{\"users\": {");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let accounts = FileAccounts::open(folder.path().join("state.json")).await;
+    let accounts: Arc<dyn AccountStore> = Arc::new(accounts.unwrap());
+    crate::storage::accounts::conformance::account_store([Arc::clone(&accounts), accounts]).await;
 }

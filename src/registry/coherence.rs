@@ -1,0 +1,107 @@
+//! Following what other nodes change, where storage tells.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use futures_util::TryStreamExt as _;
+use tokio::sync::mpsc;
+
+use super::Registry;
+use crate::{
+    error::RegistryError,
+    models::PackageName,
+    storage::{Coherence, Epoch, Notice},
+};
+
+/// How often it is looked whether notices were lost.
+const LOOK: Duration = Duration::from_secs(2);
+
+impl Registry {
+    /// Drops what is cached of packages that other nodes change, and lets searches find them, until
+    /// the registry ends. Returns at once.
+    pub fn follow_others(self: &Arc<Self>) {
+        let Some(coherence) = self.store.metadata().coherence() else {
+            return;
+        };
+        let (sender, changed) = mpsc::unbounded_channel();
+        let registry = Arc::downgrade(self);
+        coherence.watch(Box::new(move |notice| match registry.upgrade() {
+            Some(registry) => {
+                if let Notice::Package(name) = notice {
+                    registry.documents.changed(name);
+                    // It listens for as long as the registry lives.
+                    let _ = sender.send(name.clone());
+                }
+                true
+            }
+            None => false,
+        }));
+        let (registry, coherence) = (Arc::downgrade(self), Arc::clone(coherence));
+        let lifecycle = self.lifecycle.clone();
+        self.lifecycle.spawn(async move {
+            tokio::select! {
+                () = lifecycle.shutdown_begun() => {}
+                () = follow(registry, coherence, changed) => {}
+            }
+        });
+    }
+
+    /// Lets searches find exactly what is stored.
+    async fn refill_index(&self) -> Result<(), RegistryError> {
+        let names: HashSet<PackageName> = self.store.metadata().list().try_collect().await?;
+        for entry in self.index.after("") {
+            if !names.contains(&entry.name) {
+                self.fill_entry(&entry.name).await?;
+            }
+        }
+        for name in &names {
+            self.fill_entry(name).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Keeps the index of `registry` as notices say, and fills it anew where some may be lost.
+async fn follow(
+    registry: Weak<Registry>,
+    coherence: Arc<Coherence>,
+    mut changed: mpsc::UnboundedReceiver<PackageName>,
+) {
+    // It is being filled, with all notices heard since.
+    let mut filled_in: Option<Epoch> = coherence.epoch();
+    loop {
+        let name = tokio::select! {
+            name = changed.recv() => match name {
+                Some(name) => Some(name),
+                None => return,
+            },
+            () = tokio::time::sleep(LOOK) => None,
+        };
+        let Some(registry) = registry.upgrade() else {
+            return;
+        };
+        if let Some(name) = name
+            && let Err(error) = registry.fill_entry(&name).await
+        {
+            filled_in = None;
+            complain(&error);
+        }
+        let epoch = coherence.epoch();
+        if epoch.is_some() && epoch != filled_in {
+            match registry.refill_index().await {
+                Ok(()) => filled_in = epoch,
+                Err(error) => complain(&error),
+            }
+        }
+    }
+}
+
+fn complain(error: &RegistryError) {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        "searches may not find what other nodes have changed; trying again"
+    );
+}

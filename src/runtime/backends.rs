@@ -1,0 +1,257 @@
+//! [`Backends`]: where everything is kept, as the settings say.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    config::{Config, MetadataBackend, TarballBackend},
+    error::RegistryError,
+    lifecycle::Lifecycle,
+    storage::{
+        AccountStore, FileAccounts, FileKeys, KeyStore, MemorySessions, Secrets, SessionStore,
+        SigningKeys, Store, StoreOptions,
+    },
+};
+
+#[cfg(feature = "object")]
+use std::time::Duration;
+
+#[cfg(feature = "object")]
+use crate::storage::{
+    MetadataStore,
+    object::{self, Bucket, Guarantees},
+    object_accounts,
+};
+#[cfg(feature = "postgres")]
+use crate::storage::postgres::{
+    Database, PgAccounts, PgKeys, PgMetadata, PgSessions, PostgresOptions,
+};
+
+/// Everything that is not on this node alone.
+pub(crate) struct Backends {
+    shared: Shared,
+    /// What hosted packages are in, if they are in a bucket.
+    #[cfg(feature = "object")]
+    bucket: Option<(Bucket, Guarantees)>,
+}
+
+/// What accounts and keys are kept in.
+enum Shared {
+    /// The data folder.
+    Files,
+    /// The bucket.
+    #[cfg(feature = "object")]
+    Bucket(object_accounts::Bucket),
+    /// A database, with the manifests.
+    #[cfg(feature = "postgres")]
+    Postgres(Database),
+}
+
+impl Backends {
+    /// Opens what `config` says. Nothing in the data folder is touched.
+    pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
+        #[cfg(feature = "object")]
+        let bucket = open_bucket(config).await?;
+        #[cfg(not(feature = "object"))]
+        if config.storage.tarballs != TarballBackend::Local {
+            return Err(RegistryError::Settings {
+                message: NO_BUCKET.to_owned(),
+            });
+        }
+        let shared = match config.storage.metadata {
+            #[cfg(feature = "object")]
+            MetadataBackend::Sidecar if bucket.is_some() => match &bucket {
+                Some((bucket, _)) => Shared::Bucket(accounts_in(bucket)?),
+                None => Shared::Files,
+            },
+            MetadataBackend::Sidecar => Shared::Files,
+            #[cfg(feature = "postgres")]
+            MetadataBackend::Transactional => Shared::Postgres(open_database(config).await?),
+            #[cfg(not(feature = "postgres"))]
+            MetadataBackend::Transactional => {
+                return Err(RegistryError::Settings {
+                    message: NO_POSTGRES.to_owned(),
+                });
+            }
+        };
+        Ok(Self {
+            shared,
+            #[cfg(feature = "object")]
+            bucket,
+        })
+    }
+
+    /// Hosted packages and the cache of upstream; the data folder is this process's from then on.
+    ///
+    /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
+    /// else sees to it that registries write one after another.
+    pub(crate) async fn open_store(
+        &self,
+        config: &Config,
+        has_leases: bool,
+    ) -> Result<Store, RegistryError> {
+        let options = StoreOptions {
+            data_dir: config.storage.data_dir.clone(),
+            cache_dir: config.storage.cache.folder.clone(),
+        };
+        #[cfg(feature = "object")]
+        if let Some((bucket, guarantees)) = &self.bucket {
+            if !guarantees.conditional_writes && !has_leases {
+                return Err(RegistryError::Settings {
+                    message: UNSAFE_STORE.to_owned(),
+                });
+            }
+            let opened = (bucket.clone(), *guarantees);
+            let redirects = config.storage.redirect;
+            let metadata = match &self.shared {
+                #[cfg(feature = "postgres")]
+                Shared::Postgres(database) => {
+                    let metadata: Arc<dyn MetadataStore> =
+                        Arc::new(PgMetadata::new(database.clone()));
+                    Some(metadata)
+                }
+                _ => None,
+            };
+            return Ok(Store::open_bucket(options, opened, metadata, redirects).await?);
+        }
+        #[cfg(not(feature = "object"))]
+        let _ = has_leases;
+        Ok(match &self.shared {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => {
+                let metadata = Arc::new(PgMetadata::new(database.clone()));
+                Store::open_beside(options, metadata).await?
+            }
+            _ => Store::open_with_options(options).await?,
+        })
+    }
+
+    /// Where accounts are kept. A file of them belongs to whoever has the data folder.
+    pub(crate) async fn open_accounts(
+        &self,
+        config: &Config,
+    ) -> Result<Arc<dyn AccountStore>, RegistryError> {
+        Ok(match &self.shared {
+            Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
+            #[cfg(feature = "object")]
+            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectAccounts::new(bucket.clone())),
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => Arc::new(PgAccounts::new(database.clone())),
+        })
+    }
+
+    /// Where logins wait for a browser.
+    pub(crate) fn sessions(&self) -> Arc<dyn SessionStore> {
+        match &self.shared {
+            Shared::Files => Arc::new(MemorySessions::default()),
+            #[cfg(feature = "object")]
+            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectSessions::new(bucket.clone())),
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => Arc::new(PgSessions::new(database.clone())),
+        }
+    }
+
+    /// Where keys are kept.
+    pub(crate) fn keys(&self, config: &Config) -> Arc<dyn KeyStore> {
+        match &self.shared {
+            Shared::Files => Arc::new(FileKeys::new(config.storage.data_dir.clone())),
+            #[cfg(feature = "object")]
+            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectKeys::new(bucket.clone())),
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => Arc::new(PgKeys::new(database.clone())),
+        }
+    }
+
+    /// Hears what other nodes change until `lifecycle` ends.
+    pub(crate) async fn listen(&self, lifecycle: &Lifecycle) {
+        match &self.shared {
+            Shared::Files => {
+                // There are no other nodes.
+                let _ = lifecycle;
+            }
+            // A bucket gives no notice.
+            #[cfg(feature = "object")]
+            Shared::Bucket(_) => {}
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => database.listen(lifecycle).await,
+        }
+    }
+
+    /// The key that readable secrets are sealed with; a new one where nothing was sealed yet,
+    /// neither a signing key nor a second factor.
+    pub(crate) async fn open_secrets(&self, config: &Config) -> Result<Secrets, RegistryError> {
+        let (keys, given) = (self.keys(config), config.storage.secret_key.as_ref());
+        let keys = &*keys;
+        // Nodes that share their keys find out by themselves.
+        let has_sealed = !keys.is_shared()
+            && (!SigningKeys::list(keys).await?.is_empty()
+                || FileAccounts::have_second_factors(accounts_path(config)).await?);
+        Ok(if has_sealed {
+            Secrets::open_existing(keys, given).await?
+        } else {
+            Secrets::open(keys, given).await?
+        })
+    }
+}
+
+/// What a setting of buckets means without any.
+#[cfg(not(feature = "object"))]
+pub(crate) const NO_BUCKET: &str = "this program was built without buckets; build it with `--features s3`, `gcs` or `azure`";
+
+#[cfg(feature = "object")]
+const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-Match, so that registries which share it \
+    would overwrite each other's packages; use a store with conditional writes, or set \
+    RUSTACCIO_STATE_COORDINATION_BACKEND";
+
+/// The bucket that the settings name, if they name one.
+#[cfg(feature = "object")]
+async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+    if config.storage.tarballs == TarballBackend::Local {
+        return Ok(None);
+    }
+    Ok(Some(object::open(&config.storage).await?))
+}
+
+/// How long one operation on accounts in a bucket may take.
+#[cfg(feature = "object")]
+const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The part of `bucket` that accounts are in.
+#[cfg(feature = "object")]
+fn accounts_in(bucket: &Bucket) -> Result<object_accounts::Bucket, RegistryError> {
+    let prefix = object_store::path::Path::parse(bucket.prefix());
+    let prefix = prefix.map_err(RegistryError::internal)?;
+    let store = Arc::clone(bucket.store());
+    Ok(object_accounts::Bucket::new(store, &prefix, ACCOUNTS_TIMEOUT))
+}
+
+/// What a setting of Postgres means without it.
+#[cfg(not(feature = "postgres"))]
+pub(crate) const NO_POSTGRES: &str =
+    "this program was built without the feature `postgres`; build it with `--features postgres`";
+
+/// The database that the settings name, with its tables.
+#[cfg(feature = "postgres")]
+pub(crate) async fn open_database(config: &Config) -> Result<Database, RegistryError> {
+    let settings = &config.storage.postgres;
+    let url = settings
+        .url
+        .clone()
+        .ok_or_else(|| RegistryError::Settings {
+            message: NO_URL.to_owned(),
+        })?;
+    let options = PostgresOptions {
+        url,
+        max_connections: settings.max_connections,
+        timeout: settings.timeout,
+    };
+    Ok(Database::open(&options).await?)
+}
+
+/// What is said where no database is named.
+#[cfg(feature = "postgres")]
+pub(crate) const NO_URL: &str = "RUSTACCIO_METADATA_POSTGRES_URL names no database; set it to postgres://user:password@host/database";
+
+/// Where accounts of a single node are kept.
+pub(crate) fn accounts_path(config: &Config) -> PathBuf {
+    config.storage.data_dir.join("state.json")
+}

@@ -1,0 +1,276 @@
+//! [`ObjectSessions`]: logins that wait for a browser, passes and claims as objects in a bucket.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use object_store::path::Path;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use super::Bucket;
+use crate::{
+    models::{Timestamp, Username},
+    storage::{
+        StorageError,
+        sessions::{Claim, REMEMBERED_FOR, Room, SessionRecord, SessionStore, room_for},
+    },
+};
+
+const PAGES: &str = "pages";
+const CLIENTS: &str = "clients";
+const PASSES: &str = "passes";
+const CLAIMS: &str = "claims";
+
+/// Keeps each session in an object below `pages/`, with its name for the client below `clients/`.
+///
+/// Each node counts the sessions that were begun on it, and pushes out the oldest of whoever has
+/// too many of them there.
+#[derive(Clone, Debug)]
+pub struct ObjectSessions {
+    bucket: Bucket,
+    begun: Arc<Mutex<[Room; 2]>>,
+}
+
+/// A session as it is kept. Whoever takes it says so first, as objects are deleted without asking
+/// what they have become.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    session: SessionRecord,
+    #[serde(default)]
+    is_taken: bool,
+}
+
+/// A pass or a claim as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Used {
+    by: String,
+    /// Milliseconds since the Unix epoch.
+    at: i64,
+    until: i64,
+}
+
+impl ObjectSessions {
+    /// The sessions in `bucket`.
+    pub fn new(bucket: Bucket) -> Self {
+        Self {
+            bucket,
+            begun: Arc::new(Mutex::new(room_for())),
+        }
+    }
+
+    fn page_path(&self, page: &str) -> Path {
+        self.bucket.path(&[PAGES, page])
+    }
+
+    fn client_path(&self, done: &str) -> Path {
+        self.bucket.path(&[CLIENTS, done])
+    }
+
+    fn claim_path(&self, key: &str) -> Path {
+        let hash = hex::encode(sha2::Sha256::digest(key));
+        self.bucket.path(&[CLAIMS, &hash])
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &Path,
+    ) -> Result<Option<(T, object_store::UpdateVersion)>, StorageError> {
+        let Some(found) = self.bucket.get(path).await? else {
+            return Ok(None);
+        };
+        let value =
+            serde_json::from_slice(&found.bytes).map_err(|error| StorageError::Damaged {
+                what: path.to_string(),
+                source: error.into(),
+            })?;
+        Ok(Some((value, found.version)))
+    }
+
+    /// The page of a client's session.
+    async fn page_of(&self, done: &str) -> Result<Option<String>, StorageError> {
+        let found = self.bucket.get(&self.client_path(done)).await?;
+        Ok(found.and_then(|page| String::from_utf8(page.bytes.to_vec()).ok()))
+    }
+
+    async fn delete(&self, session: &SessionRecord) -> Result<(), StorageError> {
+        self.bucket.delete(&self.client_path(&session.done)).await?;
+        self.bucket.delete(&self.page_path(&session.page)).await
+    }
+
+    async fn prune_used(&self, folder: &str, now: Timestamp) -> Result<(), StorageError> {
+        for path in self.bucket.list(&self.bucket.path(&[folder])).await? {
+            let found: Option<(Used, _)> = self.read(&path).await?;
+            if found.is_some_and(|(used, _)| used.until <= now.unix_millis()) {
+                self.bucket.delete(&path).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn to_json(value: &impl Serialize) -> Result<Bytes, StorageError> {
+    let json = serde_json::to_vec(value);
+    Ok(json
+        .map_err(|error| StorageError::backend("writing sessions", error))?
+        .into())
+}
+
+#[async_trait]
+impl SessionStore for ObjectSessions {
+    async fn begin(&self, session: SessionRecord, now: Timestamp) -> Result<bool, StorageError> {
+        let pushed_out = {
+            let mut begun = self.begun.lock();
+            let [logins, second_factors] = &mut *begun;
+            let room = if session.is_login() {
+                logins
+            } else {
+                second_factors
+            };
+            match room.add(session.clone(), now) {
+                Some(pushed_out) => pushed_out,
+                None => return Ok(false),
+            }
+        };
+        for old in pushed_out {
+            // One that was answered on another node stays until it is fetched.
+            let kept = self.of_page(&old.page).await?;
+            if kept.is_some_and(|kept| !kept.is_answered || kept.is_expired(now)) {
+                self.delete(&old).await?;
+            }
+        }
+        let page = self.page_path(&session.page);
+        let client = self.client_path(&session.done);
+        let name = Bytes::from(session.page.clone());
+        let kept = Kept {
+            session,
+            is_taken: false,
+        };
+        self.bucket.overwrite(&page, to_json(&kept)?).await?;
+        self.bucket.overwrite(&client, name).await?;
+        Ok(true)
+    }
+
+    async fn of_page(&self, page: &str) -> Result<Option<SessionRecord>, StorageError> {
+        let found: Option<(Kept, _)> = self.read(&self.page_path(page)).await?;
+        Ok(found
+            .filter(|(kept, _)| !kept.is_taken)
+            .map(|(kept, _)| kept.session))
+    }
+
+    async fn of_client(&self, done: &str) -> Result<Option<SessionRecord>, StorageError> {
+        match self.page_of(done).await? {
+            Some(page) => self.of_page(&page).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn answer(
+        &self,
+        page: &str,
+        token: Option<String>,
+        expires: Timestamp,
+    ) -> Result<bool, StorageError> {
+        let path = self.page_path(page);
+        let found: Option<(Kept, _)> = self.read(&path).await?;
+        let Some((mut kept, version)) = found.filter(|(kept, _)| !kept.session.is_answered) else {
+            return Ok(false);
+        };
+        kept.session.is_answered = true;
+        kept.session.token = token;
+        kept.session.expires = expires;
+        // Only an answer changes it before that.
+        self.bucket.update(&path, to_json(&kept)?, version).await
+    }
+
+    async fn take(&self, done: &str) -> Result<Option<SessionRecord>, StorageError> {
+        let Some(page) = self.page_of(done).await? else {
+            return Ok(None);
+        };
+        let path = self.page_path(&page);
+        let found: Option<(Kept, _)> = self.read(&path).await?;
+        let is_open = |kept: &Kept| kept.session.is_answered && !kept.is_taken;
+        let Some((mut kept, version)) = found.filter(|(kept, _)| is_open(kept)) else {
+            return Ok(None);
+        };
+        let session = kept.session.clone();
+        kept.is_taken = true;
+        kept.session.token = None;
+        if !self.bucket.update(&path, to_json(&kept)?, version).await? {
+            return Ok(None);
+        }
+        // It is hers now, whatever becomes of what is left.
+        if let Err(error) = self.delete(&session).await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "a session is left over"
+            );
+        }
+        Ok(Some(session))
+    }
+
+    async fn add_pass(
+        &self,
+        hash: &str,
+        user: &Username,
+        expires: Timestamp,
+    ) -> Result<(), StorageError> {
+        let pass = Used {
+            by: user.as_str().to_owned(),
+            at: 0,
+            until: expires.unix_millis(),
+        };
+        let path = self.bucket.path(&[PASSES, hash]);
+        self.bucket.overwrite(&path, to_json(&pass)?).await
+    }
+
+    async fn pass(&self, hash: &str) -> Result<Option<(Username, Timestamp)>, StorageError> {
+        let path = self.bucket.path(&[PASSES, hash]);
+        let found: Option<(Used, _)> = self.read(&path).await?;
+        Ok(found.and_then(|(pass, _)| {
+            let user = pass.by.parse().ok()?;
+            Some((user, Timestamp::from_unix_millis(pass.until)))
+        }))
+    }
+
+    async fn claim(
+        &self,
+        key: &str,
+        claim: Claim,
+        until: Timestamp,
+    ) -> Result<Claim, StorageError> {
+        let used = Used {
+            by: claim.by.clone(),
+            at: claim.at.unix_millis(),
+            until: until.unix_millis(),
+        };
+        let path = self.claim_path(key);
+        if self.bucket.create(&path, to_json(&used)?).await? {
+            return Ok(claim);
+        }
+        // It was there, and is pruned long after it matters.
+        Ok(self.claimed(key).await?.unwrap_or(claim))
+    }
+
+    async fn claimed(&self, key: &str) -> Result<Option<Claim>, StorageError> {
+        let found: Option<(Used, _)> = self.read(&self.claim_path(key)).await?;
+        Ok(found.map(|(used, _)| Claim {
+            by: used.by,
+            at: Timestamp::from_unix_millis(used.at),
+        }))
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<(), StorageError> {
+        for path in self.bucket.list(&self.bucket.path(&[PAGES])).await? {
+            let found: Option<(Kept, _)> = self.read(&path).await?;
+            if let Some((kept, _)) = found
+                && kept.session.expires.plus(REMEMBERED_FOR) <= now
+            {
+                self.delete(&kept.session).await?;
+            }
+        }
+        self.prune_used(PASSES, now).await?;
+        self.prune_used(CLAIMS, now).await
+    }
+}
