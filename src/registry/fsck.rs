@@ -11,12 +11,14 @@ use super::{
 use crate::{
     error::RegistryError,
     lifecycle::SharedClock,
-    models::{Integrity, PackageName, Revision, TarballName},
+    models::{Integrity, PackageName, Revision, TarballName, Timestamp},
     storage::{Document, Expected, StorageError, Store},
 };
 
 /// Who removed a version, as its tombstone says.
 const BY: &str = "rustaccio fsck";
+/// No publish takes this long, in milliseconds.
+const LONGEST_UPLOAD: i64 = 24 * 3600 * 1000;
 
 /// Something that does not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub enum Damage {
     Orphan(PackageName, TarballName),
     /// A dist-tag that points at no version.
     DanglingTag(PackageName, String),
+    /// The bytes of a tarball that was never published.
+    Leftover(String),
     /// A cached tarball with other bytes than its name says.
     DamagedCache(PathBuf),
 }
@@ -55,6 +59,7 @@ impl fmt::Display for Damage {
             Self::DanglingTag(name, tag) => {
                 write!(f, "{name}: the dist-tag {tag} points at no version")
             }
+            Self::Leftover(name) => write!(f, "{name}: nothing leads to it"),
             Self::DamagedCache(path) => write!(f, "cache: {} is damaged", path.display()),
         }
     }
@@ -124,6 +129,7 @@ pub async fn check(
     for name in &names {
         check.package(name).await?;
     }
+    check.leftovers().await?;
     check.cache().await?;
     Ok(check.report)
 }
@@ -316,6 +322,22 @@ impl Check<'_> {
             Err(StorageError::Conflict(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn leftovers(&mut self) -> Result<(), RegistryError> {
+        let before = self
+            .clock
+            .now()
+            .unix_millis()
+            .saturating_sub(LONGEST_UPLOAD);
+        let before = Timestamp::from_unix_millis(before);
+        let found = self.store.blobs().leftovers(before, self.repair).await?;
+        if self.repair {
+            self.report.repaired += found.len();
+        }
+        let damages = found.into_iter().map(Damage::Leftover);
+        self.report.damages.extend(damages);
+        Ok(())
     }
 
     async fn cache(&mut self) -> Result<(), RegistryError> {

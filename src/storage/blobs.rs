@@ -144,6 +144,11 @@ pub trait Blobs: fmt::Debug + Send + Sync + 'static {
     /// The packages that may have blobs and no manifest, like [`Blobs::packages`].
     fn perhaps_lost(&self) -> BoxStream<'static, Result<PackageName, StorageError>>;
 
+    /// What writers that died before this moment have left half-made and nothing leads to, each in
+    /// words; removed if asked.
+    async fn leftovers(&self, before: Timestamp, remove: bool)
+    -> Result<Vec<String>, StorageError>;
+
     /// All blobs of `name`, by name.
     async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError>;
 

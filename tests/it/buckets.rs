@@ -1,5 +1,8 @@
 //! Hosted packages in a bucket that several registries share.
 
+#[cfg(feature = "crash-points")]
+mod crash;
+
 use std::{
     collections::BTreeSet,
     time::{Duration, Instant},
@@ -342,6 +345,24 @@ async fn a_lost_manifest_is_recovered_when_somebody_asks() {
             package.tarball
         );
     }
+}
+
+#[tokio::test]
+async fn empty_objects_are_no_trouble_for_others() {
+    let bucket = Bucket::s3().await;
+    bucket.put("hollow/package.json", "").await;
+    bucket.put("app/app-0.0.1.tgz", "").await;
+    let node = bucket.node().await;
+    let alice = node.user("alice").await;
+    let answer = node.get("/hollow").await.assert(503);
+    assert_eq!(answer.json()["code"], "STORAGE_UNAVAILABLE");
+    // A tarball that nobody published is not in the way.
+    let package = Package::new("app", "0.0.1");
+    node.publish(&alice, &package).await.assert(201);
+    assert_eq!(
+        node.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
 }
 
 #[tokio::test]

@@ -310,6 +310,15 @@ impl Blobs for FsBlobs {
         all_of(async move { blocking(lost).await })
     }
 
+    async fn leftovers(
+        &self,
+        _before: Timestamp,
+        _remove: bool,
+    ) -> Result<Vec<String>, StorageError> {
+        // They are swept when the folder is opened.
+        Ok(Vec::new())
+    }
+
     async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {
         let folder = self.layout.folder(name);
         blocking(move || list(&folder)).await

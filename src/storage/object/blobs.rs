@@ -30,6 +30,8 @@ use crate::{
 const UPLOADS: usize = 8;
 /// How many objects are looked at at a time.
 const LOOKS: usize = 16;
+/// How often a marker is followed to where nothing is.
+const LEADS: usize = 3;
 /// How long a signed address is good for.
 const GOOD_FOR: Duration = Duration::from_mins(5);
 
@@ -70,7 +72,7 @@ impl ObjectBlobs {
         self.bucket.key(&keys::elsewhere(name, file, nonce))
     }
 
-    /// What is at `key` now. No tarball is empty.
+    /// What is at `key` now.
     async fn look(&self, key: &Path) -> Result<Option<State>, StorageError> {
         let read = self.bucket.read_start(key, marker::LENGTH).await?;
         Ok(read.map(|read| {
@@ -93,7 +95,6 @@ impl ObjectBlobs {
         let nonce = random_hex::<16>();
         let upload = self.elsewhere(name, file, &nonce)?;
         upload::upload(&self.bucket, &upload, blob).await?;
-        crash_point("blob-uploaded");
         if self.guarantees.conditional_copies {
             let is_new = upload::copy_new(&self.bucket, &upload, key).await?;
             self.forget(&upload).await;
@@ -132,14 +133,21 @@ impl ObjectBlobs {
         if got.meta.size != marker::LENGTH {
             return Ok(Some(got));
         }
-        match self.look(&key).await?.map(|state| state.marker) {
-            Some(Some(Marker::Elsewhere(nonce))) => {
-                let key = self.elsewhere(name, file, &nonce)?;
-                self.bucket.get(&key, GetOptions::default()).await
+        // What a marker leads to is gone where somebody replaces it at this moment.
+        for _ in 0..LEADS {
+            match self.look(&key).await?.map(|state| state.marker) {
+                Some(Some(Marker::Elsewhere(nonce))) => {
+                    let key = self.elsewhere(name, file, &nonce)?;
+                    let found = self.bucket.get(&key, GetOptions::default()).await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+                Some(Some(Marker::Gone)) | None => return Ok(None),
+                Some(None) => return Ok(Some(got)),
             }
-            Some(Some(Marker::Gone)) | None => Ok(None),
-            Some(None) => Ok(Some(got)),
         }
+        Ok(None)
     }
 
     /// The older key that a tarball has, if it has one.
@@ -241,6 +249,7 @@ impl ObjectBlobs {
                 None => Written::Unclear,
             };
         }
+        crash_point("object-marked");
         if let (Written::Done(_), Some(nonce)) = (&written, nonce) {
             self.forget(&self.elsewhere(name, file, nonce)?).await;
         }
@@ -258,7 +267,7 @@ impl ObjectBlobs {
         if keep_copy {
             self.keep_copy(name, file).await?;
         }
-        crash_point("blob-deleting");
+        crash_point("object-deleting");
         let mut is_gone = true;
         if of_seen(seen).is_some() {
             let written = self.mark(name, file, seen, Marker::gone()).await?;
@@ -354,7 +363,6 @@ impl Blobs for ObjectBlobs {
         let nonce = random_hex::<16>();
         let bytes = self.elsewhere(name, file, &nonce)?;
         upload::upload(&self.bucket, &bytes, blob).await?;
-        crash_point("blob-uploaded");
         let marker = Marker::elsewhere(&nonce);
         match self.mark(name, file, seen, marker).await? {
             Written::Done(_) => Ok(true),
@@ -445,6 +453,34 @@ impl Blobs for ObjectBlobs {
             std::future::ready(Ok(folder.name.filter(|_| is_lost)))
         });
         lost.boxed()
+    }
+
+    async fn leftovers(
+        &self,
+        before: Timestamp,
+        remove: bool,
+    ) -> Result<Vec<String>, StorageError> {
+        let mut found = Vec::new();
+        let mut own = self.bucket.list(keys::ELSEWHERE);
+        while let Some(meta) = own.try_next().await? {
+            if meta.last_modified.timestamp_millis() >= before.unix_millis() {
+                continue;
+            }
+            let name = self.bucket.name_of(&meta.location).unwrap_or_default();
+            let Some((key, nonce)) = keys::owner_of_elsewhere(name) else {
+                continue;
+            };
+            let state = self.look(&self.bucket.key(key)?).await?;
+            let leads_here = Some(Marker::Elsewhere(nonce.to_owned()));
+            if state.is_some_and(|state| state.marker == leads_here) {
+                continue;
+            }
+            found.push(name.to_owned());
+            if remove {
+                self.bucket.delete(&meta.location).await?;
+            }
+        }
+        Ok(found)
     }
 
     async fn list(&self, name: &PackageName) -> Result<Vec<StoredBlob>, StorageError> {

@@ -167,15 +167,18 @@ impl Bucket {
         self.read_with(key, GetOptions::default()).await
     }
 
-    /// Reads the first `count` bytes of the object at `key`, which is not empty; `None` if there is
-    /// none. What a store answers to HEAD does not tell a missing object from a missing bucket, so
+    /// Reads the first `count` bytes of the object at `key`; `None` if there is none. What a store answers to HEAD does not tell a missing object from a missing bucket, so
     /// this is how to look at one, too.
     pub async fn read_start(&self, key: &Path, count: u64) -> Result<Option<Read>, StorageError> {
         let options = GetOptions {
             range: Some(GetRange::Bounded(0..count)),
             ..GetOptions::default()
         };
-        self.read_with(key, options).await
+        match self.read_with(key, options).await {
+            // There is no beginning of an empty object.
+            Err(error) if is_out_of_range(&error) => self.read(key).await,
+            read => read,
+        }
     }
 
     async fn read_with(
@@ -188,7 +191,8 @@ impl Bucket {
             return Ok(None);
         };
         let meta = got.meta.clone();
-        let bytes = bounded(operation, got.bytes()).await?;
+        // As long as bytes come, they are waited for.
+        let bytes = got.bytes().await;
         Ok(Some(Read {
             bytes: bytes.map_err(|error| failed(operation(), error))?,
             length: meta.size,
@@ -376,6 +380,12 @@ fn is_momentary(cause: &Cause) -> bool {
     let text = cause.to_string();
     text.contains("<Code>ConditionalRequestConflict</Code>")
         || text.contains("<Code>OperationAborted</Code>")
+}
+
+/// Whether the store has the object and not the range.
+fn is_out_of_range(error: &StorageError) -> bool {
+    let source = std::error::Error::source(error);
+    source.is_some_and(|source| source.to_string().contains("416 Range Not Satisfiable"))
 }
 
 /// Whether it would be in vain to try again.

@@ -15,8 +15,8 @@ use crate::{
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// The longest time without a byte of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest time without a byte of an answer; a part of an upload has to be sent in it.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Opens the bucket that the settings name, and finds out what its store promises.
 pub async fn open(config: &StorageConfig) -> Result<(Bucket, Guarantees), StorageError> {

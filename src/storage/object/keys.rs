@@ -14,6 +14,9 @@ use crate::{
     storage::layout::MANIFEST,
 };
 
+/// Where bytes are whose key was in use before.
+pub(super) const ELSEWHERE: &str = ".rustaccio/blobs/";
+
 /// How the slash of a scoped name is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Spelling {
@@ -103,7 +106,12 @@ pub(super) fn old_blobs(name: &PackageName, file: &TarballName) -> Vec<String> {
 
 /// Where the bytes of a tarball are whose key was in use before.
 pub(super) fn elsewhere(name: &PackageName, file: &TarballName, nonce: &str) -> String {
-    format!("{OWN}blobs/{name}/{file}/{nonce}")
+    format!("{ELSEWHERE}{name}/{file}/{nonce}")
+}
+
+/// The key of the tarball that an object of [`elsewhere`] belongs to, and the object's nonce.
+pub(super) fn owner_of_elsewhere(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix(ELSEWHERE)?.rsplit_once('/')
 }
 
 /// Where a copy of what was set aside is.

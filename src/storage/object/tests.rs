@@ -9,7 +9,7 @@ use super::{Bucket, Guarantees, ObjectBlobs, ObjectMetadata, client::connect, op
 use crate::{
     config::{Env, S3Config, StorageConfig, TarballBackend},
     lifecycle::random_hex,
-    models::PackageName,
+    models::{PackageName, Timestamp},
     storage::{
         Blobs as _, Created, MetadataStore as _, StorageError, TemporaryFolder, conformance,
     },
@@ -153,6 +153,42 @@ async fn azure_conforms() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gcs_conforms() {
     conforms(&gcs()).await;
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn only_what_nothing_leads_to_is_left_over() {
+    let (bucket, guarantees) = open(&s3()).await.unwrap();
+    let blobs = ObjectBlobs::new(bucket.clone(), guarantees);
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = TemporaryFolder::open(folder.path()).unwrap();
+    let mut blob = temporary.create(()).await.unwrap();
+    blob.write("bytes".into()).await.unwrap();
+    blob.finish().await.unwrap();
+    let name: PackageName = "@scope/name".parse().unwrap();
+    let file: crate::models::TarballName = "name-1.0.0.tgz".parse().unwrap();
+    let new = blobs.create(&name, &file, blob.finished()).await.unwrap();
+    assert_eq!(new, Created::New);
+    let Created::Taken(seen) = blobs.create(&name, &file, blob.finished()).await.unwrap() else {
+        panic!("it is there");
+    };
+    let replaced = blobs.replace(&name, &file, &seen, blob.finished()).await;
+    assert!(replaced.unwrap());
+    let stray = format!(".rustaccio/blobs/@scope/name/{file}/{}", random_hex::<16>());
+    let key = bucket.key(&stray).unwrap();
+    bucket.write_own(&key, "half".into()).await.unwrap();
+    let (early, late) = (
+        Timestamp::from_unix_millis(0),
+        Timestamp::from_unix_millis(i64::MAX),
+    );
+    assert!(blobs.leftovers(early, true).await.unwrap().is_empty());
+    for remove in [false, true] {
+        let found = blobs.leftovers(late, remove).await.unwrap();
+        assert_eq!(found, [stray.as_str()]);
+    }
+    assert!(blobs.leftovers(late, true).await.unwrap().is_empty());
+    let blob = blobs.open(&name, &file).await.unwrap().unwrap();
+    assert_eq!(blob.into_bytes().await.unwrap(), "bytes");
 }
 
 #[cfg(feature = "s3")]

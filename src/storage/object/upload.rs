@@ -8,10 +8,13 @@ use object_store::{
 };
 
 use super::bucket::{Bucket, Precondition, Written, bounded, failed};
-use crate::storage::{FinishedBlob, StorageError, fs::blocking};
+use crate::{
+    lifecycle::crash_point,
+    storage::{FinishedBlob, StorageError, fs::blocking},
+};
 
 /// What fits into one request, and into memory; a part of what does not.
-pub(super) const PART: u64 = 8 * 1024 * 1024;
+pub(super) const PART: u64 = 5 * 1024 * 1024;
 
 /// Writes `blob` at a key that nobody else writes.
 pub(super) async fn upload(
@@ -21,12 +24,19 @@ pub(super) async fn upload(
 ) -> Result<(), StorageError> {
     let mut parts = Parts::of(blob);
     if blob.length <= PART {
-        return bucket.write_own(key, parts.next().await?).await;
+        bucket.write_own(key, parts.next().await?).await?;
+    } else {
+        upload_parts(bucket, key, &mut parts).await?;
     }
+    crash_point("object-uploaded");
+    Ok(())
+}
+
+async fn upload_parts(bucket: &Bucket, key: &Path, parts: &mut Parts) -> Result<(), StorageError> {
     let operation = || format!("uploading {key}");
     let begun = bounded(operation, bucket.store().put_multipart(key)).await?;
     let mut upload = begun.map_err(|error| failed(operation(), error))?;
-    let done = send(&mut *upload, &mut parts, key).await;
+    let done = send(&mut *upload, parts, key).await;
     if done.is_err() {
         // What is left of it costs room until the bucket's own rules remove it.
         if let Err(error) = upload.abort().await {
