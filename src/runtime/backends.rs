@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::migrate::require_not_moved;
 use crate::{
     config::{Config, MetadataBackend},
     error::RegistryError,
@@ -30,9 +31,15 @@ impl Backends {
     /// Opens what `config` says. Nothing in the data folder is touched.
     pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
         match config.storage.metadata {
-            MetadataBackend::Sidecar => Ok(Self::Files),
+            MetadataBackend::Sidecar => {
+                require_not_moved(config).await?;
+                Ok(Self::Files)
+            }
             #[cfg(feature = "postgres")]
-            MetadataBackend::Transactional => Ok(Self::Postgres(open_database(config).await?)),
+            MetadataBackend::Transactional => {
+                super::migrate::require_moved(config).await?;
+                Ok(Self::Postgres(open_database(config).await?))
+            }
             #[cfg(not(feature = "postgres"))]
             MetadataBackend::Transactional => Err(RegistryError::Settings {
                 message: NO_POSTGRES.to_owned(),

@@ -10,6 +10,7 @@ pub(crate) mod fs;
 mod keys;
 mod layout;
 mod metadata;
+mod moving;
 #[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
 pub mod object_accounts;
 #[cfg(feature = "postgres")]
@@ -34,6 +35,7 @@ pub use fs::{
 pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;
 pub use metadata::{Conflicts, Document, Expected, Hold, MetadataStore, MetadataStoreExt, Stamp};
+pub use moving::{Moved, Place, Tally, move_everything};
 pub use secrets::{Secrets, WrongKey};
 pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};
