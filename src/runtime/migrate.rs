@@ -74,18 +74,20 @@ pub(crate) async fn migrate(
 
 #[cfg(feature = "postgres")]
 async fn set_mark(config: &Config, is_to_postgres: bool) -> Result<(), RegistryError> {
-    let path = mark(config);
-    let set = if is_to_postgres {
+    use crate::storage::{FileKeys, KeyStore as _};
+
+    if is_to_postgres {
         let text = "Manifests and accounts were moved to Postgres with `rustaccio migrate \
                     to-postgres`; what this folder has of them is of before.\n";
-        tokio::fs::write(&path, text).await
-    } else {
-        match tokio::fs::remove_file(&path).await {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            removed => removed,
-        }
-    };
-    set.map_err(RegistryError::internal)
+        let files = FileKeys::new(config.storage.data_dir.clone());
+        // It may be there from the time before.
+        files.write(MARK, text.as_bytes(), None).await?;
+        return Ok(());
+    }
+    match tokio::fs::remove_file(mark(config)).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(RegistryError::internal),
+    }
 }
 
 /// Fails where the data folder is not the newest: its manifests and accounts were moved to
