@@ -1,11 +1,13 @@
 //! Composition: from settings to a running registry.
 
 mod backends;
+mod migrate;
 mod problems;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
+pub(crate) use migrate::migrate;
 pub use problems::find_problems;
 
 use crate::{

@@ -2,6 +2,7 @@
 
 mod config;
 mod fsck;
+mod migrate;
 mod serve;
 mod signing_key;
 
@@ -48,6 +49,14 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Move manifests and accounts into Postgres or back; the registry must not be running
+    Migrate {
+        /// Which way
+        way: migrate::Way,
+        /// Replace what is another in the target; without it, that is reported and left as it is
+        #[arg(long)]
+        overwrite: bool,
+    },
     /// Look after the key that published versions are signed with
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
@@ -82,6 +91,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
+        Command::Migrate { way, overwrite } => migrate::run(way, overwrite, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),
     }

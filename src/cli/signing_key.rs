@@ -66,7 +66,7 @@ fn run_command(
             SigningKeyCommand::List => Ok(SigningKeys::list(keys).await?),
             SigningKeyCommand::Rotate => {
                 // Nobody else may be signing meanwhile.
-                let _store = backends.open_store(settings).await?;
+                let _store = backends.open_store(settings, true).await?;
                 let secrets = backends.open_secrets(settings).await?;
                 let keys = SigningKeys::rotate(keys, &secrets, SystemClock.now()).await?;
                 Ok(keys.public().to_vec())

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::migrate::require_not_moved;
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
@@ -15,15 +16,15 @@ use crate::{
 #[cfg(feature = "object")]
 use std::time::Duration;
 
+#[cfg(feature = "postgres")]
+use crate::storage::postgres::{
+    Database, PgAccounts, PgKeys, PgMetadata, PgSessions, PostgresOptions,
+};
 #[cfg(feature = "object")]
 use crate::storage::{
     MetadataStore,
     object::{self, Bucket, Guarantees},
     object_accounts,
-};
-#[cfg(feature = "postgres")]
-use crate::storage::postgres::{
-    Database, PgAccounts, PgKeys, PgMetadata, PgSessions, PostgresOptions,
 };
 
 /// Everything that is not on this node alone.
@@ -63,9 +64,15 @@ impl Backends {
                 Some((bucket, _)) => Shared::Bucket(accounts_in(bucket)?),
                 None => Shared::Files,
             },
-            MetadataBackend::Sidecar => Shared::Files,
+            MetadataBackend::Sidecar => {
+                require_not_moved(config).await?;
+                Shared::Files
+            }
             #[cfg(feature = "postgres")]
-            MetadataBackend::Transactional => Shared::Postgres(open_database(config).await?),
+            MetadataBackend::Transactional => {
+                super::migrate::require_moved(config).await?;
+                Shared::Postgres(open_database(config).await?)
+            }
             #[cfg(not(feature = "postgres"))]
             MetadataBackend::Transactional => {
                 return Err(RegistryError::Settings {
@@ -133,7 +140,9 @@ impl Backends {
         Ok(match &self.shared {
             Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectAccounts::new(bucket.clone())),
+            Shared::Bucket(bucket) => {
+                Arc::new(object_accounts::ObjectAccounts::new(bucket.clone()))
+            }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgAccounts::new(database.clone())),
         })
@@ -144,7 +153,9 @@ impl Backends {
         match &self.shared {
             Shared::Files => Arc::new(MemorySessions::default()),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectSessions::new(bucket.clone())),
+            Shared::Bucket(bucket) => {
+                Arc::new(object_accounts::ObjectSessions::new(bucket.clone()))
+            }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgSessions::new(database.clone())),
         }
@@ -195,7 +206,8 @@ impl Backends {
 
 /// What a setting of buckets means without any.
 #[cfg(not(feature = "object"))]
-pub(crate) const NO_BUCKET: &str = "this program was built without buckets; build it with `--features s3`, `gcs` or `azure`";
+pub(crate) const NO_BUCKET: &str =
+    "this program was built without buckets; build it with `--features s3`, `gcs` or `azure`";
 
 #[cfg(feature = "object")]
 const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-Match, so that registries which share it \
@@ -221,7 +233,11 @@ fn accounts_in(bucket: &Bucket) -> Result<object_accounts::Bucket, RegistryError
     let prefix = object_store::path::Path::parse(bucket.prefix());
     let prefix = prefix.map_err(RegistryError::internal)?;
     let store = Arc::clone(bucket.store());
-    Ok(object_accounts::Bucket::new(store, &prefix, ACCOUNTS_TIMEOUT))
+    Ok(object_accounts::Bucket::new(
+        store,
+        &prefix,
+        ACCOUNTS_TIMEOUT,
+    ))
 }
 
 /// What a setting of Postgres means without it.

@@ -11,6 +11,7 @@ pub(crate) mod fs;
 mod keys;
 mod layout;
 mod metadata;
+mod moving;
 #[cfg(feature = "object")]
 pub mod object;
 #[cfg(feature = "object")]
@@ -35,7 +36,10 @@ pub use error::StorageError;
 pub use fs::{FileBlob, FsBlobs, FsMetadata, Observer, Pieces, TemporaryBlob, TemporaryFolder};
 pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;
-pub use metadata::{Conflicts, Document, Expected, Hold, Holding, MetadataStore, MetadataStoreExt, Stamp};
+pub use metadata::{
+    Conflicts, Document, Expected, Hold, Holding, MetadataStore, MetadataStoreExt, Stamp,
+};
+pub use moving::{Moved, Place, Tally, move_everything};
 pub use secrets::{Secrets, WrongKey};
 pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};

@@ -75,8 +75,7 @@ impl Store {
         let data_dir = options.data_dir.clone();
         let local = blocking(move || Self::open_local(&options)).await?;
         tracing::info!(%bucket, ?guarantees, "hosted packages are in a bucket");
-        let metadata =
-            metadata.unwrap_or_else(|| Arc::new(ObjectMetadata::new(bucket.clone())));
+        let metadata = metadata.unwrap_or_else(|| Arc::new(ObjectMetadata::new(bucket.clone())));
         Ok(Self {
             metadata,
             blobs: Arc::new(ObjectBlobs::new(bucket.clone(), guarantees)),

@@ -31,6 +31,8 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod installs;
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+mod migrate;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;

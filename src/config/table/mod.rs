@@ -116,7 +116,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 5] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 6] {
     [
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),

@@ -18,7 +18,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .also(&["storage", "storage_path"]),
     Setting::new(
-    Setting::new(
         "RUSTACCIO_PACKAGE_METADATA_AUTHORITY",
         "sidecar",
         Choice(

@@ -42,7 +42,7 @@ impl Bucket {
 
     pub(super) fn path(&self, parts: &[&str]) -> Path {
         let parts = parts.iter().copied();
-        parts.fold(self.root.clone(), |path, part| path.join(part))
+        parts.fold(self.root.clone(), Path::join)
     }
 
     /// Where the object is, for messages.

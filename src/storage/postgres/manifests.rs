@@ -11,7 +11,9 @@ use sha2::Digest as _;
 use super::Database;
 use crate::{
     models::{PackageName, Revision},
-    storage::{Coherence, Document, Expected, Hold, Holding, MetadataStore, Notice, Stamp, StorageError},
+    storage::{
+        Coherence, Document, Expected, Hold, Holding, MetadataStore, Notice, Stamp, StorageError,
+    },
 };
 
 /// How many names of a listing are fetched at once.

@@ -1,0 +1,153 @@
+//! `rustaccio migrate`: into Postgres and back.
+
+use std::path::Path;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::{
+    Package, Registry, User,
+    postgres::{schema, variables},
+    process::Process,
+    registry::Start,
+};
+
+/// What the command says, and whether it ended well.
+fn migrate(data: &Path, url: &str, arguments: &[&str]) -> (String, bool) {
+    let mut command = Process::command(data, &[("RUSTACCIO_METADATA_POSTGRES_URL", url)]);
+    let done = command.arg("migrate").args(arguments).output().unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (String::from_utf8(said).unwrap(), done.status.success())
+}
+
+/// Why the program does not start.
+fn refusal(data: &Path, variables: &[(&str, &str)]) -> String {
+    let done = Process::command(data, variables).output().unwrap();
+    assert!(!done.status.success());
+    String::from_utf8(done.stderr).unwrap()
+}
+
+async fn serve(folder: tempfile::TempDir, variables: Vec<(&str, String)>) -> Registry {
+    Registry::with(Start {
+        variables,
+        folder: Some(folder),
+        ..Start::default()
+    })
+    .await
+}
+
+async fn keyid(registry: &Registry) -> String {
+    let keys = registry.get("/-/npm/v1/keys").await.assert(200).json();
+    keys["keys"][0]["keyid"].as_str().unwrap().to_owned()
+}
+
+async fn whoami(registry: &Registry, user: &User) -> StatusCode {
+    registry.get_as(user, "/-/whoami").await.status
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_goes_into_postgres_and_comes_back() {
+    let url = schema().await;
+    let registry = Registry::alone().await;
+    let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
+    let packages = ["app", "@a/app"].map(|name| Package::new(name, "1.0.0"));
+    for package in &packages {
+        registry.publish(&alice, package).await.assert(201);
+    }
+    let key = keyid(&registry).await;
+    let before = registry.get("/app").await.json();
+    let folder = registry.stop().await;
+    let data = folder.path().join("data");
+    let state = std::fs::read(data.join("state.json")).unwrap();
+
+    // What is not moved yet is not served as if it were gone.
+    let settings: Vec<(&str, &str)> = vec![
+        ("RUSTACCIO_METADATA_BACKEND", "postgres"),
+        ("RUSTACCIO_METADATA_POSTGRES_URL", &url),
+    ];
+    let said = refusal(&data, &settings);
+    assert!(said.contains("rustaccio migrate to-postgres"), "{said}");
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
+    assert!(is_fine, "{said}");
+    assert!(
+        said.contains("packages: 2 moved, 0 there already"),
+        "{said}"
+    );
+    assert!(
+        said.contains("accounts: 4 moved, 0 there already"),
+        "{said}"
+    );
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
+    assert!(
+        is_fine && said.contains("packages: 0 moved, 2 there already"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(data.join("state.json")).unwrap(), state);
+
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(keyid(&registry).await, key);
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    registry.sign_in("alice", "password").await.assert(201);
+    let after = registry.get("/app").await.json();
+    assert_eq!(
+        after["versions"]["1.0.0"]["dist"]["signatures"],
+        before["versions"]["1.0.0"]["dist"]["signatures"]
+    );
+    assert_eq!(after["_rev"], before["_rev"]);
+    for package in &packages {
+        assert_eq!(
+            registry.tarball(package).await.assert(200).body,
+            package.tarball
+        );
+    }
+    registry
+        .publish(&alice, &Package::new("app", "2.0.0"))
+        .await
+        .assert(201);
+    let path = format!("/-/user/token/{}", bob.token);
+    registry
+        .send(
+            registry
+                .request(Method::DELETE, &path)
+                .bearer_auth(&bob.token),
+        )
+        .await
+        .assert(200);
+    let folder = registry.stop().await;
+
+    // What is of before is not served as if it were of now.
+    let said = refusal(&data, &[]);
+    assert!(said.contains("rustaccio migrate from-postgres"), "{said}");
+    let (said, is_fine) = migrate(&data, &url, &["from-postgres"]);
+    assert!(!is_fine, "{said}");
+    assert!(
+        said.contains("the package `app` is another in the target"),
+        "{said}"
+    );
+    assert!(said.contains("of `bob` is only in the target"), "{said}");
+    assert!(said.contains("--overwrite"), "{said}");
+    let (said, is_fine) = migrate(&data, &url, &["from-postgres", "--overwrite"]);
+    assert!(is_fine, "{said}");
+    let registry = serve(folder, Vec::new()).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    assert_eq!(whoami(&registry, &bob).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(keyid(&registry).await, key);
+    let versions = registry.get("/app").await.assert(200).json()["versions"].clone();
+    assert_eq!(versions.as_object().unwrap().len(), 2);
+    let tag = json!("1.0.0");
+    registry
+        .put(&alice, "/-/package/app/dist-tags/old", &tag)
+        .await
+        .assert(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn seeds_go_with_their_key_or_not_at_all() {
+    let url = schema().await;
+    let other = serve(tempfile::tempdir().unwrap(), variables(&url)).await;
+    other.user("carol").await;
+    let folder = Registry::alone().await.stop().await;
+    let (said, is_fine) = migrate(&folder.path().join("data"), &url, &["to-postgres"]);
+    assert!(!is_fine && said.contains("secret.key"), "{said}");
+    other.sign_in("carol", "password").await.assert(201);
+}
