@@ -60,8 +60,8 @@ pub async fn build_state_with_clock(
     }
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
-    let backends = Backends::open(config).await?;
-    let store = backends.open_store(config, false).await?;
+    let backends = Box::pin(Backends::open(config)).await?;
+    let store = Box::pin(backends.open_store(config, false)).await?;
     let is_shared = store.is_shared();
     let secrets = backends.open_secrets(config).await?;
     let accounts = backends.open_accounts(config).await?;
@@ -208,7 +208,7 @@ impl Bound {
 
 /// Serves a registry until a signal asks to stop.
 pub async fn run(config: Config, hook: Option<Arc<dyn AuthHook>>) -> Result<(), RegistryError> {
-    Bound::open(&config, hook).await?.serve().await
+    Box::pin(Bound::open(&config, hook)).await?.serve().await
 }
 
 /// Serves a registry with its own users and rules until a signal asks to stop.

@@ -12,7 +12,7 @@ use crate::{
     lifecycle::{Lifecycle, random_hex},
     models::PackageName,
     storage::{
-        AccountStore, Expected, KeyStore, MetadataStore, Notice, Secrets, SessionStore,
+        AccountStore, Expected, KeyStore, Holding as _, MetadataStore, Notice, Secrets, SessionStore,
         SigningKeys, StorageError, accounts, conformance, sessions,
     },
 };
