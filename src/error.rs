@@ -138,6 +138,9 @@ pub enum RegistryError {
     /// 502: the policy service cannot decide, and the operator wants that to mean no.
     #[error("policy backend unavailable")]
     PolicyUnavailable(#[source] BoxError),
+    /// 502: leases cannot be taken, and the operator wants that to mean no.
+    #[error("state coordination backend unavailable")]
+    CoordinationUnavailable(#[source] BoxError),
     /// 503: the storage backend failed. Never reported as "not found".
     #[error("storage is unavailable, try again later")]
     StorageUnavailable(#[source] BoxError),
@@ -296,6 +299,9 @@ impl RegistryError {
             Self::UpstreamUnavailable { .. } => (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNAVAILABLE"),
             Self::UpstreamTimeout { .. } => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT"),
             Self::PolicyUnavailable(_) => (S::BAD_GATEWAY, "POLICY_BACKEND_UNAVAILABLE"),
+            Self::CoordinationUnavailable(_) => {
+                (S::BAD_GATEWAY, "COORDINATION_BACKEND_UNAVAILABLE")
+            }
             Self::StorageUnavailable(_) => (S::SERVICE_UNAVAILABLE, "STORAGE_UNAVAILABLE"),
             Self::StorageFull(_) => (S::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
             Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),

@@ -1,6 +1,7 @@
 //! Composition: from settings to a running registry.
 
 mod backends;
+mod leases;
 mod migrate;
 mod problems;
 
@@ -24,7 +25,7 @@ use crate::{
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
-    storage::{AccountStore, SigningKeys},
+    storage::{AccountStore, CacheBounds, SigningKeys, Store, UpstreamCache},
     uplink::Uplinks,
     web::{self, WebSettings, WebState},
 };
@@ -61,8 +62,9 @@ pub async fn build_state_with_clock(
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
-    let store = Box::pin(backends.open_store(config, false)).await?;
+    let store = Box::pin(backends.open_store(config, leases::are_wanted(config))).await?;
     let is_shared = store.is_shared();
+    lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
     let secrets = backends.open_secrets(config).await?;
     let accounts = backends.open_accounts(config).await?;
     backends.listen(&lifecycle).await;
@@ -78,7 +80,10 @@ pub async fn build_state_with_clock(
         clock: Arc::clone(&clock),
         hook: hook.clone(),
     }));
-    auth.prune().await?;
+    // Where there may be very many, it is done while others are served.
+    if !is_shared {
+        auth.prune().await?;
+    }
     let uplinks = without_ourselves(config).await;
     let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
@@ -93,6 +98,7 @@ pub async fn build_state_with_clock(
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,
+        leases: leases::open(config, &lifecycle)?,
         signing_keys,
         clock,
         lifecycle: lifecycle.clone(),
@@ -123,6 +129,20 @@ pub async fn build_state_with_clock(
             lifecycle,
         ),
     })
+}
+
+/// Keeps the cache as large as the settings say, until `lifecycle` ends.
+fn keep_in_bounds(
+    config: &Config,
+    store: &Store,
+    lifecycle: &Lifecycle,
+) -> impl Future<Output = ()> + Send + 'static {
+    let bounds = CacheBounds {
+        max_size: config.storage.cache.max_size,
+        max_age: config.storage.cache.max_age,
+    };
+    let cache = store.cache().clone();
+    cache.keep_in_bounds(bounds, lifecycle.clone())
 }
 
 fn web_settings(config: &Config) -> WebSettings {
@@ -219,6 +239,13 @@ pub async fn run_standalone(config: Config) -> Result<(), RegistryError> {
 /// Serves the registry that the environment describes until a signal asks to stop.
 pub async fn run_from_env() -> Result<(), RegistryError> {
     run_standalone(Config::from_env()).await
+}
+
+/// The cache of upstream alone, which a registry that runs may use too.
+pub(crate) async fn open_cache(config: &Config) -> Result<UpstreamCache, RegistryError> {
+    let folder = config.storage.cache.folder.clone();
+    let folder = folder.unwrap_or_else(|| config.storage.data_dir.join("cache"));
+    Ok(UpstreamCache::open_folder(folder).await?)
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {

@@ -1,6 +1,7 @@
 //! Floor 7: use cases of administrators.
 
 mod access;
+mod invalidate;
 mod organisations;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod cache;
 mod config;
 mod fsck;
 mod migrate;
@@ -57,6 +58,9 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
+    /// Look after what came from upstream; the registry may be running
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
     /// Look after the key that published versions are signed with
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
@@ -92,6 +96,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         Command::Serve => serve::serve(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
         Command::Migrate { way, overwrite } => migrate::run(way, overwrite, &settings, out),
+        Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),
     }

@@ -338,6 +338,8 @@ impl Loader<'_> {
         self.uplinks_and_rules(&mut target, &given);
         let mut config = target.config;
         self.check_tls(&config, &given);
+        let is_given = |variable: &str| given.contains_key(variable);
+        config.storage.settle(is_given);
         config.given = given;
         config.problems = self.findings.problems;
         config.warnings.append(&mut self.findings.warnings);

@@ -1,6 +1,7 @@
 //! Floor 1: settings as data. One typed tree, filled from YAML and the environment.
 
 mod auth;
+mod coordination;
 mod env;
 mod examples;
 mod load;
@@ -23,6 +24,7 @@ mod yaml;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use auth::{AdminConfig, AuthConfig, Registration};
+pub use coordination::{CoordinationBackend, CoordinationConfig};
 pub use env::Env;
 pub use examples::{Example, examples};
 pub use load::Sources;
@@ -36,6 +38,7 @@ pub use storage::{
     TarballBackend,
 };
 pub use table::{Setting, settings};
+pub(crate) use units::{size as parse_size, span as parse_span};
 use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};
 pub use web::WebConfig;
@@ -49,6 +52,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Where data lives.
     pub storage: StorageConfig,
+    /// How nodes take turns at writing.
+    pub coordination: CoordinationConfig,
     /// The upstream registries.
     pub uplinks: UplinksConfig,
     /// Who may do what with which names.
@@ -85,6 +90,7 @@ impl Default for Config {
             url_prefix: String::new(),
             server: ServerConfig::default(),
             storage: StorageConfig::default(),
+            coordination: CoordinationConfig::default(),
             uplinks: UplinksConfig::default(),
             packages: PackagesConfig::default(),
             auth: AuthConfig::default(),

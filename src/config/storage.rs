@@ -145,6 +145,8 @@ pub struct StorageConfig {
     pub metadata: MetadataBackend,
     /// The database that they are in, if they are in one.
     pub postgres: PostgresConfig,
+    /// Whether others publish to the same storage.
+    pub is_multi_node: bool,
     /// How long a hosted package is served from memory without a look at storage; zero looks at
     /// each read.
     pub package_cache_ttl: Duration,
@@ -183,9 +185,25 @@ impl Default for StorageConfig {
             cache: CacheConfig::default(),
             metadata: MetadataBackend::default(),
             postgres: PostgresConfig::default(),
+            is_multi_node: false,
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),
             secret_key: None,
+        }
+    }
+}
+
+impl StorageConfig {
+    /// Sets what nobody set, as it suits the number of nodes.
+    pub(super) fn settle(&mut self, is_given: impl Fn(&str) -> bool) {
+        if !self.is_multi_node {
+            return;
+        }
+        if !is_given("RUSTACCIO_PACKAGE_CACHE_TTL_SECS") {
+            self.package_cache_ttl = Duration::from_secs(120);
+        }
+        if !is_given("RUSTACCIO_PACKAGE_NEGATIVE_CACHE_TTL_SECS") {
+            self.negative_cache_ttl = Duration::from_secs(5);
         }
     }
 }

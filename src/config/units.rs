@@ -16,7 +16,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 /// Bytes: a number with `b`, `kb`, `mb` or `gb` (of 1024 each) behind it, or none.
-pub(super) fn size(text: &str) -> Result<u64, String> {
+pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "must be a size such as `50mb`".to_owned();
     let text = text.trim().to_ascii_lowercase();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -32,7 +32,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// Verdaccio's spans: numbers with `ms s m h d w M y`, as in `1h 30m`; without a unit, seconds.
-pub(super) fn span(text: &str) -> Result<Duration, String> {
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let wrong = || "must be a span of time such as `30s`, `2m` or `1h 30m`".to_owned();
     let mut sum = Duration::ZERO;
     let mut parts = text.split_whitespace().peekable();

@@ -347,6 +347,35 @@ impl Documents {
         self.forget_absence(name);
     }
 
+    /// Makes the next read of `name` look at storage, where another node may have published what
+    /// is missed. Whether it would not have looked without that.
+    pub(super) fn look_again(&self, name: &PackageName) -> bool {
+        if self.hosted_ttl.is_zero() {
+            return false;
+        }
+        let seen = self.changes.seen(name);
+        let Some(known) = self.known(name) else {
+            return false;
+        };
+        let long_ago = HostedDocument {
+            looked_at: Timestamp::from_unix_millis(0),
+            ..known
+        };
+        self.keep(name, Some(&long_ago), None, seen);
+        true
+    }
+
+    /// Forgets what is remembered of `name`, documents of upstream included. Whether anything was.
+    pub(super) async fn forget(&self, name: &PackageName) -> Result<bool, StorageError> {
+        let mut is_known = self.hosted.contains_key(name);
+        self.changed(name);
+        self.merged.invalidate(name);
+        for uplink in self.uplinks_of(name) {
+            is_known |= self.upstream.forget(name, uplink).await?;
+        }
+        Ok(is_known)
+    }
+
     /// Forgets that upstream has nothing of this name.
     pub(super) fn forget_absence(&self, name: &PackageName) {
         for uplink in self.uplinks_of(name) {

@@ -4,6 +4,7 @@ use std::{future::Future, sync::Arc};
 
 use super::{
     Registry,
+    locks::NameGuard,
     packument::{Hosted, Packument},
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     lifecycle::carried,
     models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
-    storage::{Conflicts, Doomed, Expected, StorageError},
+    storage::{Conflicts, Doomed, Expected, Lease, StorageError},
 };
 
 /// What an edit has made of a manifest.
@@ -30,6 +31,12 @@ pub(super) struct Stored {
     pub(super) expected: Expected,
 }
 
+/// The turn of one writer, which ends when it is dropped.
+pub(super) struct Turn {
+    _lease: Lease,
+    _alone: NameGuard,
+}
+
 impl Registry {
     /// Runs `work` to its end even if the client hangs up, and before the server stops.
     pub(super) async fn tracked<T>(
@@ -41,6 +48,18 @@ impl Registry {
     {
         let done = self.lifecycle.spawn(carried(work)).await;
         done.map_err(RegistryError::internal)?
+    }
+
+    /// Waits until nobody else writes `name`, in this process and, where nodes take turns, in
+    /// others.
+    pub(super) async fn take_turn(&self, name: &PackageName) -> Result<Turn, RegistryError> {
+        // First among ourselves: one of us is enough to wait for the others.
+        let alone = self.locks.lock(name).await;
+        let lease = self.leases.hold(&format!("package:{name}")).await?;
+        Ok(Turn {
+            _lease: lease,
+            _alone: alone,
+        })
     }
 
     /// The manifest of `name` as it is stored now.
@@ -139,7 +158,7 @@ impl Registry {
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send,
     {
-        let _alone = self.locks.lock(name).await;
+        let _alone = self.take_turn(name).await?;
         let mut conflicts = Conflicts::default();
         loop {
             let Stored { manifest, expected } = self.read(name).await?;

@@ -72,7 +72,7 @@ use crate::{
     models::{Digest, PackageName, Version},
     policy::Policy,
     search::Index,
-    storage::{SigningKeys, Store},
+    storage::{Leases, SigningKeys, Store},
     uplink::Uplinks,
 };
 
@@ -94,6 +94,8 @@ pub struct RegistryOptions {
     pub hosted_ttl: Duration,
     /// How long the absence of a package upstream is remembered.
     pub negative_cache_ttl: Duration,
+    /// What other nodes take turns by, if they do.
+    pub leases: Leases,
     /// What published versions are signed with, if they are.
     pub signing_keys: Option<SigningKeys>,
     /// The clock.
@@ -120,6 +122,7 @@ pub struct Registry {
     fills: Fills,
     small_tarballs: SmallTarballs,
     locks: NameLocks,
+    leases: Leases,
     room: Room,
     audits: Audits,
     index: Index,
@@ -141,6 +144,7 @@ impl Registry {
             publish,
             hosted_ttl,
             negative_cache_ttl,
+            leases,
             signing_keys,
             clock,
             lifecycle,
@@ -169,6 +173,7 @@ impl Registry {
             ),
             small_tarballs,
             locks: NameLocks::default(),
+            leases,
             room: room(),
             audits: Audits::default(),
             index: Index::default(),
@@ -185,6 +190,12 @@ impl Registry {
             clock,
             lifecycle,
         })
+    }
+
+    /// Forgets what is remembered of `name`, so that the next read asks storage and upstream.
+    /// Whether anything was remembered.
+    pub async fn forget(&self, name: &PackageName) -> Result<bool, RegistryError> {
+        Ok(self.documents.forget(name).await?)
     }
 
     /// Succeeds when storage answers.

@@ -121,7 +121,11 @@ impl Registry {
         key: &VersionKey,
         base: &BaseUrl,
     ) -> Result<Document, RegistryError> {
-        let found = self.visible(caller, name).await?;
+        let mut found = self.visible(caller, name).await?;
+        let is_missing = found.document.packument.resolve(key.as_str()).is_none();
+        if is_missing && self.documents.look_again(name) {
+            found = self.visible(caller, name).await?;
+        }
         let packument = &found.document.packument;
         let raw = packument
             .resolve(key.as_str())

@@ -119,7 +119,11 @@ impl Registry {
             }
         }
         let found = Box::pin(self.visible(caller, name)).await?;
-        let listed = found.document.tarball(file);
+        let mut listed = found.document.tarball(file);
+        if listed.is_none() && self.documents.look_again(name) {
+            let found = Box::pin(self.visible(caller, name)).await?;
+            listed = found.document.tarball(file);
+        }
         listed.ok_or_else(no_such_file)
     }
 

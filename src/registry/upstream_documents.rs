@@ -221,6 +221,21 @@ impl UpstreamDocuments {
         is_cached.then_some(true)
     }
 
+    /// Forgets what `uplink` said of `name`, also on disk. Whether there was anything.
+    pub(super) async fn forget(
+        &self,
+        name: &PackageName,
+        uplink: &Uplink,
+    ) -> Result<bool, StorageError> {
+        self.forget_absence(name, uplink);
+        let key = (name.clone(), uplink.name().clone());
+        let is_in_memory = self.shelf.documents.remove(&key).is_some();
+        let cache = self.shelf.store.cache();
+        let is_on_disk = cache.has_packument(name, uplink.name()).await?;
+        cache.remove_packument(name, uplink.name()).await?;
+        Ok(is_in_memory || is_on_disk)
+    }
+
     /// Forgets that `uplink` has nothing of this name.
     pub(super) fn forget_absence(&self, name: &PackageName, uplink: &Uplink) {
         let key = (name.clone(), uplink.name().clone());

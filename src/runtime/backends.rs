@@ -173,6 +173,10 @@ impl Backends {
     }
 
     /// Hears what other nodes change until `lifecycle` ends.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        expect(clippy::unused_async, reason = "the feature awaits")
+    )]
     pub(crate) async fn listen(&self, lifecycle: &Lifecycle) {
         match &self.shared {
             Shared::Files => {

@@ -61,7 +61,6 @@ pub(crate) async fn migrate(
 
 /// Moves nothing: there is no Postgres.
 #[cfg(not(feature = "postgres"))]
-#[expect(clippy::unused_async, reason = "the feature awaits")]
 pub(crate) async fn migrate(
     _config: &Config,
     _is_to_postgres: bool,

@@ -17,6 +17,7 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
             problems.push(config.problem(&setting, "", error.problem()));
         }
     }
+    problems.extend(super::leases::problem(config));
     for (name, uplink) in &config.uplinks.uplinks {
         if let Some(path) = &uplink.ca
             && let Err(error) = read_authorities(path)

@@ -10,6 +10,7 @@ mod error;
 pub(crate) mod fs;
 mod keys;
 mod layout;
+mod leases;
 mod metadata;
 mod moving;
 #[cfg(feature = "object")]
@@ -30,12 +31,19 @@ pub use accounts::{
     TokenKind, TokenRecord, UserEdit, UserRecord,
 };
 pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};
-pub use cache::{CachedDocument, Freshness, UpstreamCache};
+pub use cache::{
+    Amount, CacheBounds, CacheStats, CachedDocument, Freshness, Pruned, Selection, UpstreamCache,
+};
 pub use coherence::{Coherence, Epoch, LONGEST_SILENCE, Notice, Watcher};
 pub use error::StorageError;
 pub use fs::{FileBlob, FsBlobs, FsMetadata, Observer, Pieces, TemporaryBlob, TemporaryFolder};
 pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;
+#[cfg(feature = "object")]
+pub use leases::ObjectLeases;
+#[cfg(feature = "redis")]
+pub use leases::RedisLeases;
+pub use leases::{Lease, LeaseError, LeaseOptions, LeaseProvider, Leases};
 pub use metadata::{
     Conflicts, Document, Expected, Hold, Holding, MetadataStore, MetadataStoreExt, Stamp,
 };

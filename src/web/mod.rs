@@ -6,6 +6,7 @@
 //! (bad credentials are refused), a `User` (signed in) or a `FullActor` (signed in, without limits).
 
 mod access;
+mod admin;
 mod audit;
 #[doc(hidden)]
 pub mod bench;
@@ -102,6 +103,8 @@ fn routes(state: WebState) -> Router {
         .route("/-/npm/v1/attestations/{text}", get(signatures::attestations))
         // Setting clients up
         .route("/-/npm/v1/bootstrap", get(bootstrap::bootstrap))
+        // Operating
+        .route("/-/admin/package-cache/invalidate", post(admin::invalidate_package))
         // Finding packages
         .route("/-/v1/search", get(search::search))
         .route("/-/all", get(search::all))

@@ -1,5 +1,6 @@
 //! Settings: where they come from, what is said about wrong ones, and the files made from the table.
 
+mod storage;
 mod table;
 mod uplinks;
 
@@ -222,73 +223,21 @@ fn what_does_nothing_is_pointed_out() {
     assert!(config.warnings()[0].to_string().contains("max_body_size"));
 }
 
-#[test]
-fn a_bucket_needs_its_feature() {
-    for (backend, is_there) in [
-        ("s3", cfg!(feature = "s3")),
-        ("gcs", cfg!(feature = "gcs")),
-        ("azure", cfg!(feature = "azure")),
-    ] {
-        let config = load(&[("RUSTACCIO_TARBALL_BACKEND", backend)]);
-        if is_there {
-            assert!(config.problems().is_empty());
-        } else {
-            let feature = format!("--features {backend}");
-            check_problem(&config, &["RUSTACCIO_TARBALL_BACKEND", &feature]);
-        }
-    }
-}
-
-#[test]
-fn buckets_are_set_in_all_ways() {
-    let in_file = load_text(
-        "store:\n  s3:\n    bucket: b\n    endpoint: http://s3.example/\n    accessKeyId: id\n    \
-         secretAccessKey: key\n    prefix: /npm\n    forcePathStyle: false\n",
-    );
-    let in_environment = load(&[
-        ("RUSTACCIO_S3_BUCKET", "b"),
-        ("RUSTACCIO_S3_ENDPOINT", "http://s3.example"),
-        ("RUSTACCIO_S3_ACCESS_KEY_ID", "id"),
-        ("RUSTACCIO_S3_SECRET_ACCESS_KEY", "key"),
-        ("RUSTACCIO_S3_PREFIX", "npm/"),
-        ("RUSTACCIO_S3_FORCE_PATH_STYLE", "no"),
-    ]);
-    for config in [in_file, in_environment] {
-        assert!(
-            config.problems().is_empty(),
-            "{}",
-            config.describe_problems()
-        );
-        assert!(config.warnings().is_empty());
-        let s3 = &config.storage.s3;
-        assert_eq!((s3.bucket.as_str(), s3.prefix.as_str()), ("b", "npm/"));
-        assert_eq!(s3.endpoint.as_deref(), Some("http://s3.example"));
-        assert_eq!(s3.region, "us-east-1");
-        assert!(!s3.force_path_style && s3.secret_access_key.is_some());
-    }
-    check_problem(
-        &load(&[
-            ("RUSTACCIO_S3_ENDPOINT", "s3.example"),
-            ("RUSTACCIO_S3_PREFIX", "../x"),
-        ]),
-        &["RUSTACCIO_S3_ENDPOINT", "RUSTACCIO_S3_PREFIX"],
-    );
-}
+const MODE: &str = "RUSTACCIO_PACKAGE_DISCOVERY_MODE";
+const TTL: &str = "RUSTACCIO_PACKAGE_CACHE_TTL_SECS";
 
 #[test]
 fn what_is_not_there_yet_does_not_start_in_silence() {
     for (name, value) in [
         ("RUSTACCIO_AUTH_BACKEND", "http"),
-        ("RUSTACCIO_METADATA_BACKEND", "transactional"),
         ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
         ("RUSTACCIO_QUOTA_BACKEND", "postgres"),
         ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
         ("RUSTACCIO_OTEL_ENABLED", "true"),
         ("RUSTACCIO_POLICY_BACKEND", "http"),
         ("RUSTACCIO_EVENT_SINK", "http"),
-        ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis"),
         ("RUSTACCIO_RUNTIME_PROFILE", "managed"),
-        ("RUSTACCIO_CACHE_MAX_SIZE", "1gb"),
+        ("RUSTACCIO_CACHE_SHARED", "true"),
     ] {
         check_problem(
             &load(&[(name, value)]),

@@ -11,11 +11,13 @@ mod support;
 
 mod access;
 mod accounts;
+mod administration;
 mod audit;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;
 mod cache;
+mod cache_bounds;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -31,6 +33,8 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod installs;
+#[cfg(all(feature = "redis", feature = "test-services"))]
+mod leases;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod migrate;
 #[cfg(feature = "test-clients")]

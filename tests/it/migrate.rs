@@ -45,6 +45,13 @@ async fn whoami(registry: &Registry, user: &User) -> StatusCode {
     registry.get_as(user, "/-/whoami").await.status
 }
 
+async fn sign_out(registry: &Registry, user: &User) {
+    let path = format!("/-/user/token/{}", user.token);
+    let request = registry.request(Method::DELETE, &path);
+    let request = request.bearer_auth(&user.token);
+    registry.send(request).await.assert(200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_into_postgres_and_comes_back() {
     let url = schema().await;
@@ -104,15 +111,7 @@ async fn everything_goes_into_postgres_and_comes_back() {
         .publish(&alice, &Package::new("app", "2.0.0"))
         .await
         .assert(201);
-    let path = format!("/-/user/token/{}", bob.token);
-    registry
-        .send(
-            registry
-                .request(Method::DELETE, &path)
-                .bearer_auth(&bob.token),
-        )
-        .await
-        .assert(200);
+    sign_out(&registry, &bob).await;
     let folder = registry.stop().await;
 
     // What is of before is not served as if it were of now.

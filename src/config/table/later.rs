@@ -35,18 +35,6 @@ const fn unused(variable: &'static str, default: &'static str) -> Setting {
 const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
-    later(
-        "RUSTACCIO_CACHE_MAX_SIZE",
-        "",
-        &[],
-        "delete the cache folder when it is too large; all of it comes again",
-    ),
-    later(
-        "RUSTACCIO_CACHE_MAX_AGE",
-        "",
-        &[],
-        "delete the cache folder when it is too large; all of it comes again",
-    ),
     later("RUSTACCIO_CACHE_SHARED", "false", OFF, UNSET),
     later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
     later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
@@ -72,13 +60,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         "use `local` or `s3`",
     ),
     later("RUSTACCIO_MANAGED_MODE", "false", OFF, UNSET),
-    later(
-        "RUSTACCIO_PACKAGE_DISCOVERY_MODE",
-        "single",
-        &["single", "single-node", "single_node", "local"],
-        "use `single`",
-    ),
-    unused("RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS", "0"),
     later("RUSTACCIO_RATE_LIMIT_BACKEND", "none", NONE, "use `none`"),
     unused("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "0"),
     unused("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "60"),
@@ -120,21 +101,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_EVENT_HTTP_ENDPOINT", "/events/registry"),
     unused("RUSTACCIO_EVENT_HTTP_TIMEOUT_MS", "2000"),
     unused("RUSTACCIO_EVENT_HTTP_SECRET", "").secret(),
-    later(
-        "RUSTACCIO_STATE_COORDINATION_BACKEND",
-        "none",
-        NONE,
-        "use `none`",
-    ),
-    unused("RUSTACCIO_STATE_COORDINATION_REDIS_URL", "").secret(),
-    unused(
-        "RUSTACCIO_STATE_COORDINATION_LOCK_KEY",
-        "rustaccio:state:lock",
-    ),
-    unused("RUSTACCIO_STATE_COORDINATION_LEASE_MS", "5000"),
-    unused("RUSTACCIO_STATE_COORDINATION_ACQUIRE_TIMEOUT_MS", "15000"),
-    unused("RUSTACCIO_STATE_COORDINATION_POLL_INTERVAL_MS", "100"),
-    unused("RUSTACCIO_STATE_COORDINATION_FAIL_OPEN", "false"),
     unused("RUSTACCIO_STATE_COORDINATION_S3_BUCKET", ""),
     unused("RUSTACCIO_STATE_COORDINATION_S3_REGION", "us-east-1"),
     unused("RUSTACCIO_STATE_COORDINATION_S3_ENDPOINT", ""),

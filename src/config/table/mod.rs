@@ -3,6 +3,9 @@
 
 mod access;
 mod bucket;
+mod cache;
+mod coordination;
+mod discovery;
 mod later;
 mod postgres;
 mod server;
@@ -116,12 +119,15 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 6] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 9] {
     [
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),
+        ("The cache of upstream", cache::SETTINGS),
+        ("What is remembered", discovery::SETTINGS),
         ("Buckets", bucket::SETTINGS),
         ("Postgres", postgres::SETTINGS),
+        ("Many nodes", coordination::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]

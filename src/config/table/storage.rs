@@ -1,7 +1,7 @@
 //! Settings of storage and of the upstream registries.
 
 use super::{
-    Kind::{Choice, Number, Seconds, Text, Unused},
+    Kind::{Choice, Number, Seconds, Text},
     Setting,
 };
 use crate::config::units;
@@ -25,45 +25,6 @@ pub(super) const SETTINGS: &[Setting] = &[
             |_, _| {},
         ),
         "Which copy of a manifest counts: the one in storage.",
-    ),
-    Setting::new(
-        "RUSTACCIO_CACHE_DIR",
-        "",
-        Text(|target, text| {
-            target.config.storage.cache.folder = Some(units::path(text)?);
-            Ok(())
-        }),
-        "The folder of what came from upstream. Without it, `cache` in the data folder. All of it \
-         may be deleted at any time; several registries may share one.",
-    ),
-    Setting::new(
-        "RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES",
-        "5000",
-        Unused,
-        "Accepted from older versions; memory is bounded in bytes.",
-    ),
-    Setting::new(
-        "RUSTACCIO_PACKAGE_CACHE_TTL_SECS",
-        "0",
-        Seconds(0..=86_400, |target, span| {
-            target.config.storage.package_cache_ttl = span;
-        }),
-        "How long a package published here is served from memory without a look at the disk; 0 \
-         looks each time, so that a change from outside shows at once.",
-    ),
-    Setting::new(
-        "RUSTACCIO_PACKAGE_CACHE_PRUNE_INTERVAL_SECS",
-        "30",
-        Unused,
-        "Accepted from older versions; memory is bounded all the time.",
-    ),
-    Setting::new(
-        "RUSTACCIO_PACKAGE_NEGATIVE_CACHE_TTL_SECS",
-        "30",
-        Seconds(0..=86_400, |target, span| {
-            target.config.storage.negative_cache_ttl = span;
-        }),
-        "How long it is remembered that upstream does not have a package.",
     ),
     Setting::new(
         "RUSTACCIO_UPSTREAM",

@@ -101,7 +101,7 @@ impl Registry {
 
     async fn commit(self: &Arc<Self>, candidate: Candidate) -> Result<Done, RegistryError> {
         let name = &candidate.publish.name;
-        let _alone = self.locks.lock(name).await;
+        let _turn = self.take_turn(name).await?;
         let mut conflicts = Conflicts::default();
         // Set once the manifest has moved past everybody who could still delete the blob.
         let mut may_replace = None;

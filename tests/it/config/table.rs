@@ -107,6 +107,7 @@ const MORE: &[&str] = &[
     "GCS_",
     "AZURE_",
     "MAX_USERS",
+    "METADATA_POSTGRES_",
     "TARBALL_REDIRECT",
     "UPSTREAM_ALLOWED_ORIGINS",
 ];

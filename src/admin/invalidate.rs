@@ -1,0 +1,30 @@
+//! Forgetting what is remembered of a package.
+
+use super::Administration;
+use crate::{
+    error::RegistryError,
+    models::{Caller, PackageName},
+};
+
+impl Administration {
+    /// Makes the next read of `name` ask storage and upstream. Whether anything was remembered.
+    #[tracing::instrument(name = "admin.invalidate_package", skip_all, fields(package.name = %name))]
+    pub async fn invalidate_package(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<bool, RegistryError> {
+        let removed = self.registry.forget(name).await?;
+        tracing::info!(
+            user.name = caller.display_name(),
+            removed,
+            "package cache invalidated"
+        );
+        Ok(removed)
+    }
+
+    /// Succeeds when `caller` is an administrator.
+    pub fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
+        self.admins.require(caller)
+    }
+}

@@ -1,0 +1,197 @@
+//! `rustaccio cache`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{complain, serve::explain};
+use crate::{
+    config::{Config, parse_size, parse_span},
+    error::RegistryError,
+    models::{PackageName, UplinkName},
+    runtime::open_cache,
+    storage::{Amount, CacheBounds, CacheStats, Pruned, Selection, UpstreamCache},
+};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CacheCommand {
+    /// Count what is in the cache
+    Stats {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove what was used longest ago, as the settings of the cache say
+    Prune {
+        /// Remove until no more than this is left, such as 20gb
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        max_size: Option<u64>,
+        /// Remove what nobody has used for so long, such as 30d
+        #[arg(long, value_name = "TIME", value_parser = parse_span)]
+        max_age: Option<Duration>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove all of the cache, or what is of one uplink or package
+    Clear {
+        /// Only what came from this uplink
+        #[arg(long, value_name = "NAME")]
+        uplink: Option<UplinkName>,
+        /// Only what is of this package
+        #[arg(long, value_name = "NAME")]
+        package: Option<PackageName>,
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Format {
+    /// Answer in JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: &CacheCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
+    if !settings.problems().is_empty() {
+        return complain(settings.problems());
+    }
+    match run_command(command, settings) {
+        Ok(text) => match out.write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(error) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = writeln!(io::stderr().lock(), "rustaccio cache: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, RegistryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(RegistryError::internal)?;
+    runtime.block_on(async {
+        let cache = open_cache(settings).await?;
+        match command {
+            CacheCommand::Stats { format } => {
+                let stats = cache.stats().await?;
+                format.show(&stats, || describe_stats(&cache, &stats))
+            }
+            CacheCommand::Prune {
+                max_size,
+                max_age,
+                format,
+            } => {
+                let bounds = CacheBounds {
+                    max_size: max_size.or(settings.storage.cache.max_size),
+                    max_age: max_age.or(settings.storage.cache.max_age),
+                };
+                if bounds.are_none() {
+                    return Err(RegistryError::Settings {
+                        message: "the cache has no bounds; give --max-size or --max-age, or set \
+                                  RUSTACCIO_CACHE_MAX_SIZE or RUSTACCIO_CACHE_MAX_AGE"
+                            .to_owned(),
+                    });
+                }
+                let pruned = cache.prune(bounds).await?;
+                format.show(&pruned, || describe_pruned(pruned))
+            }
+            CacheCommand::Clear {
+                uplink,
+                package,
+                format,
+            } => {
+                let selection = Selection {
+                    uplink: uplink.clone(),
+                    package: package.clone(),
+                };
+                let pruned = cache.clear(selection).await?;
+                format.show(&pruned, || describe_pruned(pruned))
+            }
+        }
+    })
+}
+
+impl Format {
+    fn show(
+        self,
+        value: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, RegistryError> {
+        if !self.json {
+            return Ok(text());
+        }
+        let json = serde_json::to_string(value).map_err(RegistryError::internal)?;
+        Ok(json + "\n")
+    }
+}
+
+fn describe_stats(cache: &UpstreamCache, stats: &CacheStats) -> String {
+    let mut lines = vec![
+        format!("folder      {}", cache.folder().display()),
+        format!("total       {}", describe(stats.total)),
+        format!("documents   {}", describe(stats.documents)),
+        format!("tarballs    {}", describe(stats.tarballs)),
+    ];
+    if let Some(oldest) = stats.oldest {
+        lines.push(format!("oldest      last used {oldest}"));
+    }
+    for (uplink, of) in &stats.uplinks {
+        lines.push(format!("uplink {uplink}"));
+        lines.push(format!("  documents {}", describe(of.documents)));
+        lines.push(format!("  tarballs  {}", describe(of.tarballs)));
+    }
+    if stats.other_tarballs.files > 0 {
+        let others = describe(stats.other_tarballs);
+        lines.push(format!("tarballs of no single uplink: {others}"));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn describe_pruned(pruned: Pruned) -> String {
+    let (removed, kept) = (describe(pruned.removed), describe(pruned.kept));
+    format!("removed {removed}\nleft    {kept}\n")
+}
+
+fn describe(amount: Amount) -> String {
+    let files = if amount.files == 1 { "file" } else { "files" };
+    format!("{} {files}, {}", amount.files, bytes(amount.bytes))
+}
+
+/// In the largest unit that leaves one digit before the point, with one behind it.
+fn bytes(count: u64) -> String {
+    let units = [("gb", 1_u64 << 30), ("mb", 1 << 20), ("kb", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| count >= *unit) {
+        Some((name, unit)) => {
+            let tenths = u128::from(count) * 10 / u128::from(unit);
+            format!("{}.{} {name}", tenths / 10, tenths % 10)
+        }
+        None => format!("{count} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_readable() {
+        for (count, text) in [
+            (0, "0 bytes"),
+            (1023, "1023 bytes"),
+            (1024, "1.0 kb"),
+            (1_600_000, "1.5 mb"),
+            (u64::MAX, "17179869183.9 gb"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}
