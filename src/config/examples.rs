@@ -100,7 +100,7 @@ fn preset((title, lines): (&str, &[(&str, &str)])) -> String {
 type Preset = (&'static str, &'static [(&'static str, &'static str)]);
 
 const S3: Preset = (
-    "Tarballs and manifests in a bucket; build it with `--features s3`. Accounts stay in the data folder.",
+    "Tarballs, manifests and accounts in a bucket; build it with `--features s3`.",
     &[
         ("RUSTACCIO_BIND", "0.0.0.0:4873"),
         ("RUSTACCIO_RUNTIME_PROFILE", "s3"),

@@ -97,7 +97,8 @@ pub(super) const SETTINGS: &[Setting] = &[
             Ok(())
         }),
         "Where tarballs and manifests are kept: `local`, the data folder, or a bucket of `s3`, `gcs` \
-         or `azure`, which any number of registries may share. Accounts stay in the data folder.",
+         or `azure`, which any number of registries may share. Accounts and keys go with the \
+         manifests.",
     )
     .also(&["store_backend", "storage_backend"]),
     Setting::new(
