@@ -43,7 +43,7 @@ impl Compressor {
             Effort::Thorough => thorough,
         };
         // Measured on packuments of 0.3 to 5 MB: the quick levels take a third of the time of the
-        // usual ones and give a tenth more bytes; what lies beyond the thorough ones gains nothing.
+        // usual ones and give a seventh more bytes; what lies beyond the thorough ones gains nothing.
         Ok(match coding {
             ContentCoding::Identity => Self::Identity(Vec::new()),
             ContentCoding::Gzip => Self::Gzip(Gzip::new(effort)),

@@ -90,7 +90,8 @@ impl Backends {
     /// Hosted packages and the cache of upstream; the data folder is this process's from then on.
     ///
     /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
-    /// else sees to it that registries write one after another.
+    /// else sees to it that registries write a package one after another. Nothing does for accounts,
+    /// which must be elsewhere then.
     pub(crate) async fn open_store(
         &self,
         config: &Config,
@@ -102,7 +103,8 @@ impl Backends {
         };
         #[cfg(feature = "object")]
         if let Some((bucket, guarantees)) = &self.bucket {
-            if !guarantees.conditional_writes && !has_leases {
+            let has_accounts = matches!(self.shared, Shared::Bucket(_));
+            if !guarantees.conditional_writes && (!has_leases || has_accounts) {
                 return Err(RegistryError::Settings {
                     message: UNSAFE_STORE.to_owned(),
                 });
@@ -216,7 +218,7 @@ pub(crate) const NO_BUCKET: &str =
 #[cfg(feature = "object")]
 const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-Match, so that registries which share it \
     would overwrite each other's packages; use a store with conditional writes, or set \
-    RUSTACCIO_STATE_COORDINATION_BACKEND";
+    RUSTACCIO_STATE_COORDINATION_BACKEND and, for accounts, RUSTACCIO_METADATA_BACKEND=transactional";
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]

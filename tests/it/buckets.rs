@@ -485,9 +485,18 @@ async fn careless_store() -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_without_conditional_writes_is_refused() {
     let endpoint = careless_store().await;
+    check_refusal(s3_at(&endpoint)).await;
+    // Turns are taken at packages; accounts would still be overwritten.
+    let mut with_leases = s3_at(&endpoint);
+    with_leases.push(("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis".to_owned()));
+    let redis = "redis://127.0.0.1:1/".to_owned();
+    with_leases.push(("RUSTACCIO_STATE_COORDINATION_REDIS_URL", redis));
+    check_refusal(with_leases).await;
+}
+
+async fn check_refusal(variables: Vec<(&'static str, String)>) {
     let folder = tempfile::tempdir().unwrap();
     let started = tokio::task::spawn_blocking(move || {
-        let variables = s3_at(&endpoint);
         let variables: Vec<(&str, &str)> = variables
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
