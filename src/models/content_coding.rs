@@ -1,7 +1,10 @@
 //! [`ContentCoding`]: how a body is compressed on the wire.
 
+use serde::{Deserialize, Serialize};
+
 /// A content coding (RFC 9110, section 8.4.1) that bodies are kept in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ContentCoding {
     /// As it is.
     #[default]
@@ -15,6 +18,11 @@ pub enum ContentCoding {
 }
 
 impl ContentCoding {
+    /// Whether it is none.
+    pub fn is_identity(&self) -> bool {
+        matches!(self, Self::Identity)
+    }
+
     /// The name in `Content-Encoding`; `None` for identity, which is not named.
     pub fn token(self) -> Option<&'static str> {
         match self {

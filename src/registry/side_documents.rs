@@ -9,7 +9,7 @@ use super::{flight::Flights, keeping::Keeping};
 use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock},
-    models::{Timestamp, UplinkName},
+    models::{ContentCoding, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
     uplink::{Uplink, UplinkError},
 };
@@ -289,7 +289,7 @@ impl<T: SideDocument> Shelf<T> {
                 etag: None,
                 last_modified: None,
             };
-            let document = CachedDocument::new(body, freshness);
+            let document = CachedDocument::new(body, ContentCoding::Identity, freshness);
             let (cache, key) = (self.store.cache().clone(), key.clone());
             self.keeping.keep(key.clone(), async move {
                 let kept = cache.put_document(&key.0, &key.1, document);

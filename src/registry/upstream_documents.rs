@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
@@ -16,7 +15,7 @@ use crate::{
     lifecycle::{Lifecycle, SharedClock, compute_on},
     models::{PackageName, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
-    uplink::{PackumentAnswer, Uplink, UplinkError, Validators},
+    uplink::{PackumentAnswer, Uplink, UplinkError, Validators, decode_packument, decoded_length},
 };
 
 /// Memory for parsed documents in bytes.
@@ -33,12 +32,12 @@ pub(super) struct UpstreamDocument {
     pub(super) uplink: UplinkName,
     pub(super) packument: Arc<Packument>,
     pub(super) digest: Arc<str>,
+    /// Of the document, decoded, in bytes.
     pub(super) length: usize,
     /// What is known of the name where nothing is hosted, once somebody wanted to know.
     alone: OnceLock<Arc<Document>>,
-    /// What the packument was parsed from, and shares.
-    body: Bytes,
-    freshness: Freshness,
+    /// What came.
+    cached: CachedDocument,
 }
 
 /// A document, and whether upstream could not confirm it.
@@ -86,8 +85,9 @@ impl UpstreamDocuments {
         negative_ttl: Duration,
     ) -> Self {
         let weight = |_: &Key, document: &Arc<UpstreamDocument>| {
-            // Its list of tarballs is about a quarter as large again.
+            // Its list of tarballs is about a quarter as large again; and there is what came.
             let length = document.length.saturating_add(document.length / 4);
+            let length = length.saturating_add(document.cached.body.len());
             u32::try_from(length.saturating_add(512)).unwrap_or(u32::MAX)
         };
         let shelf = Shelf {
@@ -257,16 +257,18 @@ impl Shelf {
                 return None;
             }
         };
-        let (flight, length) = (key.clone(), cached.body.len());
-        let work = move || parse(flight, cached);
-        let document = Arc::new(compute_on(length, work).await.ok()??);
+        let length = decoded_length(&cached.body, cached.coding);
+        let document = Arc::new(parse(key.clone(), length, move || cached).await.ok()?);
         // A flight that has landed meanwhile knows better.
         let entry = self.documents.entry_by_ref(key).or_insert(document);
         Some(entry.into_value())
     }
 
     fn is_fresh(&self, known: &UpstreamDocument, uplink: &Uplink) -> bool {
-        let age = self.clock.now().millis_since(known.freshness.fetched_at);
+        let age = self
+            .clock
+            .now()
+            .millis_since(known.cached.freshness.fetched_at);
         Duration::from_millis(age) < uplink.maxage()
     }
 
@@ -316,7 +318,7 @@ impl Shelf {
         match &lookup {
             Lookup::Found(document) => {
                 self.documents.insert(key.clone(), document.clone());
-                self.keep(key, document.cached(), is_new);
+                self.keep(key, document.cached.clone(), is_new);
             }
             Lookup::Missing => {
                 self.absent.insert(key.clone(), ());
@@ -365,8 +367,8 @@ impl Shelf {
     ) -> (Lookup, bool) {
         let failed = |error| (Lookup::Failed(error), false);
         let validators = known.as_ref().map(|known| Validators {
-            etag: known.freshness.etag.clone(),
-            last_modified: known.freshness.last_modified.clone(),
+            etag: known.cached.freshness.etag.clone(),
+            last_modified: known.cached.freshness.last_modified.clone(),
         });
         let validators = validators.unwrap_or_default();
         let answer = match uplink.packument(&key.0, &validators).await {
@@ -377,24 +379,32 @@ impl Shelf {
         match (answer, known) {
             (PackumentAnswer::NotModified, Some(known)) => {
                 let mut known = UpstreamDocument::clone(&known);
-                known.freshness.fetched_at = fetched_at;
+                known.cached.freshness.fetched_at = fetched_at;
                 (Lookup::Found(Arc::new(known)), false)
             }
             (PackumentAnswer::NotModified, None) => {
                 failed(UplinkError::BadBody("not modified, though nothing is here"))
             }
             (PackumentAnswer::Missing, _) => (Lookup::Missing, false),
-            (PackumentAnswer::Found { body, validators }, _) => {
+            (
+                PackumentAnswer::Found {
+                    body,
+                    coding,
+                    validators,
+                },
+                _,
+            ) => {
                 let freshness = Freshness {
                     fetched_at,
                     etag: validators.etag,
                     last_modified: validators.last_modified,
                 };
-                let document = parse_new(key.clone(), body, freshness).await;
-                document.map_or_else(
-                    || failed(UplinkError::BadBody("it is not a packument of this name")),
-                    |document| (Lookup::Found(Arc::new(document)), true),
-                )
+                let length = decoded_length(&body, coding);
+                let cached = move || CachedDocument::new(body, coding, freshness);
+                match parse(key.clone(), length, cached).await {
+                    Ok(document) => (Lookup::Found(Arc::new(document)), true),
+                    Err(error) => failed(error),
+                }
             }
         }
     }
@@ -409,14 +419,6 @@ impl UpstreamDocument {
         };
         Arc::clone(self.alone.get_or_init(document))
     }
-
-    fn cached(&self) -> CachedDocument {
-        CachedDocument {
-            body: self.body.clone(),
-            digest: self.digest.to_string(),
-            freshness: self.freshness.clone(),
-        }
-    }
 }
 
 /// Logs a failure of the cache, which costs time and nothing else.
@@ -424,22 +426,31 @@ pub(super) fn warn_of_cache(name: &PackageName, error: &StorageError) {
     tracing::warn!(package.name = %name, error = error as &dyn std::error::Error, "the cache failed; upstream is asked instead");
 }
 
-/// Parses what an uplink sent; `None` if it is no packument of this name.
-async fn parse_new(key: Key, body: Bytes, freshness: Freshness) -> Option<UpstreamDocument> {
-    let length = body.len();
-    let work = move || parse(key, CachedDocument::new(body, freshness));
-    compute_on(length, work).await.ok().flatten()
+/// Decodes and parses what an uplink sent, which says that it has `length` bytes.
+async fn parse(
+    key: Key,
+    length: usize,
+    cached: impl FnOnce() -> CachedDocument + Send + 'static,
+) -> Result<UpstreamDocument, UplinkError> {
+    let parsing = compute_on(length, move || parse_now(key, cached()));
+    parsing
+        .await
+        .map_err(|_| UplinkError::BadBody("nobody could read it"))?
 }
 
-fn parse((name, uplink): Key, cached: CachedDocument) -> Option<UpstreamDocument> {
-    let packument = Packument::parse(&cached.body).ok()?;
-    (packument.text("name").as_deref() == Some(name.as_str())).then(|| UpstreamDocument {
+fn parse_now((name, uplink): Key, cached: CachedDocument) -> Result<UpstreamDocument, UplinkError> {
+    let body = decode_packument(&cached.body, cached.coding)?;
+    let packument = Packument::parse(&body).ok();
+    let is_of_this_name =
+        |packument: &Packument| packument.text("name").as_deref() == Some(name.as_str());
+    let packument = packument.filter(is_of_this_name);
+    let packument = packument.ok_or(UplinkError::BadBody("it is not a packument of this name"))?;
+    Ok(UpstreamDocument {
         uplink,
         packument: Arc::new(packument),
-        digest: cached.digest.into(),
-        length: cached.body.len(),
+        digest: cached.digest.as_str().into(),
+        length: body.len(),
         alone: OnceLock::new(),
-        body: cached.body,
-        freshness: cached.freshness,
+        cached,
     })
 }

@@ -1,17 +1,31 @@
 //! Bodies of answers: whole documents in memory, tarballs as they come; none without end.
 
 use bytes::{Bytes, BytesMut};
+use flate2::{Decompress, FlushDecompress, Status};
 use futures_core::Stream;
 use futures_util::stream;
+use http::header;
 use reqwest::Response;
 
 use super::{UplinkError, breaker::Trial};
+use crate::{lifecycle::compute_on, models::ContentCoding};
 
-/// An object of at most `limit` decoded bytes.
-pub(super) async fn read_document(
+const UNASKED: UplinkError =
+    UplinkError::BadBody("it has a content encoding that was not asked for");
+const NO_OBJECT: UplinkError = UplinkError::BadBody("it is not a JSON object");
+const DAMAGED: UplinkError = UplinkError::BadBody("its gzip is damaged");
+/// What RFC 1951 allows at most.
+const WINDOW_BITS: u8 = 15;
+const MIN_ROOM: usize = 4096;
+/// DEFLATE cannot do better (RFC 1951: 258 bytes in two bits).
+const MAX_RATIO: usize = 1032;
+
+/// A body of at most `limit` bytes as it came, and its coding.
+pub(super) async fn read_encoded(
     mut response: Response,
     limit: u64,
-) -> Result<Bytes, UplinkError> {
+) -> Result<(Bytes, ContentCoding), UplinkError> {
+    let coding = coding_of(&response)?;
     let too_large = UplinkError::TooLarge { limit };
     if response
         .content_length()
@@ -19,10 +33,12 @@ pub(super) async fn read_document(
     {
         return Err(too_large);
     }
-    let mut body = BytesMut::new();
+    let announced = response.content_length().unwrap_or_default();
+    let mut body = BytesMut::with_capacity(usize::try_from(announced).unwrap_or_default());
     while let Some(chunk) = response.chunk().await.map_err(UplinkError::from_reqwest)? {
-        if body.is_empty() && !starts_an_object(&chunk) {
-            return Err(UplinkError::BadBody("it is not a JSON object"));
+        let is_first = body.is_empty();
+        if is_first && coding == ContentCoding::Identity && !starts_an_object(&chunk) {
+            return Err(NO_OBJECT);
         }
         body.extend_from_slice(&chunk);
         if length_of(&body) > limit {
@@ -32,7 +48,90 @@ pub(super) async fn read_document(
     if body.is_empty() {
         return Err(UplinkError::BadBody("it is empty"));
     }
-    Ok(body.freeze())
+    Ok((body.freeze(), coding))
+}
+
+/// An object of at most `limit` bytes once it is decoded.
+pub(super) async fn read_document(response: Response, limit: u64) -> Result<Bytes, UplinkError> {
+    let (body, coding) = read_encoded(response, limit).await?;
+    let length = decoded_length(&body, coding);
+    let decoding = compute_on(length, move || decode(&body, coding, limit));
+    decoding
+        .await
+        .map_err(|_| UplinkError::BadBody("nobody could decode it"))?
+}
+
+/// Decodes an object of at most `limit` bytes. Blocks for milliseconds where it is large.
+pub(super) fn decode(
+    body: &Bytes,
+    coding: ContentCoding,
+    limit: u64,
+) -> Result<Bytes, UplinkError> {
+    match coding {
+        ContentCoding::Identity => return Ok(body.clone()),
+        ContentCoding::Gzip => {}
+        ContentCoding::Brotli | ContentCoding::Zstd => return Err(UNASKED),
+    }
+    // More than the limit is not made room for, whatever the body says of itself.
+    let limited = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut decoded = Vec::with_capacity(decoded_length(body, coding).min(limited));
+    let mut decoder = Decompress::new_gzip(WINDOW_BITS);
+    let mut rest = &body[..];
+    loop {
+        let before = decoder.total_in();
+        let status = decoder.decompress_vec(rest, &mut decoded, FlushDecompress::None);
+        let status = status.map_err(|_| DAMAGED)?;
+        let read = usize::try_from(decoder.total_in() - before).map_err(|_| DAMAGED)?;
+        rest = rest.get(read..).unwrap_or_default();
+        if decoded.len() > limited {
+            return Err(UplinkError::TooLarge { limit });
+        }
+        if status == Status::StreamEnd {
+            if rest.is_empty() {
+                break;
+            }
+            // Another member follows (RFC 1952, section 2.2).
+            decoder = Decompress::new_gzip(WINDOW_BITS);
+        } else if decoded.len() == decoded.capacity() {
+            decoded.reserve(decoded.len().max(MIN_ROOM));
+        } else if read == 0 {
+            return Err(DAMAGED);
+        }
+    }
+    if !starts_an_object(&decoded) {
+        return Err(NO_OBJECT);
+    }
+    Ok(decoded.into())
+}
+
+/// How long a body says it is once it is decoded, as far as that is possible. Only a hint.
+pub fn decoded_length(body: &[u8], coding: ContentCoding) -> usize {
+    if coding == ContentCoding::Identity {
+        return body.len();
+    }
+    // The last four bytes of a gzip member (RFC 1952, section 2.3.1).
+    let tail = body.last_chunk::<4>().copied().unwrap_or_default();
+    let length = usize::try_from(u32::from_le_bytes(tail)).unwrap_or(usize::MAX);
+    length.min(body.len().saturating_mul(MAX_RATIO))
+}
+
+/// How the body is encoded; an error where nobody asked for that.
+fn coding_of(response: &Response) -> Result<ContentCoding, UplinkError> {
+    let mut codings = response.headers().get_all(header::CONTENT_ENCODING).iter();
+    let coding = match codings.next() {
+        None => ContentCoding::Identity,
+        Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            ContentCoding::Identity
+        }
+        Some(coding) if is_gzip(coding.as_bytes()) => ContentCoding::Gzip,
+        Some(_) => return Err(UNASKED),
+    };
+    codings.next().map_or(Ok(coding), |_| Err(UNASKED))
+}
+
+/// Also by its older name (RFC 9110, section 8.4.1.3).
+fn is_gzip(coding: &[u8]) -> bool {
+    coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
 }
 
 fn starts_an_object(chunk: &[u8]) -> bool {
@@ -84,4 +183,78 @@ pub(super) fn counted(
         }
         Some((Err(error), None))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn decoded(body: Vec<u8>, limit: u64) -> Result<Bytes, UplinkError> {
+        decode(&body.into(), ContentCoding::Gzip, limit)
+    }
+
+    #[test]
+    fn a_body_of_several_members_is_one() {
+        let body = [gzip(b" {\"a\":"), gzip(b""), gzip(b"1}")].concat();
+        assert_eq!(decoded(body, 100).unwrap(), " {\"a\":1}");
+    }
+
+    #[test]
+    fn what_is_larger_than_allowed_is_refused_early() {
+        let object = [b"{", &vec![b' '; 1 << 20][..]].concat();
+        let body = gzip(&object);
+        let exact = u64::try_from(object.len()).unwrap();
+        assert_eq!(decoded(body.clone(), exact).unwrap(), object);
+        // One that lies about its length is not believed, and neither is its neighbour.
+        let mut liar = body.clone();
+        let tail = liar.len() - 4;
+        liar[tail..].fill(0xff);
+        for (body, limit) in [(body.clone(), exact - 1), (liar, 1000)] {
+            let refused = decoded(body, limit);
+            assert!(matches!(refused, Err(UplinkError::TooLarge { limit: l }) if l == limit));
+        }
+        let bombs = body.repeat(50);
+        let refused = decoded(bombs, exact);
+        assert!(matches!(refused, Err(UplinkError::TooLarge { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn an_object_comes_back_and_nothing_less(
+            text in ".{0,3000}",
+            cut in any::<prop::sample::Index>(),
+            flip in any::<(prop::sample::Index, u8)>(),
+        ) {
+            let object = format!("{{{text}}}");
+            let body = gzip(object.as_bytes());
+            prop_assert_eq!(&decoded(body.clone(), 100_000).unwrap()[..], object.as_bytes());
+            let half = body[..cut.index(body.len())].to_vec();
+            prop_assert!(decoded(half, 100_000).is_err());
+            let mut other = body.clone();
+            let (at, bits) = flip;
+            other[at.index(body.len())] ^= bits;
+            // A few bits of the head mean nothing; no other object comes out.
+            if let Ok(same) = decoded(other, 100_000) {
+                prop_assert_eq!(&same[..], object.as_bytes());
+            }
+        }
+
+        #[test]
+        fn rubbish_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let rubbish = [gzip(b"{}"), bytes].concat();
+            prop_assume!(rubbish.len() > gzip(b"{}").len());
+            prop_assert!(decoded(rubbish, 100_000).is_err());
+        }
+    }
 }

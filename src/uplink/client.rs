@@ -12,13 +12,13 @@ use url::{Host, Origin, Url};
 
 use super::{
     UplinkError,
-    body::{counted, read_document},
+    body::{counted, decode, read_document, read_encoded},
     breaker::{Breaker, Trial},
 };
 use crate::{
     config::{UplinkAuth, UplinkConfig},
     lifecycle::{Hops, SharedClock, elsewhere, jittered},
-    models::{PackageName, UplinkName, parse_http_date},
+    models::{ContentCoding, PackageName, UplinkName, parse_http_date},
     net::{ClientError, ClientOptions, Reach, build_client, has_public_addresses, is_public},
 };
 
@@ -46,15 +46,23 @@ pub struct Validators {
 pub enum PackumentAnswer {
     /// What is here is current.
     NotModified,
-    /// The document, decoded, at most 128 MiB; an object as far as its first byte tells.
+    /// The document, to be decoded by [`decode_packument`].
     Found {
-        /// The document.
+        /// The document as it came.
         body: Bytes,
+        /// How it is compressed.
+        coding: ContentCoding,
         /// What to ask with next time.
         validators: Validators,
     },
     /// Upstream has no such package.
     Missing,
+}
+
+/// The packument that came as `body`: at most 128 MiB, an object as far as its first byte tells.
+/// Blocks for milliseconds where it is large.
+pub fn decode_packument(body: &Bytes, coding: ContentCoding) -> Result<Bytes, UplinkError> {
+    decode(body, coding, MAX_PACKUMENT)
 }
 
 /// The bytes of a tarball; an error where they stop before the announced length.
@@ -191,8 +199,12 @@ impl Uplink {
                         etag: text_of(&response, &header::ETAG),
                         last_modified: text_of(&response, &header::LAST_MODIFIED),
                     };
-                    let body = read_document(response, MAX_PACKUMENT).await?;
-                    Ok(PackumentAnswer::Found { body, validators })
+                    let (body, coding) = read_encoded(response, MAX_PACKUMENT).await?;
+                    Ok(PackumentAnswer::Found {
+                        body,
+                        coding,
+                        validators,
+                    })
                 }
             }
         })
@@ -473,8 +485,10 @@ fn retry_after(response: &Response) -> Option<Duration> {
 }
 
 fn json_headers() -> HeaderMap {
-    let accept = (header::ACCEPT, HeaderValue::from_static("application/json"));
-    HeaderMap::from_iter([accept])
+    HeaderMap::from_iter([
+        (header::ACCEPT, HeaderValue::from_static("application/json")),
+        (header::ACCEPT_ENCODING, HeaderValue::from_static("gzip")),
+    ])
 }
 
 fn is_missing(status: StatusCode) -> bool {

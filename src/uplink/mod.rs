@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-pub use client::{PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators};
+pub use body::decoded_length;
+pub use client::{
+    PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators, decode_packument,
+};
 pub use error::UplinkError;
 
 use crate::{config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, net::ClientError};

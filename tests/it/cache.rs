@@ -330,6 +330,57 @@ async fn what_a_power_cut_left_half_written_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn documents_are_kept_as_small_as_they_came() {
+    let upstream = Upstream::start().await;
+    let package = Package::new("lib", "1.0.0");
+    let document = upstream.document(&[&package]).to_string();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut gzip, document.as_bytes()).unwrap();
+    let small = gzip.finish().unwrap();
+    let encoded = |path: &str, coding: &'static str, body: &[u8]| {
+        let body = body.to_vec();
+        upstream.plays(path, move |_| {
+            let body = body.clone();
+            async move { ([("content-encoding", coding)], body).into_response() }
+        });
+    };
+    encoded("/lib", "gzip", &small);
+    let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
+    let start = async |folder| {
+        Registry::with(Start {
+            file: &file,
+            folder,
+            ..Start::default()
+        })
+        .await
+    };
+    let registry = start(None).await;
+    let first = registry.get("/lib").await.assert(200);
+    assert_eq!(first.json()["versions"]["1.0.0"]["name"], "lib");
+    let (_, asked) = upstream.seen().remove(0);
+    assert_eq!(asked["accept-encoding"], "gzip");
+    // What is damaged or encoded as nobody asked is no document, and nothing to keep.
+    encoded("/broken", "gzip", &small[..small.len() / 2]);
+    encoded("/other", "br", &small);
+    encoded("/twice", "gzip, gzip", &small);
+    for path in ["/broken", "/other", "/twice"] {
+        registry.get(path).await.assert(502);
+    }
+    let folder = registry.stop().await;
+    let packages = folder.path().join("data/cache/packages");
+    let kept = std::fs::read(packages.join("lib/default.json")).unwrap();
+    assert!(kept.ends_with(&small));
+    assert!(!packages.join("broken").exists());
+    let registry = start(Some(folder)).await;
+    let again = registry.get("/lib/1.0.0").await.assert(200);
+    assert_eq!(
+        again.json()["dist"]["shasum"],
+        first.json()["versions"]["1.0.0"]["dist"]["shasum"]
+    );
+    assert_eq!(upstream.asked("/lib"), 1);
+}
+
+#[tokio::test]
 async fn a_disk_that_hangs_keeps_no_answer_back() {
     let upstream = Upstream::start().await;
     let (one, two) = (Package::new("lib", "1.0.0"), Package::new("lib", "2.0.0"));

@@ -13,7 +13,7 @@ use sha2::Digest as _;
 
 use super::{ATTEMPTS, last_use::note_use};
 use crate::{
-    models::Timestamp,
+    models::{ContentCoding, Timestamp},
     storage::{StorageError, fs::atomic::replace_by},
 };
 
@@ -33,9 +33,11 @@ pub struct Freshness {
 /// A document as upstream sent it.
 #[derive(Clone, Debug)]
 pub struct CachedDocument {
-    /// The document, byte for byte.
+    /// The document, byte for byte as it came.
     pub body: Bytes,
-    /// The SHA-256 of the document in hexadecimal; names this state of it.
+    /// How it is compressed.
+    pub coding: ContentCoding,
+    /// The SHA-256 of `body` in hexadecimal; names this state of it.
     pub digest: String,
     /// How fresh it is.
     pub freshness: Freshness,
@@ -43,10 +45,11 @@ pub struct CachedDocument {
 
 impl CachedDocument {
     /// A document that has just come.
-    pub fn new(body: Bytes, freshness: Freshness) -> Self {
+    pub fn new(body: Bytes, coding: ContentCoding, freshness: Freshness) -> Self {
         let digest = hex::encode(sha2::Sha256::digest(&body));
         Self {
             body,
+            coding,
             digest,
             freshness,
         }
@@ -57,6 +60,8 @@ impl CachedDocument {
 #[derive(Serialize, Deserialize)]
 struct Head {
     sha256: String,
+    #[serde(default, skip_serializing_if = "ContentCoding::is_identity")]
+    coding: ContentCoding,
     #[serde(flatten)]
     freshness: Freshness,
 }
@@ -83,7 +88,7 @@ impl DocumentPaths {
         let Ok(head) = serde_json::from_slice::<Head>(&bytes.slice(..end)) else {
             return Ok(None);
         };
-        let document = CachedDocument::new(bytes.slice(end + 1..), head.freshness);
+        let document = CachedDocument::new(bytes.slice(end + 1..), head.coding, head.freshness);
         // A power cut may leave anything, and so may a bad disk.
         Ok((document.digest == head.sha256).then_some(document))
     }
@@ -133,6 +138,7 @@ impl DocumentPaths {
 fn head_of(document: &CachedDocument) -> Result<Vec<u8>, StorageError> {
     let head = Head {
         sha256: document.digest.clone(),
+        coding: document.coding,
         freshness: document.freshness.clone(),
     };
     let mut head = serde_json::to_vec(&head)

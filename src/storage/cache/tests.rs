@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     lifecycle::{Clock as _, SystemClock},
-    models::Timestamp,
+    models::{ContentCoding, Timestamp},
     storage::fs::atomic::replace_by,
 };
 
@@ -25,7 +25,7 @@ async fn what_is_damaged_is_no_document() {
     let folder = tempfile::tempdir().unwrap();
     let cache = UpstreamCache::open(folder.path().join("cache")).unwrap();
     let (name, uplink) = ("@s/n".parse().unwrap(), "default".parse().unwrap());
-    let packument = CachedDocument::new("{}".into(), freshness("1"));
+    let packument = CachedDocument::new("{}".into(), ContentCoding::Identity, freshness("1"));
     cache
         .put_packument(&name, &uplink, packument.clone())
         .await

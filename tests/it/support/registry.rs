@@ -281,7 +281,6 @@ pub(crate) fn with_json(request: RequestBuilder, body: &Value) -> RequestBuilder
 pub(crate) fn client() -> Client {
     Client::builder()
         .no_proxy()
-        .no_gzip()
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap()
