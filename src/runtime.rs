@@ -66,7 +66,8 @@ pub async fn build_state_with_clock(
     let is_shared = store.is_shared();
     lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
     let secrets = backends.open_secrets(config).await?;
-    let accounts = backends.open_accounts(config).await?;
+    let leases = leases::open(config, &lifecycle)?;
+    let accounts = backends.open_accounts(config, &leases).await?;
     backends.listen(&lifecycle).await;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &*accounts).await?;
@@ -98,7 +99,7 @@ pub async fn build_state_with_clock(
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,
-        leases: leases::open(config, &lifecycle)?,
+        leases,
         signing_keys,
         clock,
         lifecycle: lifecycle.clone(),

@@ -8,8 +8,8 @@ use crate::{
     error::RegistryError,
     lifecycle::Lifecycle,
     storage::{
-        AccountStore, FileAccounts, FileKeys, KeyStore, MemorySessions, Secrets, SessionStore,
-        SigningKeys, Store, StoreOptions,
+        AccountStore, FileAccounts, FileKeys, KeyStore, Leases, MemorySessions, Secrets,
+        SessionStore, SigningKeys, Store, StoreOptions,
     },
 };
 
@@ -41,7 +41,7 @@ enum Shared {
     Files,
     /// The bucket.
     #[cfg(feature = "object")]
-    Bucket(object_accounts::Bucket),
+    Bucket(object_accounts::Records),
     /// A database, with the manifests.
     #[cfg(feature = "postgres")]
     Postgres(Database),
@@ -61,7 +61,10 @@ impl Backends {
         let shared = match config.storage.metadata {
             #[cfg(feature = "object")]
             MetadataBackend::Sidecar if bucket.is_some() => match &bucket {
-                Some((bucket, _)) => Shared::Bucket(accounts_in(bucket)?),
+                Some((bucket, _)) => {
+                    let bucket = bucket.clone().within(ACCOUNTS_TIMEOUT);
+                    Shared::Bucket(object_accounts::Records::new(bucket)?)
+                }
                 None => Shared::Files,
             },
             MetadataBackend::Sidecar => {
@@ -134,16 +137,19 @@ impl Backends {
         })
     }
 
-    /// Where accounts are kept. A file of them belongs to whoever has the data folder.
+    /// Where accounts are kept. A file of them belongs to whoever has the data folder, and Postgres
+    /// keeps transactions apart; only in a bucket do nodes take turns.
     pub(crate) async fn open_accounts(
         &self,
         config: &Config,
+        leases: &Leases,
     ) -> Result<Arc<dyn AccountStore>, RegistryError> {
         Ok(match &self.shared {
             Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => {
-                Arc::new(object_accounts::ObjectAccounts::new(bucket.clone()))
+            Shared::Bucket(records) => {
+                let (records, leases) = (records.clone(), leases.clone());
+                Arc::new(object_accounts::ObjectAccounts::new(records, leases))
             }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgAccounts::new(database.clone())),
@@ -155,8 +161,8 @@ impl Backends {
         match &self.shared {
             Shared::Files => Arc::new(MemorySessions::default()),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => {
-                Arc::new(object_accounts::ObjectSessions::new(bucket.clone()))
+            Shared::Bucket(records) => {
+                Arc::new(object_accounts::ObjectSessions::new(records.clone()))
             }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgSessions::new(database.clone())),
@@ -168,7 +174,7 @@ impl Backends {
         match &self.shared {
             Shared::Files => Arc::new(FileKeys::new(config.storage.data_dir.clone())),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectKeys::new(bucket.clone())),
+            Shared::Bucket(records) => Arc::new(object_accounts::ObjectKeys::new(records.clone())),
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgKeys::new(database.clone())),
         }
@@ -232,19 +238,6 @@ async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, Re
 /// How long one operation on accounts in a bucket may take.
 #[cfg(feature = "object")]
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The part of `bucket` that accounts are in.
-#[cfg(feature = "object")]
-fn accounts_in(bucket: &Bucket) -> Result<object_accounts::Bucket, RegistryError> {
-    let prefix = object_store::path::Path::parse(bucket.prefix());
-    let prefix = prefix.map_err(RegistryError::internal)?;
-    let store = Arc::clone(bucket.store());
-    Ok(object_accounts::Bucket::new(
-        store,
-        &prefix,
-        ACCOUNTS_TIMEOUT,
-    ))
-}
 
 /// What a setting of Postgres means without it.
 #[cfg(not(feature = "postgres"))]
