@@ -92,13 +92,13 @@ impl Backends {
 
     /// Hosted packages and the cache of upstream; the data folder is this process's from then on.
     ///
-    /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
+    /// A bucket whose store does not keep writes apart is refused, unless `has_strict_leases`: then something
     /// else sees to it that registries write a package one after another. Nothing does for accounts,
     /// which must be elsewhere then.
     pub(crate) async fn open_store(
         &self,
         config: &Config,
-        has_leases: bool,
+        has_strict_leases: bool,
     ) -> Result<Store, RegistryError> {
         let options = StoreOptions {
             data_dir: config.storage.data_dir.clone(),
@@ -107,7 +107,7 @@ impl Backends {
         #[cfg(feature = "object")]
         if let Some((bucket, guarantees)) = &self.bucket {
             let has_accounts = matches!(self.shared, Shared::Bucket(_));
-            if !guarantees.conditional_writes && (!has_leases || has_accounts) {
+            if !guarantees.conditional_writes && (!has_strict_leases || has_accounts) {
                 return Err(RegistryError::Settings {
                     message: UNSAFE_STORE.to_owned(),
                 });
@@ -126,7 +126,7 @@ impl Backends {
             return Ok(Store::open_bucket(options, opened, metadata, redirects).await?);
         }
         #[cfg(not(feature = "object"))]
-        let _ = has_leases;
+        let _ = has_strict_leases;
         Ok(match &self.shared {
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => {
@@ -224,7 +224,7 @@ pub(crate) const NO_BUCKET: &str =
 #[cfg(feature = "object")]
 const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-Match, so that registries which share it \
     would overwrite each other's packages; use a store with conditional writes, or set \
-    RUSTACCIO_STATE_COORDINATION_BACKEND and, for accounts, RUSTACCIO_METADATA_BACKEND=transactional";
+    RUSTACCIO_STATE_COORDINATION_BACKEND (without _FAIL_OPEN) and, for accounts, RUSTACCIO_METADATA_BACKEND=transactional";
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
