@@ -102,3 +102,52 @@ impl Default for CoordinationConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Env, Sources};
+
+    fn bucket(variables: &[(&str, &str)]) -> S3Config {
+        let variables = variables.iter();
+        let env: Env = variables
+            .map(|(name, value)| (format!("RUSTACCIO_{name}"), (*value).to_owned()))
+            .collect();
+        let config = Config::load(&Sources { env, file: None });
+        assert_eq!(config.describe_problems(), "");
+        config.coordination.bucket.with_packages(&config.storage.s3)
+    }
+
+    #[test]
+    fn what_is_not_set_is_as_for_packages_but_the_prefix() {
+        let packages = [
+            ("S3_BUCKET", "packages"),
+            ("S3_ENDPOINT", "https://s3.example.com"),
+            ("S3_PREFIX", "npm"),
+            ("S3_ACCESS_KEY_ID", "id"),
+            ("S3_SECRET_ACCESS_KEY", "key"),
+            ("STATE_COORDINATION_S3_PREFIX", ""),
+        ];
+        let same = bucket(&packages);
+        assert_eq!(same.bucket, "packages");
+        assert_eq!(same.endpoint.as_deref(), Some("https://s3.example.com"));
+        assert!(same.access_key_id.is_some() && same.force_path_style);
+        // No package can be called that.
+        assert_eq!(same.prefix, "npm/.rustaccio/leases/");
+        assert_eq!(bucket(&[]).prefix, ".rustaccio/leases/");
+
+        let own = [
+            ("STATE_COORDINATION_S3_BUCKET", "locks"),
+            ("STATE_COORDINATION_S3_REGION", "eu-central-1"),
+            ("STATE_COORDINATION_S3_PREFIX", "/npm//turns"),
+            ("STATE_COORDINATION_S3_ACCESS_KEY_ID", "other"),
+            ("STATE_COORDINATION_S3_FORCE_PATH_STYLE", "false"),
+        ];
+        let other = bucket(&[&packages[..5], &own].concat());
+        assert_eq!((&*other.bucket, &*other.region), ("locks", "eu-central-1"));
+        assert_eq!(other.prefix, "npm/turns/");
+        assert!(!other.force_path_style);
+        // Half a key is not made whole by half of another.
+        assert!(other.secret_access_key.is_none());
+    }
+}

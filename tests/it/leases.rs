@@ -423,7 +423,8 @@ async fn redis_over_tls_is_trusted_as_the_system_trusts() {
     let authority = Authority::new();
     let server = Secure::start(&authority);
     let trusted = authority.file().display().to_string();
-    let other = Authority::new().file().display().to_string();
+    let stranger = Authority::new();
+    let other = stranger.file().display().to_string();
     for (roots, status) in [
         (trusted, StatusCode::CREATED),
         (other, StatusCode::BAD_GATEWAY),
