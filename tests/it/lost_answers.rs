@@ -37,15 +37,15 @@ async fn whoever_registers_is_not_told_that_the_name_is_taken() {
 
 #[tokio::test]
 async fn an_organisation_is_changed_once() {
-    let (line, node) = scene(&[]).await;
+    let (line, node) = scene(&[("RUSTACCIO_ADMIN_USERS", "alice")]).await;
     let alice = node.user("alice").await;
     let path = "/-/org/acme/user";
-    for (user, count) in [("alice", 1), ("bob", 2)] {
+    for (user, role, count) in [("alice", "owner", 1), ("bob", "developer", 2)] {
         node.user(user).await;
         line.lose_answer_to(".rustaccio/accounts/organisations");
-        let body = json!({ "user": user });
+        let body = json!({ "user": user, "role": role });
         let added = node.send_json(Some(&alice), Method::PUT, path, &body).await;
-        let added = added.assert(201).json();
+        let added = added.assert(200).json();
         assert_eq!(added["org"]["size"], count, "{added}");
         assert!(line.has_lost_it());
     }
