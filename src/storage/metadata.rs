@@ -12,7 +12,8 @@ use crate::{
     models::{PackageName, Revision},
 };
 
-const MAX_ATTEMPTS: u32 = 32;
+/// So many that even the slowest of several busy nodes comes to write in the end.
+const MAX_ATTEMPTS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 

@@ -59,7 +59,7 @@ async fn a_lease_that_was_taken_is_held() {
     let (line, node) = scene(LEASES).await;
     let alice = node.user("alice").await;
     for version in ["1.0.0", "2.0.0"] {
-        line.lose_answer_to("package:app.lock");
+        line.lose_answer_to("app.lock");
         let package = Package::new("app", version);
         node.publish(&alice, &package).await.assert(201);
         assert!(line.has_lost_it());

@@ -78,7 +78,7 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.coordination.bucket.bucket = Some(text.to_owned());
             Ok(())
         },
-        "The bucket for turns. This and what follows is as `RUSTACCIO_S3_*` says where it is not set.",
+        "The bucket for turns. What is not set of it is as for the bucket of packages.",
     ),
     text(
         "RUSTACCIO_STATE_COORDINATION_S3_REGION",
