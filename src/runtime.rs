@@ -120,13 +120,12 @@ pub async fn build_state_with_clock(
     }
     let pruned = (Arc::clone(&auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
-    let settings = web_settings(config);
     Ok(AppState {
         web: WebState::new(
             registry,
             auth,
             Arc::new(administration),
-            settings,
+            web_settings(config),
             lifecycle,
         ),
     })

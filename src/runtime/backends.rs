@@ -144,6 +144,8 @@ impl Backends {
         config: &Config,
         leases: &Leases,
     ) -> Result<Arc<dyn AccountStore>, RegistryError> {
+        #[cfg(not(feature = "object"))]
+        let _ = leases;
         Ok(match &self.shared {
             Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
             #[cfg(feature = "object")]

@@ -96,13 +96,13 @@ fn options(config: &Config) -> LeaseOptions {
 
 #[cfg(feature = "redis")]
 fn in_redis(config: &Config, lifecycle: &Lifecycle) -> Result<Opened, RegistryError> {
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     use crate::storage::RedisLeases;
 
     let settings = &config.coordination;
     let url = settings.redis_url.as_ref();
-    let url = url.map(|url| url.expose_secret()).unwrap_or_default();
+    let url = url.map(ExposeSecret::expose_secret).unwrap_or_default();
     let provider = RedisLeases::new(url, settings.lock_key.clone());
     let provider = provider.map_err(|_| RegistryError::Settings {
         // The address may hold a password.
