@@ -62,7 +62,7 @@ pub async fn build_state_with_clock(
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
-    let leases = leases::open(config, &lifecycle, &clock).await?;
+    let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
     let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
     let is_shared = store.is_shared();
     lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));

@@ -17,6 +17,11 @@ pub(crate) enum Wire {
     Stuck,
 }
 
+/// What was asked, line by line.
+type Asked = Arc<Mutex<Vec<String>>>;
+/// A part of the path whose answer is to be lost.
+type Lost = Arc<Mutex<Option<String>>>;
+
 /// Leads from a port of its own to another; stops when dropped.
 pub(crate) struct Line {
     pub(crate) url: String,
@@ -83,7 +88,7 @@ async fn carry(
     mut client: TcpStream,
     target: String,
     mut state: watch::Receiver<Wire>,
-    (asked, lost): (Arc<Mutex<Vec<String>>>, Arc<Mutex<Option<String>>>),
+    (asked, lost): (Asked, Lost),
 ) {
     if *state.borrow() == Wire::Cut {
         return;
