@@ -62,11 +62,12 @@ pub async fn build_state_with_clock(
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
-    let store = Box::pin(backends.open_store(config, leases::are_wanted(config))).await?;
+    let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
+    let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
     let is_shared = store.is_shared();
     lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
     let secrets = backends.open_secrets(config).await?;
-    let accounts = backends.open_accounts(config).await?;
+    let accounts = backends.open_accounts(config, &leases.leases).await?;
     backends.listen(&lifecycle).await;
     if hook.is_none() {
         warn_of_strangers(config, &rules, &*accounts).await?;
@@ -98,7 +99,7 @@ pub async fn build_state_with_clock(
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
         negative_cache_ttl: config.storage.negative_cache_ttl,
-        leases: leases::open(config, &lifecycle)?,
+        leases: leases.leases,
         signing_keys,
         clock,
         lifecycle: lifecycle.clone(),
@@ -119,13 +120,12 @@ pub async fn build_state_with_clock(
     }
     let pruned = (Arc::clone(&auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
-    let settings = web_settings(config);
     Ok(AppState {
         web: WebState::new(
             registry,
             auth,
             Arc::new(administration),
-            settings,
+            web_settings(config),
             lifecycle,
         ),
     })

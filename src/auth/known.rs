@@ -219,36 +219,24 @@ impl AccountStore for Known {
         self.store.create_user(name, record, max_users).await
     }
 
-    async fn set_password(
-        &self,
-        name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoked: TokenKind,
-    ) -> Result<Vec<String>, AccountsError> {
-        let changed = self.store.set_password(name, password_hash, now, revoked);
-        let changed = changed.await;
-        // Whatever came of it: a failure may come after the change.
-        self.forget(&Notice::User(name.as_str().to_owned()));
-        match &changed {
-            Ok(revoked) => {
-                for key in revoked {
-                    self.forget(&Notice::Token(key.clone()));
-                }
-            }
-            Err(_) => self.memory.tokens.invalidate_all(),
-        }
-        changed
-    }
-
     async fn edit_user(
         &self,
         name: &Username,
-        now: Timestamp,
         edit: UserEdit<'_>,
-    ) -> Result<(), AccountsError> {
-        let edited = self.store.edit_user(name, now, edit).await;
+        revoked: Option<TokenKind>,
+    ) -> Result<Vec<String>, AccountsError> {
+        let edited = self.store.edit_user(name, edit, revoked).await;
+        // Whatever came of it: a failure may come after the change.
         self.forget(&Notice::User(name.as_str().to_owned()));
+        match &edited {
+            Ok(keys) => {
+                for key in keys {
+                    self.forget(&Notice::Token(key.clone()));
+                }
+            }
+            Err(_) if revoked.is_some() => self.memory.tokens.invalidate_all(),
+            Err(_) => {}
+        }
         edited
     }
 
@@ -260,10 +248,6 @@ impl AccountStore for Known {
         let edited = self.store.edit_organisation(name, edit).await;
         self.forget(&Notice::Organisations);
         edited
-    }
-
-    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
-        self.store.add_token(record).await
     }
 
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
@@ -280,8 +264,8 @@ impl AccountStore for Known {
         self.store.entries()
     }
 
-    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError> {
-        self.store.import(entry).await
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
+        self.store.put(entry).await
     }
 
     fn remember(&self) -> Remember {

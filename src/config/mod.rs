@@ -24,7 +24,7 @@ mod yaml;
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use auth::{AdminConfig, AuthConfig, Registration};
-pub use coordination::{CoordinationBackend, CoordinationConfig};
+pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
 pub use examples::{Example, examples};
 pub use load::Sources;

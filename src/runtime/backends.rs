@@ -8,8 +8,8 @@ use crate::{
     error::RegistryError,
     lifecycle::Lifecycle,
     storage::{
-        AccountStore, FileAccounts, FileKeys, KeyStore, MemorySessions, Secrets, SessionStore,
-        SigningKeys, Store, StoreOptions,
+        AccountStore, FileAccounts, FileKeys, KeyStore, Leases, MemorySessions, Secrets,
+        SessionStore, SigningKeys, Store, StoreOptions,
     },
 };
 
@@ -41,7 +41,7 @@ enum Shared {
     Files,
     /// The bucket.
     #[cfg(feature = "object")]
-    Bucket(object_accounts::Bucket),
+    Bucket(object_accounts::Records),
     /// A database, with the manifests.
     #[cfg(feature = "postgres")]
     Postgres(Database),
@@ -61,7 +61,10 @@ impl Backends {
         let shared = match config.storage.metadata {
             #[cfg(feature = "object")]
             MetadataBackend::Sidecar if bucket.is_some() => match &bucket {
-                Some((bucket, _)) => Shared::Bucket(accounts_in(bucket)?),
+                Some((bucket, _)) => {
+                    let bucket = bucket.clone().within(ACCOUNTS_TIMEOUT);
+                    Shared::Bucket(object_accounts::Records::new(bucket)?)
+                }
                 None => Shared::Files,
             },
             MetadataBackend::Sidecar => {
@@ -89,13 +92,13 @@ impl Backends {
 
     /// Hosted packages and the cache of upstream; the data folder is this process's from then on.
     ///
-    /// A bucket whose store does not keep writes apart is refused, unless `has_leases`: then something
+    /// A bucket whose store does not keep writes apart is refused, unless `has_strict_leases`: then something
     /// else sees to it that registries write a package one after another. Nothing does for accounts,
     /// which must be elsewhere then.
     pub(crate) async fn open_store(
         &self,
         config: &Config,
-        has_leases: bool,
+        has_strict_leases: bool,
     ) -> Result<Store, RegistryError> {
         let options = StoreOptions {
             data_dir: config.storage.data_dir.clone(),
@@ -104,7 +107,7 @@ impl Backends {
         #[cfg(feature = "object")]
         if let Some((bucket, guarantees)) = &self.bucket {
             let has_accounts = matches!(self.shared, Shared::Bucket(_));
-            if !guarantees.conditional_writes && (!has_leases || has_accounts) {
+            if !guarantees.conditional_writes && (!has_strict_leases || has_accounts) {
                 return Err(RegistryError::Settings {
                     message: UNSAFE_STORE.to_owned(),
                 });
@@ -123,7 +126,7 @@ impl Backends {
             return Ok(Store::open_bucket(options, opened, metadata, redirects).await?);
         }
         #[cfg(not(feature = "object"))]
-        let _ = has_leases;
+        let _ = has_strict_leases;
         Ok(match &self.shared {
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => {
@@ -134,16 +137,21 @@ impl Backends {
         })
     }
 
-    /// Where accounts are kept. A file of them belongs to whoever has the data folder.
+    /// Where accounts are kept. A file of them belongs to whoever has the data folder, and Postgres
+    /// keeps transactions apart; only in a bucket do nodes take turns.
     pub(crate) async fn open_accounts(
         &self,
         config: &Config,
+        leases: &Leases,
     ) -> Result<Arc<dyn AccountStore>, RegistryError> {
+        #[cfg(not(feature = "object"))]
+        let _ = leases;
         Ok(match &self.shared {
             Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => {
-                Arc::new(object_accounts::ObjectAccounts::new(bucket.clone()))
+            Shared::Bucket(records) => {
+                let (records, leases) = (records.clone(), leases.clone());
+                Arc::new(object_accounts::ObjectAccounts::new(records, leases))
             }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgAccounts::new(database.clone())),
@@ -155,8 +163,8 @@ impl Backends {
         match &self.shared {
             Shared::Files => Arc::new(MemorySessions::default()),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => {
-                Arc::new(object_accounts::ObjectSessions::new(bucket.clone()))
+            Shared::Bucket(records) => {
+                Arc::new(object_accounts::ObjectSessions::new(records.clone()))
             }
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgSessions::new(database.clone())),
@@ -168,7 +176,7 @@ impl Backends {
         match &self.shared {
             Shared::Files => Arc::new(FileKeys::new(config.storage.data_dir.clone())),
             #[cfg(feature = "object")]
-            Shared::Bucket(bucket) => Arc::new(object_accounts::ObjectKeys::new(bucket.clone())),
+            Shared::Bucket(records) => Arc::new(object_accounts::ObjectKeys::new(records.clone())),
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgKeys::new(database.clone())),
         }
@@ -218,7 +226,7 @@ pub(crate) const NO_BUCKET: &str =
 #[cfg(feature = "object")]
 const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-Match, so that registries which share it \
     would overwrite each other's packages; use a store with conditional writes, or set \
-    RUSTACCIO_STATE_COORDINATION_BACKEND and, for accounts, RUSTACCIO_METADATA_BACKEND=transactional";
+    RUSTACCIO_STATE_COORDINATION_BACKEND (without _FAIL_OPEN) and, for accounts, RUSTACCIO_METADATA_BACKEND=transactional";
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
@@ -232,19 +240,6 @@ async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, Re
 /// How long one operation on accounts in a bucket may take.
 #[cfg(feature = "object")]
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The part of `bucket` that accounts are in.
-#[cfg(feature = "object")]
-fn accounts_in(bucket: &Bucket) -> Result<object_accounts::Bucket, RegistryError> {
-    let prefix = object_store::path::Path::parse(bucket.prefix());
-    let prefix = prefix.map_err(RegistryError::internal)?;
-    let store = Arc::clone(bucket.store());
-    Ok(object_accounts::Bucket::new(
-        store,
-        &prefix,
-        ACCOUNTS_TIMEOUT,
-    ))
-}
 
 /// What a setting of Postgres means without it.
 #[cfg(not(feature = "postgres"))]

@@ -1,7 +1,7 @@
 //! [`find_problems`]: everything that keeps a registry from starting, as far as settings tell.
 
 use crate::{
-    config::{Config, MetadataBackend, Problem, TarballBackend},
+    config::{Config, CoordinationBackend, MetadataBackend, Problem, TarballBackend},
     net::read_authorities,
     policy::Pattern,
     server::Tls,
@@ -32,7 +32,8 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
     }
     let s3 = &config.storage.s3;
     if let Some(path) = &s3.ca_bundle
-        && config.storage.tarballs == TarballBackend::S3
+        && (config.storage.tarballs == TarballBackend::S3
+            || config.coordination.backend == CoordinationBackend::S3)
         && let Err(error) = read_authorities(path)
     {
         let shown = path.display().to_string();

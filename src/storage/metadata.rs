@@ -12,7 +12,8 @@ use crate::{
     models::{PackageName, Revision},
 };
 
-const MAX_ATTEMPTS: u32 = 32;
+/// So many that even the slowest of several busy nodes comes to write in the end.
+const MAX_ATTEMPTS: u32 = 100;
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
@@ -140,13 +141,22 @@ pub struct Conflicts(u32);
 impl Conflicts {
     /// Waits before the next attempt; [`StorageError::Conflict`] after too many.
     pub async fn pause(&mut self, name: &PackageName) -> Result<(), StorageError> {
+        tracing::debug!(package.name = %name, attempt = self.0 + 1, "document changed meanwhile, trying again");
+        if self.wait().await {
+            Ok(())
+        } else {
+            Err(StorageError::Conflict(name.clone()))
+        }
+    }
+
+    /// Waits before the next attempt; `false` at once after too many.
+    pub(super) async fn wait(&mut self) -> bool {
         self.0 += 1;
         if self.0 >= MAX_ATTEMPTS {
-            return Err(StorageError::Conflict(name.clone()));
+            return false;
         }
-        tracing::debug!(package.name = %name, attempt = self.0, "document changed meanwhile, trying again");
         let longest = (FIRST_PAUSE * 2_u32.saturating_pow(self.0.min(10))).min(LONGEST_PAUSE);
         tokio::time::sleep(jittered(longest)).await;
-        Ok(())
+        true
     }
 }

@@ -8,6 +8,8 @@ mod coherence;
 pub(crate) mod conformance;
 mod error;
 pub(crate) mod fs;
+#[cfg(any(feature = "object", feature = "postgres"))]
+mod json;
 mod keys;
 mod layout;
 mod leases;

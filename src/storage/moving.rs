@@ -200,7 +200,7 @@ async fn move_account(
         There::Another if !overwrite => return Ok(Outcome::Left),
         There::Another | There::Nothing => {}
     }
-    accounts.import(entry.clone()).await?;
+    accounts.put(entry.clone()).await?;
     if matches!(current(accounts, entry).await?, There::Same) {
         Ok(Outcome::Moved)
     } else {

@@ -33,8 +33,10 @@ mod fuzz_corpora;
 mod hostile;
 #[cfg(feature = "test-clients")]
 mod installs;
-#[cfg(all(feature = "redis", feature = "test-services"))]
+#[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]
 mod leases;
+#[cfg(all(feature = "test-services", feature = "s3"))]
+mod lost_answers;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod migrate;
 #[cfg(feature = "test-clients")]

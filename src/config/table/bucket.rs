@@ -27,7 +27,7 @@ fn backend(text: &str) -> Result<TarballBackend, String> {
 }
 
 /// A prefix of keys: without a slash in front, with one at its end, or empty.
-fn prefix(text: &str) -> Result<String, String> {
+pub(super) fn prefix(text: &str) -> Result<String, String> {
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
     let is_odd = |part: &&str| matches!(*part, "." | "..") || part.contains(char::is_control);
     if parts.iter().any(is_odd) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Kind::{Choice, Number, Switch, Text},
-    Setting,
+    Kind::{Address, Choice, Number, Switch, Text},
+    Setting, bucket,
 };
 use crate::config::CoordinationBackend;
 
@@ -12,14 +12,15 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_STATE_COORDINATION_BACKEND",
         "none",
-        Choice(&["none", "redis"], |target, word| {
+        Choice(&["none", "redis", "s3"], |target, word| {
             target.config.coordination.backend = match word {
                 "redis" => CoordinationBackend::Redis,
+                "s3" => CoordinationBackend::S3,
                 _ => CoordinationBackend::None,
             };
         }),
-        "Where nodes take turns at writing a package: `none` or `redis`. It saves retries between \
-         many writers; nothing is lost without it.",
+        "Where nodes take turns at writing a package: `none`, `redis` or `s3`, a bucket. It saves \
+         retries between many writers; nothing is lost without it.",
     ),
     Setting::new(
         "RUSTACCIO_STATE_COORDINATION_REDIS_URL",
@@ -28,7 +29,8 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.coordination.redis_url = Some(text.into());
             Ok(())
         }),
-        "The address of Redis, such as `redis://127.0.0.1:6379/`.",
+        "The address of Redis, such as `redis://127.0.0.1:6379/`; with TLS, `rediss://`. The system's \
+         authorities are trusted.",
     )
     .secret(),
     Setting::new(
@@ -68,6 +70,69 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_STATE_COORDINATION_FAIL_OPEN",
         "false",
         Switch(|target, on| target.config.coordination.fail_open = on),
-        "Whether to write without a turn where Redis fails; otherwise the answer is 502.",
+        "Whether to write without a turn where Redis or the bucket fails; otherwise the answer is 502.",
+    ),
+    text(
+        "RUSTACCIO_STATE_COORDINATION_S3_BUCKET",
+        |target, text| {
+            target.config.coordination.bucket.bucket = Some(text.to_owned());
+            Ok(())
+        },
+        "The bucket for turns. What is not set of it is as for the bucket of packages.",
+    ),
+    text(
+        "RUSTACCIO_STATE_COORDINATION_S3_REGION",
+        |target, text| {
+            target.config.coordination.bucket.region = Some(text.to_owned());
+            Ok(())
+        },
+        "Its region.",
+    ),
+    Setting::new(
+        "RUSTACCIO_STATE_COORDINATION_S3_ENDPOINT",
+        "",
+        Address(|target, address| target.config.coordination.bucket.endpoint = Some(address)),
+        "The address of its store.",
+    ),
+    text(
+        "RUSTACCIO_STATE_COORDINATION_S3_ACCESS_KEY_ID",
+        |target, text| {
+            target.config.coordination.bucket.access_key_id = Some(text.into());
+            Ok(())
+        },
+        "The name of the key for it. Both halves of a key are set here, or neither.",
+    )
+    .secret(),
+    text(
+        "RUSTACCIO_STATE_COORDINATION_S3_SECRET_ACCESS_KEY",
+        |target, text| {
+            target.config.coordination.bucket.secret_access_key = Some(text.into());
+            Ok(())
+        },
+        "The key itself.",
+    )
+    .secret(),
+    text(
+        "RUSTACCIO_STATE_COORDINATION_S3_PREFIX",
+        |target, text| {
+            target.config.coordination.bucket.prefix = Some(bucket::prefix(text)?);
+            Ok(())
+        },
+        "What the keys in it begin with. Without it, `.rustaccio/leases/` after `RUSTACCIO_S3_PREFIX`, \
+         which is never among packages. Nodes of one registry have the same.",
+    ),
+    Setting::new(
+        "RUSTACCIO_STATE_COORDINATION_S3_FORCE_PATH_STYLE",
+        "",
+        Switch(|target, on| target.config.coordination.bucket.force_path_style = Some(on)),
+        "Whether the bucket is in the path of addresses, or in the host's name.",
     ),
 ];
+
+const fn text(
+    variable: &'static str,
+    put: fn(&mut super::Target, &str) -> Result<(), String>,
+    help: &'static str,
+) -> Setting {
+    Setting::new(variable, "", Text(put), help)
+}

@@ -101,15 +101,5 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_EVENT_HTTP_ENDPOINT", "/events/registry"),
     unused("RUSTACCIO_EVENT_HTTP_TIMEOUT_MS", "2000"),
     unused("RUSTACCIO_EVENT_HTTP_SECRET", "").secret(),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_BUCKET", ""),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_REGION", "us-east-1"),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_ENDPOINT", ""),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_ACCESS_KEY_ID", "").secret(),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_SECRET_ACCESS_KEY", "").secret(),
-    unused(
-        "RUSTACCIO_STATE_COORDINATION_S3_PREFIX",
-        "rustaccio/state-locks/",
-    ),
-    unused("RUSTACCIO_STATE_COORDINATION_S3_FORCE_PATH_STYLE", "false"),
     unused("RUSTACCIO_NPM_TOKEN", "").secret(),
 ];

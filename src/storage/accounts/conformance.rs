@@ -262,13 +262,13 @@ async fn everything_can_be_moved(stores: &Stores) {
     assert_eq!(count(|it| matches!(it, AccountEntry::Token(_))), 14);
     assert_eq!(count(|it| matches!(it, AccountEntry::Organisation(..))), 1);
     for entry in &entries {
-        other.import(entry.clone()).await.unwrap();
+        other.put(entry.clone()).await.unwrap();
     }
     let again: Vec<AccountEntry> = other.entries().try_collect().await.unwrap();
     assert_eq!(again.len(), entries.len());
     let mut moved = user();
     moved.profile.email = "moved@example.org".to_owned();
     let entry = AccountEntry::User("moved".to_owned(), Arc::new(moved.clone()));
-    other.import(entry).await.unwrap();
+    other.put(entry).await.unwrap();
     assert_eq!(*one.user(&name("moved")).await.unwrap().unwrap(), moved);
 }

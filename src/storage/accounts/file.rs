@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     AccountEntry, AccountStore, OrganisationEdit, OrganisationRecord, Remember, TokenKind,
-    UserEdit,
+    UserEdit, groups_in,
     state::{AccountsError, State, TokenRecord, UserRecord},
 };
 use crate::{
@@ -165,11 +165,7 @@ impl AccountStore for FileAccounts {
     }
 
     async fn groups_of(&self, user: &Username) -> Result<Vec<String>, StorageError> {
-        let state = self.state();
-        let organisations = state.organisations.iter();
-        Ok(organisations
-            .flat_map(|(name, organisation)| organisation.groups_of(name, user))
-            .collect())
+        Ok(groups_in(&self.state().organisations, user))
     }
 
     async fn create_user(
@@ -192,35 +188,17 @@ impl AccountStore for FileAccounts {
         .await
     }
 
-    async fn set_password(
-        &self,
-        name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoked: TokenKind,
-    ) -> Result<Vec<String>, AccountsError> {
-        self.change(|state| {
-            let user = user_mut(state, name)?;
-            user.password_hash = password_hash;
-            user.updated = Some(now);
-            Ok(remove_tokens(state, |token| {
-                is_of(token, name) && token.kind == revoked
-            }))
-        })
-        .await
-    }
-
     async fn edit_user(
         &self,
         name: &Username,
-        now: Timestamp,
         edit: UserEdit<'_>,
-    ) -> Result<(), AccountsError> {
+        revoked: Option<TokenKind>,
+    ) -> Result<Vec<String>, AccountsError> {
         self.change(|state| {
-            let user = user_mut(state, name)?;
-            edit(user)?;
-            user.updated = Some(now);
-            Ok(())
+            edit(user_mut(state, name)?)?;
+            Ok(remove_tokens(state, |token| {
+                is_of(token, name) && Some(token.kind) == revoked
+            }))
         })
         .await
     }
@@ -241,20 +219,12 @@ impl AccountStore for FileAccounts {
         .await
     }
 
-    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
-        let added = self.change(|state| {
-            state.tokens.insert(record.key.clone(), Arc::new(record));
-            Ok(())
-        });
-        only_storage(added.await)
-    }
-
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
         if !self.state().tokens.contains_key(key) {
             return Ok(false);
         }
         let removed = self.change(|state| Ok(state.tokens.remove(key).is_some()));
-        only_storage(removed.await)
+        removed.await.map_err(AccountsError::into_storage)
     }
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StorageError> {
@@ -264,7 +234,7 @@ impl AccountStore for FileAccounts {
         }
         let pruned =
             self.change(|state| Ok(remove_tokens(state, |token| token.is_expired(now)).len()));
-        only_storage(pruned.await)
+        pruned.await.map_err(AccountsError::into_storage)
     }
 
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
@@ -281,8 +251,8 @@ impl AccountStore for FileAccounts {
         stream::iter(entries).boxed()
     }
 
-    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError> {
-        let imported = self.change(|state| {
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
+        let put = self.change(|state| {
             match entry {
                 AccountEntry::User(name, user) => drop(state.users.insert(name, user)),
                 AccountEntry::Token(token) => {
@@ -294,20 +264,12 @@ impl AccountStore for FileAccounts {
             }
             Ok(())
         });
-        only_storage(imported.await)
+        put.await.map_err(AccountsError::into_storage)
     }
 
     fn remember(&self) -> Remember {
         Remember::Nothing
     }
-}
-
-/// The outcome of a change that only storage can refuse.
-fn only_storage<T>(outcome: Result<T, AccountsError>) -> Result<T, StorageError> {
-    outcome.map_err(|error| match error {
-        AccountsError::Storage(error) => error,
-        error => StorageError::backend("changing accounts", error),
-    })
 }
 
 fn is_of(token: &TokenRecord, user: &Username) -> bool {

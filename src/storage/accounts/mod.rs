@@ -8,6 +8,7 @@ mod state;
 mod store;
 
 pub use file::FileAccounts;
+pub(super) use organisation::groups_in;
 pub use organisation::{OrganisationRecord, Role, TeamRecord};
 pub use state::{
     AccountsError, PackageNameText, Profile, SecondFactorRecord, TokenKind, TokenRecord, UserRecord,

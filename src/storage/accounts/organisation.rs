@@ -1,6 +1,9 @@
 //! [`OrganisationRecord`]: a group of users with teams, as it is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,4 +61,15 @@ impl OrganisationRecord {
         }
         groups
     }
+}
+
+/// The groups that `user` holds through all `organisations`.
+pub(in crate::storage) fn groups_in<'a>(
+    organisations: impl IntoIterator<Item = (&'a String, &'a Arc<OrganisationRecord>)>,
+    user: &Username,
+) -> Vec<String> {
+    let organisations = organisations.into_iter();
+    organisations
+        .flat_map(|(name, organisation)| organisation.groups_of(name, user))
+        .collect()
 }

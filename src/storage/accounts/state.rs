@@ -10,7 +10,7 @@ use super::OrganisationRecord;
 use crate::{
     error::RegistryError,
     models::{PackageName, SecondFactorMode, Timestamp, Username},
-    storage::StorageError,
+    storage::{LeaseError, StorageError},
 };
 
 /// The length of a SHA-256 in hexadecimal; earlier versions kept raw tokens, which are shorter.
@@ -41,6 +41,19 @@ pub enum AccountsError {
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// It was not this node's turn.
+    #[error(transparent)]
+    Turn(#[from] LeaseError),
+}
+
+impl AccountsError {
+    /// The same, of a change that only the store can refuse.
+    pub(in crate::storage) fn into_storage(self) -> StorageError {
+        match self {
+            Self::Storage(error) => error,
+            error => StorageError::backend("changing accounts", error),
+        }
+    }
 }
 
 impl From<AccountsError> for RegistryError {
@@ -55,6 +68,7 @@ impl From<AccountsError> for RegistryError {
                 Self::forbidden(error.to_string())
             }
             AccountsError::Storage(error) => error.into(),
+            AccountsError::Turn(error) => error.into(),
         }
     }
 }

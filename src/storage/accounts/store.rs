@@ -78,22 +78,14 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
         max_users: Option<usize>,
     ) -> Result<(), AccountsError>;
 
-    /// Changes a user's password hash and revokes her tokens of the kind `revoked`. Their keys.
-    async fn set_password(
-        &self,
-        name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoked: TokenKind,
-    ) -> Result<Vec<String>, AccountsError>;
-
-    /// Changes what is kept about a user. An error of `edit` leaves her as she is.
+    /// Changes what is kept about a user and ends her tokens of the kind `revoked` with it. Their
+    /// keys. An error of `edit` leaves all as it is.
     async fn edit_user(
         &self,
         name: &Username,
-        now: Timestamp,
         edit: UserEdit<'_>,
-    ) -> Result<(), AccountsError>;
+        revoked: Option<TokenKind>,
+    ) -> Result<Vec<String>, AccountsError>;
 
     /// Changes an organisation; one that is not there begins empty. One whose last member has left
     /// goes on: it can still be asked for its members.
@@ -102,9 +94,6 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
         name: &Organisation,
         edit: OrganisationEdit<'_>,
     ) -> Result<(), AccountsError>;
-
-    /// Adds a token.
-    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError>;
 
     /// Removes the token with this hash. Whether there was one.
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError>;
@@ -115,9 +104,9 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
     /// Everything, in no particular order; for moving it elsewhere.
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>>;
 
-    /// Puts `entry` there as it is, in the place of one with its name. For moving accounts here
-    /// while nobody else changes them.
-    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError>;
+    /// Puts `entry` there as it is, in the place of one with its name. Of what others may change at
+    /// the same time, the last one stays.
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError>;
 
     /// How long what was read may be believed.
     fn remember(&self) -> Remember;
@@ -126,6 +115,27 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
 /// What the users of an [`AccountStore`] call.
 #[async_trait]
 pub trait AccountStoreExt: AccountStore {
+    /// Adds a token.
+    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
+        self.put(AccountEntry::Token(Arc::new(record))).await
+    }
+
+    /// Changes a user's password hash and ends her tokens of the kind `revoked`. Their keys.
+    async fn set_password(
+        &self,
+        name: &Username,
+        password_hash: String,
+        now: Timestamp,
+        revoked: TokenKind,
+    ) -> Result<Vec<String>, AccountsError> {
+        let mut edit = |user: &mut UserRecord| {
+            user.password_hash.clone_from(&password_hash);
+            user.updated = Some(now);
+            Ok(())
+        };
+        self.edit_user(name, &mut edit, Some(revoked)).await
+    }
+
     /// Changes what is kept about a user; what the last run of `edit` came to.
     async fn change_user<T, F>(
         &self,
@@ -138,11 +148,12 @@ pub trait AccountStoreExt: AccountStore {
         F: FnMut(&mut UserRecord) -> Result<T, AccountsError> + Send,
     {
         let mut value = None;
-        self.edit_user(name, now, &mut |record| {
-            value = Some(edit(record)?);
+        let mut edit = |user: &mut UserRecord| {
+            value = Some(edit(user)?);
+            user.updated = Some(now);
             Ok(())
-        })
-        .await?;
+        };
+        self.edit_user(name, &mut edit, None).await?;
         value.ok_or_else(|| not_run().into())
     }
 

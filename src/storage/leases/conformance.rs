@@ -40,6 +40,8 @@ async fn one_at_a_time_and_fenced(provider: &dyn LeaseProvider) {
             .unwrap()
             .is_some()
     );
+    let again = provider.try_acquire("one", "a", long).await.unwrap();
+    assert_eq!(again, Some(first), "to ask again does no harm");
     assert!(provider.renew("one", "a", long).await.unwrap());
     assert!(!provider.renew("one", "b", long).await.unwrap());
     provider.release("one", "b").await.unwrap();
@@ -149,8 +151,8 @@ async fn without_a_backend_nobody_waits() {
 async fn objects_conform() {
     let store = Arc::new(object_store::memory::InMemory::new());
     let clock: crate::lifecycle::SharedClock = Arc::new(crate::lifecycle::SystemClock);
-    let prefix = "locks/".to_owned();
-    conforms(Arc::new(ObjectLeases::new(store, prefix, clock))).await;
+    let bucket = crate::storage::object::Bucket::of(store, "locks/");
+    conforms(Arc::new(ObjectLeases::new(bucket, clock))).await;
 }
 
 #[cfg(feature = "redis")]

@@ -37,7 +37,8 @@ const MIN_RENEWAL: Duration = Duration::from_millis(250);
 #[async_trait]
 pub trait LeaseProvider: fmt::Debug + Send + Sync + 'static {
     /// Takes the lease of `scope` for `span` if nobody holds it: its fencing token, which is larger
-    /// than that of every lease of this scope before. `None` if somebody holds it.
+    /// than that of every lease of this scope before. `None` if somebody else holds it; whoever asks
+    /// again for what he holds still has it, so that one may ask again after a failure.
     async fn try_acquire(
         &self,
         scope: &str,

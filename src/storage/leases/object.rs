@@ -1,22 +1,25 @@
 //! [`ObjectLeases`]: an object for each scope, changed by conditional writes and never deleted, so
 //! that its fencing token only rises.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use object_store::{
-    Error, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, UpdateVersion, path::Path,
-};
 use serde::{Deserialize, Serialize};
 
 use super::LeaseProvider;
-use crate::{lifecycle::SharedClock, storage::StorageError};
+use crate::{
+    lifecycle::SharedClock,
+    storage::{
+        StorageError,
+        json::to_json,
+        object::{Bucket, Precondition, Written},
+    },
+};
 
 /// Leases in a bucket. The nodes' clocks should agree to within a lease.
 #[derive(Debug)]
 pub struct ObjectLeases {
-    store: Arc<dyn ObjectStore>,
-    prefix: String,
+    bucket: Bucket,
     clock: SharedClock,
 }
 
@@ -31,65 +34,53 @@ struct Held {
     fence: u64,
 }
 
-/// An object as it was read.
-struct Read {
-    held: Held,
-    version: UpdateVersion,
+impl Held {
+    /// By nobody, and never before.
+    fn by_nobody() -> Self {
+        Self {
+            token: String::new(),
+            lease_until_ms: 0,
+            operation: String::new(),
+            fence: 0,
+        }
+    }
 }
 
 impl ObjectLeases {
-    /// Leases in `store`, in keys that begin with `prefix`.
-    pub fn new(store: Arc<dyn ObjectStore>, prefix: String, clock: SharedClock) -> Self {
-        Self {
-            store,
-            prefix,
-            clock,
-        }
-    }
-
-    fn path(&self, scope: &str) -> Path {
-        Path::from(format!("{}{scope}.lock", self.prefix))
+    /// Leases in `bucket`, which has nothing else below its prefix.
+    pub fn new(bucket: Bucket, clock: SharedClock) -> Self {
+        Self { bucket, clock }
     }
 
     fn until(&self, span: Duration) -> i64 {
         self.clock.now().plus(span).unix_millis()
     }
 
-    async fn read(&self, scope: &str) -> Result<Option<Read>, StorageError> {
-        let got = match self.store.get(&self.path(scope)).await {
-            Ok(got) => got,
-            Err(Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(failed("reading", error)),
-        };
-        let version = UpdateVersion {
-            e_tag: got.meta.e_tag.clone(),
-            version: got.meta.version.clone(),
-        };
-        let json = got
-            .bytes()
-            .await
-            .map_err(|error| failed("reading", error))?;
-        // One that nobody can read is held by nobody.
-        let held = serde_json::from_slice(&json).unwrap_or_else(|_| Held {
-            token: String::new(),
-            lease_until_ms: 0,
-            operation: String::new(),
-            fence: 0,
-        });
-        Ok(Some(Read { held, version }))
+    async fn read(&self, scope: &str) -> Result<(Held, Precondition), StorageError> {
+        let key = self.bucket.key(&format!("{scope}.lock"))?;
+        Ok(match self.bucket.read(&key).await? {
+            None => (Held::by_nobody(), Precondition::Absent),
+            Some(read) => {
+                // One that nobody can read is held by nobody.
+                let held = serde_json::from_slice(&read.bytes);
+                let held = held.unwrap_or_else(|_| Held::by_nobody());
+                (held, Precondition::Matches(read.tag))
+            }
+        })
     }
 
-    /// Whether nobody else wrote first.
-    async fn write(&self, scope: &str, held: &Held, mode: PutMode) -> Result<bool, StorageError> {
-        let json = serde_json::to_vec(held)
-            .map_err(|error| StorageError::backend("writing a lease", error))?;
-        let options = PutOptions::from(mode);
-        let path = self.path(scope);
-        match self.store.put_opts(&path, json.into(), options).await {
-            Ok(_) => Ok(true),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-            Err(error) => Err(failed("writing", error)),
-        }
+    /// Whether nobody else wrote first. All that one holder writes differs from what others write.
+    async fn write(
+        &self,
+        scope: &str,
+        held: &Held,
+        as_read: &Precondition,
+    ) -> Result<bool, StorageError> {
+        let key = self.bucket.key(&format!("{scope}.lock"))?;
+        let json = to_json("writing a lease", held)?;
+        let written = self.bucket.write_and_look(&key, json.into(), as_read);
+        // Whoever cannot tell does not hold it; if he does, it runs out.
+        Ok(matches!(written.await?, Written::Done(_)))
     }
 
     /// Changes the object of `scope` if `holder` still holds it. Whether he does.
@@ -100,9 +91,7 @@ impl ObjectLeases {
         lease_until_ms: i64,
         operation: &str,
     ) -> Result<bool, StorageError> {
-        let Some(Read { held, version }) = self.read(scope).await? else {
-            return Ok(false);
-        };
+        let (held, as_read) = self.read(scope).await?;
         if held.token != holder {
             return Ok(false);
         }
@@ -111,12 +100,8 @@ impl ObjectLeases {
             operation: operation.to_owned(),
             ..held
         };
-        self.write(scope, &held, PutMode::Update(version)).await
+        self.write(scope, &held, &as_read).await
     }
-}
-
-fn failed(what: &str, error: Error) -> StorageError {
-    StorageError::backend(format!("{what} a lease in the bucket"), error)
 }
 
 #[async_trait]
@@ -127,23 +112,21 @@ impl LeaseProvider for ObjectLeases {
         holder: &str,
         span: Duration,
     ) -> Result<Option<u64>, StorageError> {
-        let (mode, fence) = match self.read(scope).await? {
-            None => (PutMode::Create, 1),
-            Some(Read { held, version }) => {
-                if held.lease_until_ms > self.clock.now().unix_millis() {
-                    return Ok(None);
-                }
-                (PutMode::Update(version), held.fence + 1)
-            }
-        };
+        let (held, as_read) = self.read(scope).await?;
+        let is_held = held.lease_until_ms > self.clock.now().unix_millis();
+        let is_ours = held.token == holder;
+        if is_held && !is_ours {
+            return Ok(None);
+        }
+        let fence = if is_held { held.fence } else { held.fence + 1 };
         let held = Held {
             token: holder.to_owned(),
             lease_until_ms: self.until(span),
             operation: "held".to_owned(),
             fence,
         };
-        let is_ours = self.write(scope, &held, mode).await?;
-        Ok(is_ours.then_some(fence))
+        let is_written = self.write(scope, &held, &as_read).await?;
+        Ok(is_written.then_some(fence))
     }
 
     async fn renew(&self, scope: &str, holder: &str, span: Duration) -> Result<bool, StorageError> {

@@ -15,7 +15,9 @@ use crate::storage::StorageError;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 const ACQUIRE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
-                       return redis.call('INCR', KEYS[2]) else return 0 end";
+                       return redis.call('INCR', KEYS[2]) end \
+                       if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end \
+                       redis.call('PEXPIRE', KEYS[1], ARGV[2]) return redis.call('GET', KEYS[2])";
 const RENEW: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
                      return redis.call('PEXPIRE', KEYS[1], ARGV[2]) else return 0 end";
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then \
@@ -84,7 +86,14 @@ impl LeaseProvider for RedisLeases {
         let mut call = self.acquire.key(&key);
         call.key(format!("{key}:fence"));
         call.arg(holder).arg(millis(span));
-        let fencing: u64 = call.invoke_async(&mut connection).await.map_err(failed)?;
+        let mut asked = call.invoke_async(&mut connection).await;
+        if let Err(error) = &asked
+            && error.is_connection_dropped()
+        {
+            // Redis was started again, or the connection had idled too long; to ask twice does no harm.
+            asked = call.invoke_async(&mut connection).await;
+        }
+        let fencing: u64 = asked.map_err(failed)?;
         Ok((fencing > 0).then_some(fencing))
     }
 

@@ -237,18 +237,9 @@ impl ObjectBlobs {
         };
         let key = self.key(name, file)?;
         let precondition = Precondition::Matches(tag);
-        let mut written = self
-            .bucket
-            .write(&key, marker.clone(), &precondition)
-            .await?;
-        if written == Written::Unclear {
-            // No two markers are the same: this one is there only if it was written.
-            let now = self.bucket.read(&key).await?;
-            written = match now.filter(|now| now.bytes == marker) {
-                Some(now) => Written::Done(now.tag),
-                None => Written::Unclear,
-            };
-        }
+        // No two markers are the same: this one is there only if it was written.
+        let written = self.bucket.write_and_look(&key, marker, &precondition);
+        let written = written.await?;
         crash_point("object-marked");
         if let (Written::Done(_), Some(nonce)) = (&written, nonce) {
             self.forget(&self.elsewhere(name, file, nonce)?).await;

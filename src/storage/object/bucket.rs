@@ -12,7 +12,7 @@ use object_store::{
 
 use crate::{lifecycle::jittered, storage::StorageError};
 
-/// How long one small operation may take, with all its attempts.
+/// How long one small operation may take, with all its attempts, unless a bucket says otherwise.
 const LONGEST: Duration = Duration::from_secs(30);
 /// How often a conditional write is tried.
 const ATTEMPTS: u32 = 4;
@@ -76,10 +76,13 @@ pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// Tries everything once: whether a conditional write may be repeated is decided here.
     once: Arc<dyn ObjectStore>,
-    signer: Arc<dyn Signer>,
+    /// Those that only live in memory, for tests, have none.
+    signer: Option<Arc<dyn Signer>>,
     prefix: Arc<str>,
     /// Whether states are told apart by generation.
     has_generations: bool,
+    /// How long one operation may take.
+    longest: Duration,
 }
 
 impl fmt::Debug for Bucket {
@@ -100,12 +103,42 @@ impl Bucket {
         S: ObjectStore + Signer + Clone,
     {
         Self {
-            signer: Arc::new(store.clone()),
+            signer: Some(Arc::new(store.clone())),
             store: Arc::new(store),
             once: Arc::new(once),
             prefix: prefix.into(),
             has_generations,
+            longest: LONGEST,
         }
+    }
+
+    /// What is below `prefix` of a store that needs no second attempt.
+    #[cfg(test)]
+    pub(in crate::storage) fn of(store: Arc<dyn ObjectStore>, prefix: &str) -> Self {
+        Self {
+            once: Arc::clone(&store),
+            store,
+            signer: None,
+            prefix: prefix.into(),
+            has_generations: false,
+            longest: LONGEST,
+        }
+    }
+
+    /// The same bucket, where one operation may take no longer than this with all its attempts.
+    #[must_use]
+    pub fn within(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// A slow store is as good as one that is down.
+    async fn bounded<T>(
+        &self,
+        operation: impl Fn() -> String,
+        work: impl Future<Output = T>,
+    ) -> Result<T, StorageError> {
+        within(self.longest, operation, work).await
     }
 
     /// The store itself, which tries again what fails; its keys are those of [`Bucket::key`].
@@ -158,7 +191,9 @@ impl Bucket {
         options: GetOptions,
     ) -> Result<Option<GetResult>, StorageError> {
         let operation = || format!("reading {key}");
-        let got = bounded(operation, self.store.get_opts(key, options)).await?;
+        let got = self
+            .bounded(operation, self.store.get_opts(key, options))
+            .await?;
         found(got, operation)
     }
 
@@ -210,7 +245,26 @@ impl Bucket {
         precondition: &Precondition,
     ) -> Result<Written, StorageError> {
         let operation = || format!("writing {key}");
-        bounded(operation, self.try_to_write(key, &bytes, precondition)).await?
+        let written = self.try_to_write(key, &bytes, precondition);
+        self.bounded(operation, written).await?
+    }
+
+    /// Like [`Bucket::write`], and where the answer is unclear, looks: an object of these very bytes is as it
+    /// should be, whoever wrote it. Where it matters who did, no two writers write the same.
+    ///
+    /// What is unclear even then was either never written, or written and changed since.
+    pub async fn write_and_look(
+        &self,
+        key: &Path,
+        bytes: Bytes,
+        precondition: &Precondition,
+    ) -> Result<Written, StorageError> {
+        let written = self.write(key, bytes.clone(), precondition).await?;
+        if written != Written::Unclear {
+            return Ok(written);
+        }
+        let now = self.read(key).await?.filter(|now| now.bytes == bytes);
+        Ok(now.map_or(Written::Unclear, |now| Written::Done(now.tag)))
     }
 
     async fn try_to_write(
@@ -238,11 +292,12 @@ impl Bucket {
                 // Two writers at the same instant: some stores let neither of them.
                 Err(Error::AlreadyExists { source, .. })
                     if attempt < ATTEMPTS && is_momentary(&*source) => {}
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) if is_unclear => {
-                    return Ok(Written::Unclear);
-                }
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
-                    return Ok(Written::Refused);
+                Err(error) if is_refusal(&error, precondition) => {
+                    return Ok(if is_unclear {
+                        Written::Unclear
+                    } else {
+                        Written::Refused
+                    });
                 }
                 Err(error) if attempt >= ATTEMPTS || is_final(&error) => {
                     return Err(failed(format!("writing {key}"), error));
@@ -269,17 +324,21 @@ impl Bucket {
     }
 
     /// Writes an object that nobody else writes.
-    pub(super) async fn write_own(&self, key: &Path, bytes: Bytes) -> Result<(), StorageError> {
+    pub(in crate::storage) async fn write_own(
+        &self,
+        key: &Path,
+        bytes: Bytes,
+    ) -> Result<(), StorageError> {
         let operation = || format!("writing {key}");
         let put = self.store.put(key, PutPayload::from_bytes(bytes));
-        let done = bounded(operation, put).await?;
+        let done = self.bounded(operation, put).await?;
         done.map(drop).map_err(|error| failed(operation(), error))
     }
 
     /// Deletes an object that nobody will ever write again. A missing one is no error.
     pub async fn delete(&self, key: &Path) -> Result<(), StorageError> {
         let operation = || format!("deleting {key}");
-        let done = bounded(operation, self.store.delete(key)).await?;
+        let done = self.bounded(operation, self.store.delete(key)).await?;
         found(done, operation).map(drop)
     }
 
@@ -326,18 +385,32 @@ impl Bucket {
         good_for: Duration,
     ) -> Result<url::Url, StorageError> {
         let operation = || format!("signing an address of {key}");
-        let signed = self.signer.signed_url(http::Method::GET, key, good_for);
-        let signed = bounded(operation, signed).await?;
+        let Some(signer) = &self.signer else {
+            return Err(StorageError::backend(
+                operation(),
+                "the store signs nothing",
+            ));
+        };
+        let signed = signer.signed_url(http::Method::GET, key, good_for);
+        let signed = self.bounded(operation, signed).await?;
         signed.map_err(|error| failed(operation(), error))
     }
 }
 
-/// A slow store is as good as one that is down.
+/// What `work` comes to in the time that is usual.
 pub(super) async fn bounded<T>(
     operation: impl Fn() -> String,
     work: impl Future<Output = T>,
 ) -> Result<T, StorageError> {
-    let done = tokio::time::timeout(LONGEST, work).await;
+    within(LONGEST, operation, work).await
+}
+
+async fn within<T>(
+    longest: Duration,
+    operation: impl Fn() -> String,
+    work: impl Future<Output = T>,
+) -> Result<T, StorageError> {
+    let done = tokio::time::timeout(longest, work).await;
     done.map_err(|late| StorageError::backend(operation(), late))
 }
 
@@ -373,6 +446,18 @@ fn is_without_bucket(cause: &Cause) -> bool {
     ["NoSuchBucket", "ContainerNotFound"]
         .iter()
         .any(|code| text.contains(&format!("<Code>{code}</Code>")))
+}
+
+/// Whether the store says that the precondition does not hold.
+fn is_refusal(error: &Error, precondition: &Precondition) -> bool {
+    match error {
+        Error::AlreadyExists { .. } | Error::Precondition { .. } => true,
+        // What is not there any more does not match.
+        Error::NotFound { source, .. } => {
+            matches!(precondition, Precondition::Matches(_)) && !is_without_bucket(&**source)
+        }
+        _ => false,
+    }
 }
 
 /// Whether a conflict says nothing about the precondition.

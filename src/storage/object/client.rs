@@ -28,6 +28,17 @@ pub async fn open(config: &StorageConfig) -> Result<(Bucket, Guarantees), Storag
     Ok((bucket, guarantees))
 }
 
+/// The bucket of S3 that `config` names, without a look at it.
+#[cfg(feature = "s3")]
+pub fn connect_s3(config: &crate::config::S3Config) -> Result<Bucket, StorageError> {
+    s3(config).map_err(|error| StorageError::backend("opening the bucket", error))
+}
+
+/// Finds out what the store of `bucket` promises.
+pub async fn guarantees(bucket: &Bucket) -> Result<Guarantees, StorageError> {
+    probe(bucket).await
+}
+
 fn name_of(config: &StorageConfig) -> &str {
     match config.tarballs {
         TarballBackend::Local => "",

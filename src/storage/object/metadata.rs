@@ -144,18 +144,11 @@ impl ObjectMetadata {
         precondition: &Precondition,
     ) -> Result<Revision, StorageError> {
         let key = self.bucket.key(&keys::manifest(name, spelling))?;
-        let written = self.bucket.write(&key, json.clone(), precondition).await?;
-        let tag = match written {
-            Written::Done(tag) => Some(tag),
-            Written::Refused => None,
-            // It is as it should be, whoever did it.
-            Written::Unclear => {
-                let now = self.bucket.read(&key).await?;
-                now.filter(|now| now.bytes == json).map(|now| now.tag)
-            }
-        };
-        let tag = tag.ok_or_else(|| StorageError::Conflict(name.clone()))?;
-        Ok(revision(spelling, &tag))
+        match self.bucket.write_and_look(&key, json, precondition).await? {
+            Written::Done(tag) => Ok(revision(spelling, &tag)),
+            // Of the second, whoever tries again finds what has become of it.
+            Written::Refused | Written::Unclear => Err(StorageError::Conflict(name.clone())),
+        }
     }
 
     /// Whose manifest the one in this folder is.

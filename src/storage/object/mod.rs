@@ -38,6 +38,8 @@ mod tests;
 
 pub use blobs::ObjectBlobs;
 pub use bucket::{Bucket, Precondition, Read, Tag, Written};
-pub use client::open;
+#[cfg(feature = "s3")]
+pub use client::connect_s3;
+pub use client::{guarantees, open};
 pub use metadata::ObjectMetadata;
 pub use probe::Guarantees;

@@ -7,17 +7,14 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use object_store::path::Path;
-use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    Bucket,
-    bucket::{Attempts, Object},
-};
+use super::{Records, records::Kept};
 use crate::{
     models::{Organisation, Timestamp, Username},
     storage::{
-        AccountEntry, AccountStore, AccountsError, OrganisationEdit, OrganisationRecord, Remember,
-        StorageError, TokenKind, TokenRecord, UserEdit, UserRecord,
+        AccountEntry, AccountStore, AccountsError, Leases, OrganisationEdit, OrganisationRecord,
+        Remember, StorageError, TokenKind, TokenRecord, UserEdit, UserRecord, accounts::groups_in,
+        object::Precondition,
     },
 };
 
@@ -31,40 +28,35 @@ const TOKENS_OF: &str = "tokens-of";
 const ORGANISATIONS: &str = "organisations";
 const FOR_EVER: &str = "never";
 
+/// The length of `null`, which is what a user who came too late leaves.
+const NOBODY: u64 = 4;
+/// Whose turn it is to change what all accounts have in common.
+const TURN: &str = "state";
+
 type Organisations = BTreeMap<String, Arc<OrganisationRecord>>;
 
 /// Keeps each user and each token in an object, and all organisations in one.
+///
+/// Nodes that take turns do so where they would be in each other's way: at the organisations, and
+/// where users are counted. A user's own object is changed by hardly anybody but her.
 #[derive(Clone, Debug)]
 pub struct ObjectAccounts {
-    bucket: Bucket,
-}
-
-fn to_json(record: &impl Serialize) -> Result<Bytes, StorageError> {
-    let json = serde_json::to_vec(record);
-    Ok(json
-        .map_err(|error| StorageError::backend("writing accounts", error))?
-        .into())
-}
-
-fn from_json<T: DeserializeOwned>(path: &Path, object: &Object) -> Result<T, StorageError> {
-    serde_json::from_slice(&object.bytes).map_err(|error| StorageError::Damaged {
-        what: path.to_string(),
-        source: error.into(),
-    })
+    records: Records,
+    leases: Leases,
 }
 
 impl ObjectAccounts {
-    /// The accounts in `bucket`.
-    pub fn new(bucket: Bucket) -> Self {
-        Self { bucket }
+    /// The accounts among `records`, changed in turn as far as `leases` go.
+    pub fn new(records: Records, leases: Leases) -> Self {
+        Self { records, leases }
     }
 
     fn user_path(&self, name: &str) -> Path {
-        self.bucket.path(&[USERS, name])
+        self.records.path(&[USERS, name])
     }
 
     fn token_path(&self, key: &str) -> Path {
-        self.bucket.path(&[TOKENS, key])
+        self.records.path(&[TOKENS, key])
     }
 
     /// Where it is noted that the user of a token has it. Its end is part of the name, so that
@@ -75,68 +67,47 @@ impl ObjectAccounts {
             None => FOR_EVER.to_owned(),
         };
         let note = format!("{expires}.{}", token.key);
-        self.bucket.path(&[TOKENS_OF, &token.user, &note])
+        self.records.path(&[TOKENS_OF, &token.user, &note])
     }
 
     async fn read_token(&self, key: &str) -> Result<Option<TokenRecord>, StorageError> {
-        let path = self.token_path(key);
-        let found = self.bucket.get(&path).await?;
-        found.map(|object| from_json(&path, &object)).transpose()
+        let found = self.records.get(&self.token_path(key)).await?;
+        Ok(found.map(|token| token.record))
     }
 
-    /// Changes a user by compare-and-swap.
-    async fn change_user(
+    /// The user at `path`, and what has to be true for changing her.
+    async fn read_user(
         &self,
-        name: &Username,
-        edit: &mut (dyn FnMut(&mut UserRecord) -> Result<(), AccountsError> + Send),
-    ) -> Result<(), AccountsError> {
-        let path = self.user_path(name.as_str());
-        let mut attempts = Attempts::default();
-        loop {
-            let found = self.bucket.get(&path).await?;
-            let found = found.ok_or_else(|| AccountsError::NoSuchUser(name.clone()))?;
-            let mut user: UserRecord = from_json(&path, &found)?;
-            edit(&mut user)?;
-            let json = to_json(&user)?;
-            if self.bucket.update(&path, json, found.version).await? {
-                return Ok(());
-            }
-            attempts.pause(&path).await?;
-        }
+        path: &Path,
+    ) -> Result<(Option<UserRecord>, Precondition), StorageError> {
+        Ok(match self.records.get(path).await? {
+            Some(Kept { record, tag }) => (record, Precondition::Matches(tag)),
+            None => (None, Precondition::Absent),
+        })
     }
 
-    async fn organisations(&self) -> Result<(Organisations, Option<Object>), StorageError> {
-        let path = self.bucket.path(&[ORGANISATIONS]);
-        let found = self.bucket.get(&path).await?;
-        let organisations = match &found {
-            Some(object) => from_json(&path, object)?,
-            None => Organisations::new(),
-        };
-        Ok((organisations, found))
+    async fn organisations(&self) -> Result<Organisations, StorageError> {
+        let found = self
+            .records
+            .get(&self.records.path(&[ORGANISATIONS]))
+            .await?;
+        Ok(found.map(|all| all.record).unwrap_or_default())
     }
 
-    /// Changes the organisation `name` by compare-and-swap.
+    /// Changes the organisation `name`.
     async fn change_organisation(
         &self,
         name: &str,
-        edit: &mut (dyn FnMut(&mut OrganisationRecord) -> Result<(), AccountsError> + Send),
+        edit: OrganisationEdit<'_>,
     ) -> Result<(), AccountsError> {
-        let path = self.bucket.path(&[ORGANISATIONS]);
-        let mut attempts = Attempts::default();
-        loop {
-            let (mut organisations, found) = self.organisations().await?;
-            let organisation = organisations.entry(name.to_owned()).or_default();
-            edit(Arc::make_mut(organisation))?;
-            let json = to_json(&organisations)?;
-            let is_written = match found {
-                Some(found) => self.bucket.update(&path, json, found.version).await?,
-                None => self.bucket.create(&path, json).await?,
-            };
-            if is_written {
-                return Ok(());
-            }
-            attempts.pause(&path).await?;
-        }
+        let _turn = self.leases.hold(TURN).await?;
+        let path = self.records.path(&[ORGANISATIONS]);
+        let edit = |all: Option<Organisations>| {
+            let mut all = all.unwrap_or_default();
+            edit(Arc::make_mut(all.entry(name.to_owned()).or_default()))?;
+            Ok::<_, AccountsError>(all)
+        };
+        self.records.change(&path, edit).await
     }
 
     /// Removes the tokens of `user` that are of the kind `revoked`. Their keys.
@@ -157,22 +128,32 @@ impl ObjectAccounts {
 
     /// Removes a token and then its note: one that is good can always be found by its user.
     async fn remove(&self, token: &TokenRecord) -> Result<(), StorageError> {
-        self.bucket.delete(&self.token_path(&token.key)).await?;
-        self.bucket.delete(&self.note_path(token)).await
+        self.records.delete(&self.token_path(&token.key)).await?;
+        self.records.delete(&self.note_path(token)).await
     }
 
-    async fn all<T, F>(&self, folder: &str, entry: F) -> Result<Vec<T>, StorageError>
-    where
-        F: Fn(String, Object, &Path) -> Result<T, StorageError>,
-    {
-        let mut entries = Vec::new();
-        for path in self.bucket.list(&self.bucket.path(&[folder])).await? {
-            let name = decoded(path.filename().unwrap_or_default());
-            if let Some(object) = self.bucket.get(&path).await? {
-                entries.push(entry(name, object, &path)?);
-            }
-        }
-        Ok(entries)
+    async fn put_token(&self, token: &TokenRecord) -> Result<(), StorageError> {
+        // The note first: a token that is good can always be found by its user.
+        let note = self.note_path(token);
+        self.records.put_own_bytes(&note, Bytes::new()).await?;
+        let path = self.token_path(&token.key);
+        self.records.put_own(&path, token).await
+    }
+
+    async fn all_entries(&self) -> Result<Vec<AccountEntry>, StorageError> {
+        let paths = |listed: Vec<(Path, u64)>| listed.into_iter().map(|(path, _)| path).collect();
+        let users = paths(self.records.list(&[USERS]).await?);
+        let users = self.records.get_all::<Option<UserRecord>>(users).await?;
+        let users = users.into_iter().filter_map(|(path, user)| {
+            let name = decoded(path.filename()?);
+            Some(AccountEntry::User(name, Arc::new(user?)))
+        });
+        let tokens = paths(self.records.list(&[TOKENS]).await?);
+        let tokens = self.records.get_all(tokens).await?.into_iter();
+        let tokens = tokens.map(|(_, token)| AccountEntry::Token(Arc::new(token)));
+        let organisations = self.organisations().await?.into_iter();
+        let organisations = organisations.map(|(name, it)| AccountEntry::Organisation(name, it));
+        Ok(users.chain(tokens).chain(organisations).collect())
     }
 }
 
@@ -195,16 +176,13 @@ fn of_note(path: &Path) -> Option<(Option<i64>, &str)> {
 #[async_trait]
 impl AccountStore for ObjectAccounts {
     async fn user(&self, name: &Username) -> Result<Option<Arc<UserRecord>>, StorageError> {
-        let path = self.user_path(name.as_str());
-        let found = self.bucket.get(&path).await?;
-        found
-            .map(|object| from_json(&path, &object).map(Arc::new))
-            .transpose()
+        let (user, _) = self.read_user(&self.user_path(name.as_str())).await?;
+        Ok(user.map(Arc::new))
     }
 
     async fn user_count(&self) -> Result<usize, StorageError> {
-        let users = self.bucket.list(&self.bucket.path(&[USERS])).await?;
-        Ok(users.len())
+        let users = self.records.list(&[USERS]).await?;
+        Ok(users.iter().filter(|(_, length)| *length != NOBODY).count())
     }
 
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
@@ -212,31 +190,22 @@ impl AccountStore for ObjectAccounts {
     }
 
     async fn tokens_of(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, StorageError> {
-        let folder = self.bucket.path(&[TOKENS_OF, user.as_str()]);
-        let notes = self.bucket.list(&folder).await?;
-        let keys = notes.iter().filter_map(of_note);
+        let notes = self.records.list(&[TOKENS_OF, user.as_str()]).await?;
+        let keys = notes.iter().filter_map(|(note, _)| of_note(note));
         let paths = keys.map(|(_, key)| self.token_path(key)).collect();
-        let tokens = self.bucket.get_all(paths).await?;
-        let tokens = tokens
-            .iter()
-            .map(|token| from_json(&folder, token).map(Arc::new));
-        tokens.collect()
+        let tokens = self.records.get_all(paths).await?.into_iter();
+        Ok(tokens.map(|(_, token)| Arc::new(token)).collect())
     }
 
     async fn organisation(
         &self,
         name: &Organisation,
     ) -> Result<Option<Arc<OrganisationRecord>>, StorageError> {
-        let (mut organisations, _) = self.organisations().await?;
-        Ok(organisations.remove(name.as_str()))
+        Ok(self.organisations().await?.remove(name.as_str()))
     }
 
     async fn groups_of(&self, user: &Username) -> Result<Vec<String>, StorageError> {
-        let (organisations, _) = self.organisations().await?;
-        Ok(organisations
-            .iter()
-            .flat_map(|(name, organisation)| organisation.groups_of(name, user))
-            .collect())
+        Ok(groups_in(&self.organisations().await?, user))
     }
 
     async fn create_user(
@@ -246,62 +215,54 @@ impl AccountStore for ObjectAccounts {
         max_users: Option<usize>,
     ) -> Result<(), AccountsError> {
         let path = self.user_path(name.as_str());
-        if let Some(max) = max_users
-            && self.user_count().await? >= max
-        {
-            return Err(match self.bucket.get(&path).await? {
+        let Some(max) = max_users else {
+            return self.add_user(&path, &record).await.map(drop);
+        };
+        let _turn = self.leases.hold(TURN).await?;
+        if self.user_count().await? >= max {
+            let (known, _) = self.read_user(&path).await?;
+            return Err(match known {
                 Some(_) => AccountsError::UserExists,
                 None => AccountsError::TooManyUsers,
             });
         }
-        if !self.bucket.create(&path, to_json(&record)?).await? {
-            return Err(AccountsError::UserExists);
-        }
-        // Others may have been created at the same time: better one too few than one too many.
-        if let Some(max) = max_users
-            && self.user_count().await? > max
-        {
-            self.bucket.delete(&path).await?;
+        let added = self.add_user(&path, &record).await?;
+        // Others may have been added at the same time: better one too few than one too many.
+        if self.user_count().await? > max {
+            let nobody: Option<UserRecord> = None;
+            self.records.put(&path, &nobody, &added).await?;
             return Err(AccountsError::TooManyUsers);
         }
         Ok(())
     }
 
-    async fn set_password(
-        &self,
-        name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoked: TokenKind,
-    ) -> Result<Vec<String>, AccountsError> {
-        if self.user(name).await?.is_none() {
-            return Err(AccountsError::NoSuchUser(name.clone()));
-        }
-        // Before, so that none outlives the old password if this ends half-way; and after, for
-        // those that were made with it meanwhile.
-        let mut keys = self.revoke(name, revoked).await?;
-        self.change_user(name, &mut |user| {
-            user.password_hash.clone_from(&password_hash);
-            user.updated = Some(now);
-            Ok(())
-        })
-        .await?;
-        keys.extend(self.revoke(name, revoked).await?);
-        Ok(keys)
-    }
-
     async fn edit_user(
         &self,
         name: &Username,
-        now: Timestamp,
         edit: UserEdit<'_>,
-    ) -> Result<(), AccountsError> {
-        self.change_user(name, &mut |user| {
+        revoked: Option<TokenKind>,
+    ) -> Result<Vec<String>, AccountsError> {
+        let path = self.user_path(name.as_str());
+        let mut edit = |user: Option<UserRecord>| {
+            let mut user = user.ok_or_else(|| AccountsError::NoSuchUser(name.clone()))?;
+            edit(&mut user)?;
+            Ok::<_, AccountsError>(user)
+        };
+        let mut keys = Vec::new();
+        if let Some(kind) = revoked {
+            // What is refused ends no tokens.
+            let (user, _) = self.read_user(&path).await?;
             edit(user)?;
-            user.updated = Some(now);
-            Ok(())
-        })
-        .await
+            // Before, so that none outlives the change if this ends half-way; and after, for those
+            // that were made meanwhile.
+            keys.extend(self.revoke(name, kind).await?);
+        }
+        let change = |user: Option<Option<UserRecord>>| edit(user.flatten()).map(Some);
+        self.records.change(&path, change).await?;
+        if let Some(kind) = revoked {
+            keys.extend(self.revoke(name, kind).await?);
+        }
+        Ok(keys)
     }
 
     async fn edit_organisation(
@@ -310,15 +271,6 @@ impl AccountStore for ObjectAccounts {
         edit: OrganisationEdit<'_>,
     ) -> Result<(), AccountsError> {
         self.change_organisation(name.as_str(), edit).await
-    }
-
-    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
-        // The note first: a token that is good can always be found by its user.
-        self.bucket
-            .overwrite(&self.note_path(&record), Bytes::new())
-            .await?;
-        let path = self.token_path(&record.key);
-        self.bucket.overwrite(&path, to_json(&record)?).await
     }
 
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
@@ -331,12 +283,12 @@ impl AccountStore for ObjectAccounts {
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StorageError> {
         let mut count = 0;
-        for note in self.bucket.list(&self.bucket.path(&[TOKENS_OF])).await? {
+        for (note, _) in self.records.list(&[TOKENS_OF]).await? {
             if let Some((Some(expires), key)) = of_note(&note)
                 && expires <= now.unix_millis()
             {
-                self.bucket.delete(&self.token_path(key)).await?;
-                self.bucket.delete(&note).await?;
+                self.records.delete(&self.token_path(key)).await?;
+                self.records.delete(&note).await?;
                 count += 1;
             }
         }
@@ -344,55 +296,49 @@ impl AccountStore for ObjectAccounts {
     }
 
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
-        let all = async {
-            let users = self.all(USERS, |name, object, path| {
-                Ok(AccountEntry::User(
-                    name,
-                    from_json(path, &object).map(Arc::new)?,
-                ))
-            });
-            let mut entries = users.await?;
-            let tokens = self.all(TOKENS, |_, object, path| {
-                Ok(AccountEntry::Token(from_json(path, &object).map(Arc::new)?))
-            });
-            entries.extend(tokens.await?);
-            let (organisations, _) = self.organisations().await?;
-            let organisations = organisations.into_iter();
-            entries.extend(organisations.map(|(name, it)| AccountEntry::Organisation(name, it)));
-            Ok(entries)
-        };
-        stream::once(all)
-            .flat_map(
-                |entries: Result<Vec<AccountEntry>, StorageError>| match entries {
-                    Ok(entries) => stream::iter(entries.into_iter().map(Ok)).boxed(),
-                    Err(error) => stream::iter([Err(error)]).boxed(),
-                },
-            )
-            .boxed()
+        let entries = stream::once(self.all_entries()).flat_map(|entries| match entries {
+            Ok(entries) => stream::iter(entries.into_iter().map(Ok)).boxed(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        });
+        entries.boxed()
     }
 
-    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError> {
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
         match entry {
             AccountEntry::User(name, user) => {
-                let path = self.user_path(&name);
-                self.bucket.overwrite(&path, to_json(&*user)?).await
+                self.records.put_own(&self.user_path(&name), &*user).await
             }
-            AccountEntry::Token(token) => self.add_token((*token).clone()).await,
+            AccountEntry::Token(token) => self.put_token(&token).await,
             AccountEntry::Organisation(name, organisation) => {
                 let mut replace = |stored: &mut OrganisationRecord| {
                     stored.clone_from(&organisation);
                     Ok(())
                 };
                 let changed = self.change_organisation(&name, &mut replace);
-                changed.await.map_err(|error| match error {
-                    AccountsError::Storage(error) => error,
-                    error => StorageError::backend("writing accounts", error),
-                })
+                changed.await.map_err(AccountsError::into_storage)
             }
         }
     }
 
     fn remember(&self) -> Remember {
         Remember::For(REVOKED_WITHIN)
+    }
+}
+
+impl ObjectAccounts {
+    /// Adds a user at `path`; what has to be true for taking her back.
+    async fn add_user(
+        &self,
+        path: &Path,
+        user: &UserRecord,
+    ) -> Result<Precondition, AccountsError> {
+        let (known, precondition) = self.read_user(path).await?;
+        if known.is_some() {
+            return Err(AccountsError::UserExists);
+        }
+        match self.records.put(path, user, &precondition).await? {
+            Some(tag) => Ok(Precondition::Matches(tag)),
+            None => Err(AccountsError::UserExists),
+        }
     }
 }

@@ -3,27 +3,28 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::Bucket;
-use crate::storage::{KeyStore, StorageError};
+use super::Records;
+use crate::storage::{KeyStore, StorageError, object::Precondition};
 
 /// Keeps each key in an object below `keys/`.
 #[derive(Clone, Debug)]
 pub struct ObjectKeys {
-    bucket: Bucket,
+    records: Records,
 }
 
 impl ObjectKeys {
-    /// The keys in `bucket`.
-    pub fn new(bucket: Bucket) -> Self {
-        Self { bucket }
+    /// The keys among `records`.
+    pub fn new(records: Records) -> Self {
+        Self { records }
     }
 }
 
 #[async_trait]
 impl KeyStore for ObjectKeys {
     async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
-        let found = self.bucket.get(&self.bucket.path(&["keys", name])).await?;
-        Ok(found.map(|object| object.bytes.to_vec()))
+        let path = self.records.path(&["keys", name]);
+        let found = self.records.bytes(&path).await?;
+        Ok(found.map(|key| key.record.to_vec()))
     }
 
     async fn write(
@@ -32,21 +33,21 @@ impl KeyStore for ObjectKeys {
         value: &[u8],
         expected: Option<&[u8]>,
     ) -> Result<bool, StorageError> {
-        let path = self.bucket.path(&["keys", name]);
-        let value = Bytes::copy_from_slice(value);
-        let Some(expected) = expected else {
-            return self.bucket.create(&path, value).await;
+        let path = self.records.path(&["keys", name]);
+        let precondition = match expected {
+            None => Precondition::Absent,
+            Some(expected) => match self.records.bytes(&path).await? {
+                Some(found) if found.record == expected => Precondition::Matches(found.tag),
+                _ => return Ok(false),
+            },
         };
-        match self.bucket.get(&path).await? {
-            Some(found) if found.bytes == expected => {
-                self.bucket.update(&path, value, found.version).await
-            }
-            _ => Ok(false),
-        }
+        let value = Bytes::copy_from_slice(value);
+        let written = self.records.put_bytes(&path, value, &precondition);
+        Ok(written.await?.is_some())
     }
 
     fn place(&self, name: &str) -> String {
-        self.bucket.place(&["keys", name])
+        self.records.path(&["keys", name]).to_string()
     }
 
     fn is_shared(&self) -> bool {

@@ -4,7 +4,7 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `users/NAME` | a user, changed by compare-and-swap |
+//! | `users/NAME` | a user, changed by compare-and-swap; `null` for one that came too late |
 //! | `tokens/HASH` | a token; it is good for as long as this object is there |
 //! | `tokens-of/NAME/EXPIRES.HASH` | empty: which tokens a user has, for listing hers alone |
 //! | `organisations` | all organisations, changed by compare-and-swap |
@@ -13,13 +13,13 @@
 //! | `keys/NAME` | keys that all nodes share, create-only or by compare-and-swap |
 
 mod accounts;
-mod bucket;
 mod keys;
+mod records;
 mod sessions;
 
 pub use accounts::{ObjectAccounts, REVOKED_WITHIN};
-pub use bucket::Bucket;
 pub use keys::ObjectKeys;
+pub use records::Records;
 pub use sessions::ObjectSessions;
 
 #[cfg(test)]

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use object_store::path::Path;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::Bucket;
+use super::Records;
 use crate::{
+    lifecycle::random_hex,
     models::{Timestamp, Username},
     storage::{
         StorageError,
+        object::Precondition,
         sessions::{Claim, REMEMBERED_FOR, Room, SessionRecord, SessionStore, room_for},
     },
 };
@@ -29,7 +30,7 @@ const CLAIMS: &str = "claims";
 /// too many of them there.
 #[derive(Clone, Debug)]
 pub struct ObjectSessions {
-    bucket: Bucket,
+    records: Records,
     begun: Arc<Mutex<[Room; 2]>>,
 }
 
@@ -40,6 +41,9 @@ struct Kept {
     session: SessionRecord,
     #[serde(default)]
     is_taken: bool,
+    /// Another one in each write, so that none is taken for somebody else's.
+    #[serde(default)]
+    nonce: String,
 }
 
 /// A pass or a claim as it is kept.
@@ -52,69 +56,58 @@ struct Used {
 }
 
 impl ObjectSessions {
-    /// The sessions in `bucket`.
-    pub fn new(bucket: Bucket) -> Self {
+    /// The sessions among `records`.
+    pub fn new(records: Records) -> Self {
         Self {
-            bucket,
+            records,
             begun: Arc::new(Mutex::new(room_for())),
         }
     }
 
     fn page_path(&self, page: &str) -> Path {
-        self.bucket.path(&[PAGES, page])
+        self.records.path(&[PAGES, page])
     }
 
     fn client_path(&self, done: &str) -> Path {
-        self.bucket.path(&[CLIENTS, done])
+        self.records.path(&[CLIENTS, done])
     }
 
     fn claim_path(&self, key: &str) -> Path {
         let hash = hex::encode(sha2::Sha256::digest(key));
-        self.bucket.path(&[CLAIMS, &hash])
+        self.records.path(&[CLAIMS, &hash])
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &Path,
-    ) -> Result<Option<(T, object_store::UpdateVersion)>, StorageError> {
-        let Some(found) = self.bucket.get(path).await? else {
-            return Ok(None);
-        };
-        let value =
-            serde_json::from_slice(&found.bytes).map_err(|error| StorageError::Damaged {
-                what: path.to_string(),
-                source: error.into(),
-            })?;
-        Ok(Some((value, found.version)))
+    async fn kept(&self, path: &Path) -> Result<Option<(Kept, Precondition)>, StorageError> {
+        let found = self.records.get(path).await?;
+        Ok(found.map(|found| (found.record, Precondition::Matches(found.tag))))
+    }
+
+    async fn used(&self, path: &Path) -> Result<Option<Used>, StorageError> {
+        Ok(self.records.get(path).await?.map(|found| found.record))
     }
 
     /// The page of a client's session.
     async fn page_of(&self, done: &str) -> Result<Option<String>, StorageError> {
-        let found = self.bucket.get(&self.client_path(done)).await?;
-        Ok(found.and_then(|page| String::from_utf8(page.bytes.to_vec()).ok()))
+        let found = self.records.bytes(&self.client_path(done)).await?;
+        Ok(found.and_then(|page| String::from_utf8(page.record.to_vec()).ok()))
     }
 
     async fn delete(&self, session: &SessionRecord) -> Result<(), StorageError> {
-        self.bucket.delete(&self.client_path(&session.done)).await?;
-        self.bucket.delete(&self.page_path(&session.page)).await
+        self.records
+            .delete(&self.client_path(&session.done))
+            .await?;
+        self.records.delete(&self.page_path(&session.page)).await
     }
 
     async fn prune_used(&self, folder: &str, now: Timestamp) -> Result<(), StorageError> {
-        for path in self.bucket.list(&self.bucket.path(&[folder])).await? {
-            let found: Option<(Used, _)> = self.read(&path).await?;
-            if found.is_some_and(|(used, _)| used.until <= now.unix_millis()) {
-                self.bucket.delete(&path).await?;
+        for (path, _) in self.records.list(&[folder]).await? {
+            let used = self.used(&path).await?;
+            if used.is_some_and(|used| used.until <= now.unix_millis()) {
+                self.records.delete(&path).await?;
             }
         }
         Ok(())
     }
-}
-
-fn to_json(value: &impl Serialize) -> Result<Bytes, StorageError> {
-    let json = serde_json::to_vec(value);
-    Ok(json
-        .map_err(|error| StorageError::backend("writing sessions", error))?
-        .into())
 }
 
 #[async_trait]
@@ -142,18 +135,19 @@ impl SessionStore for ObjectSessions {
         }
         let page = self.page_path(&session.page);
         let client = self.client_path(&session.done);
-        let name = Bytes::from(session.page.clone());
+        let name = session.page.clone().into();
         let kept = Kept {
             session,
             is_taken: false,
+            nonce: String::new(),
         };
-        self.bucket.overwrite(&page, to_json(&kept)?).await?;
-        self.bucket.overwrite(&client, name).await?;
+        self.records.put_own(&page, &kept).await?;
+        self.records.put_own_bytes(&client, name).await?;
         Ok(true)
     }
 
     async fn of_page(&self, page: &str) -> Result<Option<SessionRecord>, StorageError> {
-        let found: Option<(Kept, _)> = self.read(&self.page_path(page)).await?;
+        let found = self.kept(&self.page_path(page)).await?;
         Ok(found
             .filter(|(kept, _)| !kept.is_taken)
             .map(|(kept, _)| kept.session))
@@ -173,15 +167,17 @@ impl SessionStore for ObjectSessions {
         expires: Timestamp,
     ) -> Result<bool, StorageError> {
         let path = self.page_path(page);
-        let found: Option<(Kept, _)> = self.read(&path).await?;
-        let Some((mut kept, version)) = found.filter(|(kept, _)| !kept.session.is_answered) else {
+        let found = self.kept(&path).await?;
+        let Some((mut kept, as_read)) = found.filter(|(kept, _)| !kept.session.is_answered) else {
             return Ok(false);
         };
         kept.session.is_answered = true;
         kept.session.token = token;
         kept.session.expires = expires;
+        kept.nonce = random_hex::<8>();
         // Only an answer changes it before that.
-        self.bucket.update(&path, to_json(&kept)?, version).await
+        let answered = self.records.put(&path, &kept, &as_read).await?;
+        Ok(answered.is_some())
     }
 
     async fn take(&self, done: &str) -> Result<Option<SessionRecord>, StorageError> {
@@ -189,15 +185,16 @@ impl SessionStore for ObjectSessions {
             return Ok(None);
         };
         let path = self.page_path(&page);
-        let found: Option<(Kept, _)> = self.read(&path).await?;
+        let found = self.kept(&path).await?;
         let is_open = |kept: &Kept| kept.session.is_answered && !kept.is_taken;
-        let Some((mut kept, version)) = found.filter(|(kept, _)| is_open(kept)) else {
+        let Some((mut kept, as_read)) = found.filter(|(kept, _)| is_open(kept)) else {
             return Ok(None);
         };
         let session = kept.session.clone();
         kept.is_taken = true;
         kept.session.token = None;
-        if !self.bucket.update(&path, to_json(&kept)?, version).await? {
+        kept.nonce = random_hex::<8>();
+        if self.records.put(&path, &kept, &as_read).await?.is_none() {
             return Ok(None);
         }
         // It is hers now, whatever becomes of what is left.
@@ -221,14 +218,14 @@ impl SessionStore for ObjectSessions {
             at: 0,
             until: expires.unix_millis(),
         };
-        let path = self.bucket.path(&[PASSES, hash]);
-        self.bucket.overwrite(&path, to_json(&pass)?).await
+        let path = self.records.path(&[PASSES, hash]);
+        self.records.put_own(&path, &pass).await
     }
 
     async fn pass(&self, hash: &str) -> Result<Option<(Username, Timestamp)>, StorageError> {
-        let path = self.bucket.path(&[PASSES, hash]);
-        let found: Option<(Used, _)> = self.read(&path).await?;
-        Ok(found.and_then(|(pass, _)| {
+        let path = self.records.path(&[PASSES, hash]);
+        let pass = self.used(&path).await?;
+        Ok(pass.and_then(|pass| {
             let user = pass.by.parse().ok()?;
             Some((user, Timestamp::from_unix_millis(pass.until)))
         }))
@@ -246,7 +243,8 @@ impl SessionStore for ObjectSessions {
             until: until.unix_millis(),
         };
         let path = self.claim_path(key);
-        if self.bucket.create(&path, to_json(&used)?).await? {
+        let made = self.records.put(&path, &used, &Precondition::Absent);
+        if made.await?.is_some() {
             return Ok(claim);
         }
         // It was there, and is pruned long after it matters.
@@ -254,17 +252,16 @@ impl SessionStore for ObjectSessions {
     }
 
     async fn claimed(&self, key: &str) -> Result<Option<Claim>, StorageError> {
-        let found: Option<(Used, _)> = self.read(&self.claim_path(key)).await?;
-        Ok(found.map(|(used, _)| Claim {
+        let used = self.used(&self.claim_path(key)).await?;
+        Ok(used.map(|used| Claim {
             by: used.by,
             at: Timestamp::from_unix_millis(used.at),
         }))
     }
 
     async fn prune(&self, now: Timestamp) -> Result<(), StorageError> {
-        for path in self.bucket.list(&self.bucket.path(&[PAGES])).await? {
-            let found: Option<(Kept, _)> = self.read(&path).await?;
-            if let Some((kept, _)) = found
+        for (path, _) in self.records.list(&[PAGES]).await? {
+            if let Some((kept, _)) = self.kept(&path).await?
                 && kept.session.expires.plus(REMEMBERED_FOR) <= now
             {
                 self.delete(&kept.session).await?;

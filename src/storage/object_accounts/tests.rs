@@ -1,28 +1,31 @@
 //! A bucket through the conformance suites: one in memory, and a real one.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use object_store::{ObjectStore, memory::InMemory, path::Path};
 
-use super::{Bucket, ObjectAccounts, ObjectKeys, ObjectSessions};
+use super::{ObjectAccounts, ObjectKeys, ObjectSessions, Records};
 use crate::storage::{
-    AccountStore, KeyStore as _, Secrets, SessionStore, SigningKeys, accounts, sessions,
+    AccountStore, AccountStoreExt as _, KeyStore as _, Leases, Secrets, SessionStore, SigningKeys,
+    accounts, object::Bucket, sessions,
 };
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+fn records(store: Arc<dyn ObjectStore>, prefix: &str) -> Records {
+    Records::new(Bucket::of(store, prefix)).unwrap()
+}
 
-fn bucket(store: Arc<dyn ObjectStore>, prefix: &str) -> Bucket {
-    Bucket::new(store, &Path::from(prefix), TIMEOUT)
+fn accounts_in(records: Records) -> ObjectAccounts {
+    ObjectAccounts::new(records, Leases::none())
 }
 
 async fn conforms(store: Arc<dyn ObjectStore>, prefix: &str) {
-    let two = || [(); 2].map(|()| bucket(Arc::clone(&store), prefix));
-    let stores = two().map(|it| Arc::new(ObjectAccounts::new(it)) as Arc<dyn AccountStore>);
+    let two = || [(); 2].map(|()| records(Arc::clone(&store), prefix));
+    let stores = two().map(|it| Arc::new(accounts_in(it)) as Arc<dyn AccountStore>);
     accounts::conformance::account_store(stores).await;
     let stores = two().map(|it| Arc::new(ObjectSessions::new(it)) as Arc<dyn SessionStore>);
     sessions::conformance::session_store(stores).await;
     let started = futures_util::future::join_all((0..6).map(|_| {
-        let keys = ObjectKeys::new(bucket(Arc::clone(&store), prefix));
+        let keys = ObjectKeys::new(records(Arc::clone(&store), prefix));
         async move {
             let secrets = Secrets::open(&keys, None).await.unwrap();
             let signing = SigningKeys::open(&keys, &secrets).await.unwrap();
@@ -34,14 +37,14 @@ async fn conforms(store: Arc<dyn ObjectStore>, prefix: &str) {
         assert_eq!(started[0].1.unseal("seed", sealed).unwrap(), b"text");
         assert_eq!(signing.keyid(), started[0].2.keyid());
     }
-    let keys = ObjectKeys::new(bucket(store, prefix));
+    let keys = ObjectKeys::new(records(store, prefix));
     assert!(!keys.write("secret.key", b"x", None).await.unwrap());
     assert!(!keys.write("secret.key", b"x", Some(b"y")).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_in_memory_conforms() {
-    conforms(Arc::new(InMemory::new()), "some/prefix").await;
+    conforms(Arc::new(InMemory::new()), "some/prefix/").await;
 }
 
 #[cfg(all(feature = "test-services", feature = "s3"))]
@@ -63,14 +66,14 @@ async fn a_real_bucket_conforms() {
         .with_secret_access_key(variable("RUSTACCIO_S3_IT_SECRET_KEY"))
         .build()
         .unwrap();
-    conforms(Arc::new(store), &format!("accounts-{}", random_hex::<8>())).await;
+    conforms(Arc::new(store), &format!("accounts-{}/", random_hex::<8>())).await;
 }
 
 #[tokio::test]
 async fn listing_the_tokens_of_one_reads_nobody_elses() {
     use accounts::{TokenKind, conformance::token};
     let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-    let accounts = ObjectAccounts::new(bucket(Arc::clone(&store), ""));
+    let accounts = accounts_in(records(Arc::clone(&store), ""));
     for (key, user) in [("1", "alice"), ("2", "bob"), ("3", "a%2Fb"), ("4", "..")] {
         accounts
             .add_token(token(key, user, TokenKind::Npm, None))

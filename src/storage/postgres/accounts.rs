@@ -5,7 +5,6 @@ use std::{future::Future, sync::Arc};
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
-use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{Postgres, Transaction};
 
 use super::{Database, database::failure};
@@ -14,6 +13,7 @@ use crate::{
     storage::{
         AccountEntry, AccountStore, AccountsError, Notice, OrganisationEdit, OrganisationRecord,
         Remember, StorageError, TokenKind, TokenRecord, UserEdit, UserRecord,
+        json::{from_json, to_json},
     },
 };
 
@@ -69,17 +69,6 @@ impl From<StorageError> for Failed {
     }
 }
 
-fn to_json(record: &impl Serialize) -> Result<Vec<u8>, StorageError> {
-    serde_json::to_vec(record).map_err(|error| StorageError::backend(WRITING, error))
-}
-
-fn from_json<T: DeserializeOwned>(what: &str, json: &[u8]) -> Result<T, StorageError> {
-    serde_json::from_slice(json).map_err(|error| StorageError::Damaged {
-        what: what.to_owned(),
-        source: error.into(),
-    })
-}
-
 fn user_of(name: &str, json: &[u8]) -> Result<UserRecord, StorageError> {
     from_json(&format!("the account of `{name}`"), json)
 }
@@ -126,7 +115,7 @@ async fn write_token(
     .bind(&token.user)
     .bind(kind_of(token.kind))
     .bind(token.expires.map(Timestamp::unix_millis))
-    .bind(to_json(token)?)
+    .bind(to_json(WRITING, token)?)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -198,7 +187,7 @@ impl AccountStore for PgAccounts {
         record: UserRecord,
         max_users: Option<usize>,
     ) -> Result<(), AccountsError> {
-        let json = to_json(&record)?;
+        let json = to_json(WRITING, &record)?;
         self.bounded(async {
             let mut transaction = self.begin().await?;
             if let Some(max) = max_users {
@@ -225,49 +214,23 @@ impl AccountStore for PgAccounts {
         .await
     }
 
-    async fn set_password(
+    async fn edit_user(
         &self,
         name: &Username,
-        password_hash: String,
-        now: Timestamp,
-        revoked: TokenKind,
+        edit: UserEdit<'_>,
+        revoked: Option<TokenKind>,
     ) -> Result<Vec<String>, AccountsError> {
         self.bounded(async {
             let mut transaction = self.begin().await?;
             let mut user = locked_user(&mut transaction, name).await?;
-            user.password_hash = password_hash;
-            user.updated = Some(now);
+            edit(&mut user)?;
             self.write_user(&mut transaction, name, &user).await?;
-            let keys: Vec<String> = sqlx::query_scalar(
-                "DELETE FROM tokens WHERE user_name = $1 AND kind = $2 RETURNING key",
-            )
-            .bind(name.as_str())
-            .bind(kind_of(revoked))
-            .fetch_all(&mut *transaction)
-            .await?;
-            for key in &keys {
-                let notice = Notice::Token(key.clone());
-                self.database.tell(&mut transaction, &notice).await?;
+            let mut keys = Vec::new();
+            if let Some(kind) = revoked {
+                keys = self.revoke(&mut transaction, name, kind).await?;
             }
             transaction.commit().await?;
             Ok(keys)
-        })
-        .await
-    }
-
-    async fn edit_user(
-        &self,
-        name: &Username,
-        now: Timestamp,
-        edit: UserEdit<'_>,
-    ) -> Result<(), AccountsError> {
-        self.bounded(async {
-            let mut transaction = self.begin().await?;
-            let mut user = locked_user(&mut transaction, name).await?;
-            edit(&mut user)?;
-            user.updated = Some(now);
-            self.write_user(&mut transaction, name, &user).await?;
-            Ok(transaction.commit().await?)
         })
         .await
     }
@@ -296,10 +259,6 @@ impl AccountStore for PgAccounts {
             Ok(transaction.commit().await?)
         })
         .await
-    }
-
-    async fn add_token(&self, record: TokenRecord) -> Result<(), StorageError> {
-        self.import(AccountEntry::Token(Arc::new(record))).await
     }
 
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
@@ -346,8 +305,8 @@ impl AccountStore for PgAccounts {
         users.chain(tokens).chain(organisations).boxed()
     }
 
-    async fn import(&self, entry: AccountEntry) -> Result<(), StorageError> {
-        let imported = self.bounded(async {
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
+        let put = self.bounded(async {
             let mut transaction = self.begin().await?;
             match &entry {
                 AccountEntry::User(name, user) => {
@@ -356,7 +315,7 @@ impl AccountStore for PgAccounts {
                          ON CONFLICT (name) DO UPDATE SET record = excluded.record",
                     )
                     .bind(name)
-                    .bind(to_json(&**user)?)
+                    .bind(to_json(WRITING, &**user)?)
                     .execute(&mut *transaction)
                     .await?;
                     let notice = Notice::User(name.clone());
@@ -370,10 +329,7 @@ impl AccountStore for PgAccounts {
             }
             Ok(transaction.commit().await?)
         });
-        imported.await.map_err(|error| match error {
-            AccountsError::Storage(error) => error,
-            error => StorageError::backend(WRITING, error),
-        })
+        put.await.map_err(AccountsError::into_storage)
     }
 
     fn remember(&self) -> Remember {
@@ -390,11 +346,32 @@ impl PgAccounts {
     ) -> Result<(), Failed> {
         sqlx::query("UPDATE users SET record = $2 WHERE name = $1")
             .bind(name.as_str())
-            .bind(to_json(user)?)
+            .bind(to_json(WRITING, user)?)
             .execute(&mut **transaction)
             .await?;
         let notice = Notice::User(name.as_str().to_owned());
         Ok(self.database.tell(transaction, &notice).await?)
+    }
+
+    /// Removes the tokens of `user` that are of this kind. Their keys.
+    async fn revoke(
+        &self,
+        transaction: &mut Transaction<'_, Postgres>,
+        user: &Username,
+        kind: TokenKind,
+    ) -> Result<Vec<String>, Failed> {
+        let keys: Vec<String> = sqlx::query_scalar(
+            "DELETE FROM tokens WHERE user_name = $1 AND kind = $2 RETURNING key",
+        )
+        .bind(user.as_str())
+        .bind(kind_of(kind))
+        .fetch_all(&mut **transaction)
+        .await?;
+        for key in &keys {
+            let notice = Notice::Token(key.clone());
+            self.database.tell(transaction, &notice).await?;
+        }
+        Ok(keys)
     }
 
     async fn write_organisation(
@@ -417,7 +394,7 @@ impl PgAccounts {
         )
         .bind(name)
         .bind(users)
-        .bind(to_json(organisation)?)
+        .bind(to_json(WRITING, organisation)?)
         .execute(&mut **transaction)
         .await?;
         Ok(self

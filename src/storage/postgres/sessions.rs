@@ -7,6 +7,7 @@ use crate::{
     models::{Timestamp, Username},
     storage::{
         StorageError,
+        json::{from_json, to_json},
         sessions::{Claim, REMEMBERED_FOR, SessionRecord, SessionStore},
     },
 };
@@ -114,11 +115,7 @@ fn ended_long_before(now: Timestamp) -> i64 {
 }
 
 fn record_of((expires, is_answered, token, record): Row) -> Result<SessionRecord, StorageError> {
-    let record: SessionRecord =
-        serde_json::from_slice(&record).map_err(|error| StorageError::Damaged {
-            what: "a login session".to_owned(),
-            source: error.into(),
-        })?;
+    let record: SessionRecord = from_json("a login session", &record)?;
     Ok(SessionRecord {
         expires: Timestamp::from_unix_millis(expires),
         is_answered,
@@ -130,8 +127,7 @@ fn record_of((expires, is_answered, token, record): Row) -> Result<SessionRecord
 #[async_trait]
 impl SessionStore for PgSessions {
     async fn begin(&self, session: SessionRecord, now: Timestamp) -> Result<bool, StorageError> {
-        let record =
-            serde_json::to_vec(&session).map_err(|error| StorageError::backend(WRITING, error))?;
+        let record = to_json(WRITING, &session)?;
         let added = self.add(&session, &record, now);
         self.database.run(WRITING, added).await
     }

@@ -12,8 +12,8 @@ use crate::{
     lifecycle::{Lifecycle, random_hex},
     models::PackageName,
     storage::{
-        AccountStore, Expected, Holding as _, KeyStore, MetadataStore, Notice, Secrets,
-        SessionStore, SigningKeys, StorageError, accounts, conformance, sessions,
+        AccountStore, AccountStoreExt as _, Expected, Holding as _, KeyStore, MetadataStore,
+        Notice, Secrets, SessionStore, SigningKeys, StorageError, accounts, conformance, sessions,
     },
 };
 

@@ -11,6 +11,8 @@ pub(crate) mod pipe;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 pub(crate) mod postgres;
 pub(crate) mod process;
+#[cfg(all(feature = "redis", feature = "test-services"))]
+pub(crate) mod redis;
 pub(crate) mod registry;
 pub(crate) mod second_factor;
 pub(crate) mod tls;

@@ -17,11 +17,17 @@ pub(crate) enum Wire {
     Stuck,
 }
 
+/// What was asked, line by line.
+type Asked = Arc<Mutex<Vec<String>>>;
+/// A part of the path whose answer is to be lost.
+type Lost = Arc<Mutex<Option<String>>>;
+
 /// Leads from a port of its own to another; stops when dropped.
 pub(crate) struct Line {
     pub(crate) url: String,
     wire: watch::Sender<Wire>,
     asked: Arc<Mutex<Vec<String>>>,
+    lost: Arc<Mutex<Option<String>>>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -39,23 +45,37 @@ impl Line {
         let own = format!("http://{}", listener.local_addr().unwrap());
         let (wire, state) = watch::channel(Wire::Whole);
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&asked);
+        let lost: Arc<Mutex<Option<String>>> = Arc::default();
+        let (seen, loses) = (Arc::clone(&asked), Arc::clone(&lost));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (target, state, seen) = (target.clone(), state.clone(), Arc::clone(&seen));
-                tokio::spawn(carry(client, target, state, seen));
+                let (target, state) = (target.clone(), state.clone());
+                let notes = (Arc::clone(&seen), Arc::clone(&loses));
+                tokio::spawn(carry(client, target, state, notes));
             }
         });
         Self {
             url: own,
             wire,
             asked,
+            lost,
             task,
         }
     }
 
     pub(crate) fn set(&self, wire: Wire) {
         self.wire.send_replace(wire);
+    }
+
+    /// Loses the answer to the next PUT whose path has `part` in it: the store does what it is asked,
+    /// and the connection breaks.
+    pub(crate) fn lose_answer_to(&self, part: &str) {
+        *self.lost.lock().unwrap() = Some(part.to_owned());
+    }
+
+    /// Whether the answer that was to be lost is lost.
+    pub(crate) fn has_lost_it(&self) -> bool {
+        self.lost.lock().unwrap().is_none()
     }
 
     /// Method and path of all requests since this was last asked.
@@ -68,7 +88,7 @@ async fn carry(
     mut client: TcpStream,
     target: String,
     mut state: watch::Receiver<Wire>,
-    asked: Arc<Mutex<Vec<String>>>,
+    (asked, lost): (Asked, Lost),
 ) {
     if *state.borrow() == Wire::Cut {
         return;
@@ -76,6 +96,7 @@ async fn carry(
     let Ok(mut store) = TcpStream::connect(target).await else {
         return;
     };
+    let mut is_lost = false;
     let (mut up, mut down) = ([0; 16 * 1024], [0; 16 * 1024]);
     loop {
         let now = *state.borrow_and_update();
@@ -93,12 +114,17 @@ async fn carry(
             changed = state.changed() => changed.is_ok(),
             read = client.read(&mut up) => match read {
                 Ok(count) if count > 0 => {
-                    note(&up[..count], &asked);
+                    if let Some(line) = note(&up[..count], &asked) {
+                        let mut lost = lost.lock().unwrap();
+                        let is_meant = |part: &String| line.starts_with("PUT") && line.contains(part);
+                        is_lost = lost.take_if(|part| is_meant(part)).is_some();
+                    }
                     store.write_all(&up[..count]).await.is_ok()
                 }
                 _ => false,
             },
             read = store.read(&mut down) => match read {
+                Ok(_) if is_lost => false,
                 Ok(count) if count > 0 => client.write_all(&down[..count]).await.is_ok(),
                 _ => false,
             },
@@ -110,12 +136,10 @@ async fn carry(
 }
 
 /// A request begins in a read of its own: clients wait for the answer to the one before.
-fn note(bytes: &[u8], asked: &Mutex<Vec<String>>) {
+fn note(bytes: &[u8], asked: &Mutex<Vec<String>>) -> Option<String> {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(2048)]);
-    let Some((line, _)) = text.split_once("\r\n") else {
-        return;
-    };
-    if let Some(line) = line.strip_suffix(" HTTP/1.1") {
-        asked.lock().unwrap().push(line.to_owned());
-    }
+    let (line, _) = text.split_once("\r\n")?;
+    let line = line.strip_suffix(" HTTP/1.1")?.to_owned();
+    asked.lock().unwrap().push(line.clone());
+    Some(line)
 }
