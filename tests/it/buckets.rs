@@ -2,6 +2,7 @@
 
 #[cfg(feature = "crash-points")]
 mod crash;
+mod discovery;
 
 use std::{
     collections::BTreeSet,
