@@ -201,6 +201,19 @@ async fn older_layouts_are_read_and_published_to() {
     }
 }
 
+const OLD_FOLDERS: [&str; 5] = [
+    "@old__app",
+    "@lower%2fapp",
+    "@upper%2Fapp",
+    "@upper%2Fother",
+    "%40whole%2Fapp",
+];
+
+fn name_of(folder: &str) -> String {
+    let name = folder.replace("__", "/").replace("%40", "@");
+    name.replace("%2f", "/").replace("%2F", "/")
+}
+
 #[tokio::test]
 async fn a_start_lists_nothing_and_a_first_read_costs_little() {
     let line = Line::to(&s3_endpoint()).await;
@@ -211,10 +224,11 @@ async fn a_start_lists_nothing_and_a_first_read_costs_little() {
         let package = Package::new(name, "1.0.0");
         node.publish(&alice, &package).await.assert(201);
     }
-    let old = Package::new("@old/app", "1.0.0");
-    bucket
-        .put("@old__app/package.json", manifest(&[&old]))
-        .await;
+    for folder in OLD_FOLDERS {
+        let old = Package::new(&name_of(folder), "1.0.0");
+        let key = format!("{folder}/package.json");
+        bucket.put(&key, manifest(&[&old])).await;
+    }
     let _ = node.stop().await;
     line.take_asked();
 
@@ -223,17 +237,32 @@ async fn a_start_lists_nothing_and_a_first_read_costs_little() {
     // What is the registry's own is another matter.
     let is_listing = |line: &String| line.contains("list-type=") && !line.contains(".rustaccio");
     assert!(!asked.iter().any(is_listing), "{asked:?}");
-    for (path, count) in [("/app", 2), ("/@team%2fapp", 2), ("/@old%2fapp", 3)] {
-        node.get(path).await.assert(200);
+    let mut counts = vec![("app".to_owned(), 1, 0), ("@team/app".to_owned(), 1, 0)];
+    // What an object is called is found out by a listing of folders, once for each scope.
+    let old = OLD_FOLDERS.into_iter().map(name_of);
+    counts.extend(
+        old.zip([(2, 0), (3, 1), (3, 1), (1, 0), (3, 1)])
+            .map(|(name, (reads, listings))| (name, reads, listings)),
+    );
+    for (name, reads, listings) in &counts {
+        let path = format!("/{}", name.replace('/', "%2f"));
+        node.get(&path).await.assert(200);
         let asked = line.take_asked();
-        assert_eq!(asked.len(), count, "{path}: {asked:?}");
-        assert!(!asked.iter().any(|line| line.contains("list-type=")));
-        node.get(path).await.assert(200);
+        let (listed, read): (Vec<_>, Vec<_>) =
+            asked.iter().partition(|line| line.contains("list-type="));
+        assert_eq!(
+            (read.len(), listed.len()),
+            (*reads, *listings),
+            "{path}: {asked:?}"
+        );
+        let of_folders = |line: &&String| line.contains("delimiter=%2F");
+        assert!(listed.iter().all(of_folders), "{listed:?}");
+        node.get(&path).await.assert(200);
         assert_eq!(line.take_asked().len(), 1, "{path} again");
     }
     // Once a search has looked at everything, it is known what has no older spelling.
     let found = node.get("/-/v1/search?text=").await.assert(200).json();
-    assert_eq!(found["total"], 3);
+    assert_eq!(found["total"], counts.len());
     line.take_asked();
     let patience = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,13 +1,16 @@
 //! [`Bucket`]: objects below a prefix, and the few things that are done with them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
     Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutOptions, PutPayload, UpdateVersion, path::Path, signer::Signer,
+    PutOptions, PutPayload, UpdateVersion,
+    list::{PaginatedListOptions, PaginatedListStore},
+    path::Path,
+    signer::Signer,
 };
 
 use crate::{lifecycle::jittered, storage::StorageError};
@@ -77,6 +80,7 @@ pub struct Bucket {
     /// Tries everything once: whether a conditional write may be repeated is decided here.
     once: Arc<dyn ObjectStore>,
     signer: Arc<dyn Signer>,
+    pages: Arc<dyn PaginatedListStore>,
     prefix: Arc<str>,
     /// Whether states are told apart by generation.
     has_generations: bool,
@@ -97,10 +101,11 @@ impl fmt::Display for Bucket {
 impl Bucket {
     pub(super) fn new<S>(store: S, once: S, prefix: &str, has_generations: bool) -> Self
     where
-        S: ObjectStore + Signer + Clone,
+        S: ObjectStore + Signer + PaginatedListStore + Clone,
     {
         Self {
             signer: Arc::new(store.clone()),
+            pages: Arc::new(store.clone()),
             store: Arc::new(store),
             once: Arc::new(once),
             prefix: prefix.into(),
@@ -316,6 +321,34 @@ impl Bucket {
                 let error = StorageError::backend(operation, error);
                 stream::once(async move { Err(error) }).boxed()
             }
+        }
+    }
+
+    /// The names of the folders, not in others, that begin with `start`; what is in them is not listed.
+    pub(super) async fn folders(&self, start: &str) -> Result<BTreeSet<String>, StorageError> {
+        let prefix = format!("{}{start}", self.prefix);
+        let operation = || format!("listing folders {prefix}…");
+        let mut folders = BTreeSet::new();
+        let mut page_token = None;
+        loop {
+            let options = PaginatedListOptions {
+                delimiter: Some("/".into()),
+                page_token: page_token.take(),
+                ..PaginatedListOptions::default()
+            };
+            let page = self.pages.list_paginated(Some(&prefix), options);
+            let page = bounded(operation, page).await?;
+            let page = page.map_err(|error| failed(operation(), error))?;
+            let objects = page.result.objects.iter().map(|meta| &meta.location);
+            for path in page.result.common_prefixes.iter().chain(objects) {
+                let name = self.name_of(path).unwrap_or_default();
+                let folder = name.split('/').next().unwrap_or_default();
+                folders.insert(folder.to_owned());
+            }
+            if page.page_token.is_none() {
+                return Ok(folders);
+            }
+            page_token = page.page_token;
         }
     }
 

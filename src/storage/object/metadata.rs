@@ -1,11 +1,14 @@
 //! [`ObjectMetadata`]: manifests as objects, compare-and-swap by If-Match.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectMeta;
 use parking_lot::RwLock;
 use sha2::Digest as _;
@@ -27,10 +30,11 @@ const NOTHING_LENGTH: u64 = 4;
 /// Keeps each manifest in `package.json` of the package's folder.
 ///
 /// A look at the present key finds the manifest of nearly every package. Only where there is none,
-/// and only for a scoped name, older spellings are looked at: first the one that was common, then the
-/// others at once; where one was found, it is looked for there from then on. Once all keys have been
-/// listed, as the search index does after each start, it is known which packages have old spellings,
-/// and a name that has none costs one look.
+/// and only for a scoped name, older spellings are looked at: first the one that was common; then
+/// those that keep the `@`, whose folders are listed once for each scope; at last the rarest. So no
+/// manifest takes more than three reads and that listing; where one was found, it is looked for from
+/// then on. Once all keys have been listed, as the search index does after each start, it is known
+/// which packages have old spellings, and a name that has none costs one look.
 #[derive(Clone, Debug)]
 pub struct ObjectMetadata {
     bucket: Bucket,
@@ -43,6 +47,8 @@ struct Old {
     spellings: HashMap<PackageName, Spelling>,
     /// Whose a folder is of which only the manifest tells.
     owners: HashMap<String, PackageName>,
+    /// The scopes of which all folders with an encoded slash are known.
+    encoded: HashSet<String>,
     are_all_known: bool,
 }
 
@@ -91,20 +97,37 @@ impl ObjectMetadata {
         name: &PackageName,
         part: Part,
     ) -> Result<Option<Found>, StorageError> {
-        let mut spellings = keys::spellings(name).skip(1);
-        let Some(common) = spellings.next() else {
+        let Some(scope) = name.scope() else {
             return Ok(None);
         };
-        let mut found = self.look(name, common, part).await?;
+        let mut found = self.look(name, Spelling::Underscores, part).await?;
         if found.is_none() {
-            let others = spellings.map(|spelling| self.look(name, spelling, part));
-            found = try_join_all(others).await?.into_iter().flatten().next();
+            self.find_encoded(scope).await?;
+            let listed = self.old.read().spellings.get(name).copied();
+            let spelling = listed.unwrap_or(Spelling::Whole);
+            found = self.look(name, spelling, part).await?;
         }
         if let Some(found) = &found {
             let mut old = self.old.write();
             old.spellings.insert(name.clone(), found.spelling);
         }
         Ok(found)
+    }
+
+    /// Finds out which folders of `scope` have their slash encoded, once.
+    async fn find_encoded(&self, scope: &str) -> Result<(), StorageError> {
+        if self.old.read().encoded.contains(scope) {
+            return Ok(());
+        }
+        let folders = self.bucket.folders(&format!("{scope}%2")).await?;
+        let mut old = self.old.write();
+        for folder in folders {
+            if let Some(Folder::Of(name, spelling)) = keys::folder_of(&folder) {
+                old.spellings.insert(name, spelling);
+            }
+        }
+        old.encoded.insert(scope.to_owned());
+        Ok(())
     }
 
     async fn look(
