@@ -106,7 +106,12 @@ pub async fn build_state_with_clock(
         lifecycle: lifecycle.clone(),
     });
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
-    let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
+    let administration = Administration::new(
+        admins,
+        Arc::clone(&auth),
+        Arc::clone(&registry),
+        lifecycle.clone(),
+    );
     registry.follow_others();
     let surveyed = Arc::clone(&registry);
     if is_shared {

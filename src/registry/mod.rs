@@ -37,6 +37,7 @@ mod search_upstream;
 mod side_documents;
 mod signatures;
 mod small_tarballs;
+mod stored;
 mod tarball;
 mod unpublish;
 mod upstream_documents;
@@ -65,6 +66,7 @@ use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
 use small_tarballs::SmallTarballs;
+pub use stored::{Reindexed, StoredManifest, StoredPackage};
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{

@@ -3,6 +3,7 @@
 #[cfg(feature = "crash-points")]
 mod crash;
 mod discovery;
+mod reports;
 
 use std::{
     collections::BTreeSet,
