@@ -18,6 +18,7 @@ use crate::{
     support::{
         Package, Registry,
         bucket::{Bucket, s3_at, s3_endpoint},
+        tls::{Authority, proxy_before},
         wire::{Line, Wire},
     },
 };
@@ -471,6 +472,32 @@ fn a_start_says_what_is_wrong_with_the_bucket() {
     assert!(half.contains("RUSTACCIO_S3_SECRET_ACCESS_KEY"), "{half}");
     let down = start(&[("RUSTACCIO_S3_ENDPOINT", "http://127.0.0.1:9")]);
     assert!(down.contains("opening the bucket"), "{down}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_behind_an_authority_of_ones_own() {
+    let authority = Authority::new();
+    let secure = proxy_before(&s3_endpoint(), &authority).await;
+    let mut variables = s3_at(&secure.url);
+    let folder = tempfile::tempdir().unwrap();
+    let (data, untrusting) = (folder.path().to_owned(), variables.clone());
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut command = crate::support::process::Process::command(&data, &[]);
+        command.envs(untrusting).output().unwrap()
+    });
+    let refused = refused.await.unwrap();
+    assert!(!refused.status.success());
+    let ca = authority.file().display().to_string();
+    variables.push(("RUSTACCIO_S3_CA_BUNDLE", ca));
+    let bucket = Bucket::of(variables).await;
+    let node = bucket.node().await;
+    let alice = node.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    node.publish(&alice, &package).await.assert(201);
+    assert_eq!(
+        node.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
 }
 
 /// A store that writes whatever it is told, whatever the condition.

@@ -46,13 +46,18 @@ async fn the_report_names_what_does_not_fit_together() {
     };
     let empty = json!({ "ok": true, "summary": counts(0, 0, 0, 0), "problems": nothing });
     assert_eq!(health(&registry, &root).await, empty);
-    for name in ["whole", "@s/lost", "hurt", "bare", "broken", "gone", "removed"] {
+    for name in [
+        "whole", "@s/lost", "hurt", "bare", "broken", "gone", "removed",
+    ] {
         for version in ["1.0.0", "2.0.0"] {
             let package = Package::new(name, version);
             registry.publish(&root, &package).await.assert(201);
         }
     }
-    registry.delete(&root, "/removed/-rev/any").await.assert(201);
+    registry
+        .delete(&root, "/removed/-rev/any")
+        .await
+        .assert(201);
     let fine = json!({ "ok": true, "summary": counts(6, 12, 6, 6), "problems": nothing });
     assert_eq!(health(&registry, &root).await, fine);
 
@@ -115,7 +120,10 @@ async fn reindexing_finds_what_came_and_forgets_what_went() {
     let lost = Package::new("lost", "1.0.0");
     assert_eq!(registry.tarball(&lost).await.assert(200).body, lost.tarball);
     let again = reindex(&registry, &root).await;
-    assert_eq!((&again["changed"], &again["packagesBefore"]), (&json!(false), &json!(3)));
+    assert_eq!(
+        (&again["changed"], &again["packagesBefore"]),
+        (&json!(false), &json!(3))
+    );
 }
 
 #[tokio::test]
@@ -160,10 +168,7 @@ async fn only_administrators_may_and_a_failure_is_no_report() {
 async fn a_folder_that_changes_under_a_node_is_searched_again() {
     let other = Registry::alone().await;
     let registry = Registry::with(Start {
-        variables: vec![(
-            "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS",
-            "1".to_owned(),
-        )],
+        variables: vec![("RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS", "1".to_owned())],
         ..Start::default()
     })
     .await;

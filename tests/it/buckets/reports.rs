@@ -27,13 +27,18 @@ async fn a_bucket_is_reported_on_and_reindexed() {
     }
     // An older layout, and one where only the list of Verdaccio's plugin tells the name.
     let old = Package::new("@old/dashed", "1.0.0");
-    bucket.put("@old__dashed/package.json", manifest(&[&old])).await;
+    bucket
+        .put("@old__dashed/package.json", manifest(&[&old]))
+        .await;
     bucket
         .put("@old__dashed/-/dashed-1.0.0.tgz", old.tarball.clone())
         .await;
     let listed = Package::new("@old/two__slashes", "1.0.0");
     bucket
-        .put("@old__two__slashes/two__slashes-1.0.0.tgz", listed.tarball.clone())
+        .put(
+            "@old__two__slashes/two__slashes-1.0.0.tgz",
+            listed.tarball.clone(),
+        )
         .await;
     let names = json!({ "list": ["@old/two__slashes", "no such name!", "nothing"] });
     bucket.put("verdaccio-s3-db.json", names.to_string()).await;
@@ -158,7 +163,10 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
         let statement = "DELETE FROM manifests WHERE name = 'lost'";
         database.execute(statement).await.unwrap();
         let report = health(&node, &root).await;
-        assert_eq!(report["problems"]["tarballsWithoutSidecar"], json!(["lost"]));
+        assert_eq!(
+            report["problems"]["tarballsWithoutSidecar"],
+            json!(["lost"])
+        );
         assert_eq!(report["summary"]["sidecarPackages"], 1);
         let done = reindex(&node, &root).await;
         assert_eq!(done["sidecarsSynced"], 1, "{done}");
@@ -189,7 +197,10 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
             String::from_utf8(output.stdout).unwrap()
         };
         let report = fsck(&[]);
-        for line in ["lost: tarballs, and no manifest", "@s/app@1.0.0: the tarball is missing"] {
+        for line in [
+            "lost: tarballs, and no manifest",
+            "@s/app@1.0.0: the tarball is missing",
+        ] {
             assert!(report.contains(line), "{report}");
         }
         let report = fsck(&["--repair"]);
@@ -201,6 +212,9 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
         node.get("/@s%2fapp").await.assert(404);
         let report: Value = health(&node, &root).await;
         let problems = report["problems"].as_object().unwrap().values();
-        assert!(problems.flat_map(Value::as_array).all(Vec::is_empty), "{report}");
+        assert!(
+            problems.flat_map(Value::as_array).all(Vec::is_empty),
+            "{report}"
+        );
     }
 }
