@@ -98,6 +98,8 @@ pub async fn build_state_with_clock(
         policy: Policy::new(rules, hook, auth.second_factors().clone()),
         publish: config.publish.clone(),
         hosted_ttl: config.storage.package_cache_ttl,
+        has_other_nodes: config.storage.is_multi_node,
+        discovery_refresh: config.storage.discovery_refresh,
         negative_cache_ttl: config.storage.negative_cache_ttl,
         leases: leases.leases,
         signing_keys,
@@ -105,14 +107,19 @@ pub async fn build_state_with_clock(
         lifecycle: lifecycle.clone(),
     });
     let admins = Admins::new(config.admin.clone(), config.auth.registration);
-    let administration = Administration::new(admins, Arc::clone(&auth), Arc::clone(&registry));
+    let administration = Administration::new(
+        admins,
+        Arc::clone(&auth),
+        Arc::clone(&registry),
+        lifecycle.clone(),
+    );
     registry.follow_others();
     let surveyed = Arc::clone(&registry);
     if is_shared {
         lifecycle.spawn(async move { surveyed.survey_in_background().await });
     } else {
         registry.recover().await?;
-        lifecycle.spawn(async move { surveyed.fill_index().await });
+        lifecycle.spawn(async move { surveyed.discover_in_background().await });
     }
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();

@@ -1,12 +1,20 @@
 //! Floor 7: use cases of administrators.
 
 mod access;
+mod answer;
 mod invalidate;
 mod organisations;
+mod reindex;
+mod storage_health;
+mod waiting_list;
 
 use std::sync::Arc;
 
-use crate::{auth::Auth, policy::Admins, registry::Registry};
+use tokio::sync::Mutex;
+
+pub use answer::Answer;
+
+use crate::{auth::Auth, lifecycle::Lifecycle, policy::Admins, registry::Registry};
 
 /// What administrators do. Use cases decide themselves whether the caller may.
 #[derive(Debug)]
@@ -14,15 +22,28 @@ pub struct Administration {
     admins: Admins,
     auth: Arc<Auth>,
     registry: Arc<Registry>,
+    lifecycle: Lifecycle,
+    /// Whoever reindexes has it.
+    reindexing: Arc<Mutex<()>>,
+    /// Whoever reports on storage has it.
+    reporting: Arc<Mutex<()>>,
 }
 
 impl Administration {
     /// For these administrators.
-    pub fn new(admins: Admins, auth: Arc<Auth>, registry: Arc<Registry>) -> Self {
+    pub fn new(
+        admins: Admins,
+        auth: Arc<Auth>,
+        registry: Arc<Registry>,
+        lifecycle: Lifecycle,
+    ) -> Self {
         Self {
             admins,
             auth,
             registry,
+            lifecycle,
+            reindexing: Arc::default(),
+            reporting: Arc::default(),
         }
     }
 }

@@ -152,6 +152,8 @@ pub struct StorageConfig {
     pub package_cache_ttl: Duration,
     /// How long the absence of a package is remembered.
     pub negative_cache_ttl: Duration,
+    /// How often storage is listed for what others have changed; zero never does.
+    pub discovery_refresh: Duration,
     /// What secrets that must be readable again are encrypted with; `None` for a key in the data
     /// folder.
     pub secret_key: Option<SecretString>,
@@ -188,6 +190,7 @@ impl Default for StorageConfig {
             is_multi_node: false,
             package_cache_ttl: Duration::ZERO,
             negative_cache_ttl: Duration::from_secs(30),
+            discovery_refresh: Duration::ZERO,
             secret_key: None,
         }
     }
@@ -204,6 +207,9 @@ impl StorageConfig {
         }
         if !is_given("RUSTACCIO_PACKAGE_NEGATIVE_CACHE_TTL_SECS") {
             self.negative_cache_ttl = Duration::from_secs(5);
+        }
+        if !is_given("RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS") {
+            self.discovery_refresh = Duration::from_secs(15);
         }
     }
 }

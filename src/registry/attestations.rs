@@ -150,7 +150,7 @@ impl Registry {
             error => error,
         })?;
         let hosted = self.documents.hosted(name).await?;
-        let is_ours = |hosted: &super::documents::HostedDocument| {
+        let is_ours = |hosted: &super::hosted_documents::HostedDocument| {
             let packument = hosted.manifest.packument();
             packument.version(version.as_str()).is_some()
         };

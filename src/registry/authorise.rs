@@ -1,7 +1,10 @@
 //! May they: the rules first, then what the package itself says. Every use case that reads or
 //! names a package asks here.
 
-use super::{Registry, documents::HostedDocument};
+use super::{
+    Registry,
+    hosted_documents::{HostedDocument, Sight},
+};
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName},
@@ -28,8 +31,20 @@ impl Registry {
         action: Action,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
+        self.authorised_by(caller, action, name, Sight::Believed)
+            .await
+    }
+
+    /// The same, where the manifest has to be looked at with this `sight`.
+    pub(super) async fn authorised_by(
+        &self,
+        caller: &Caller,
+        action: Action,
+        name: &PackageName,
+        sight: Sight,
+    ) -> Result<Option<HostedDocument>, RegistryError> {
         self.policy.require(caller, action, name).await?;
-        let Some(hosted) = self.documents.hosted(name).await? else {
+        let Some(hosted) = self.documents.hosted.get(name, sight).await? else {
             return Ok(None);
         };
         let restrictions = hosted.manifest.restrictions();

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    documents::HostedDocument,
+    hosted_documents::HostedDocument,
     packument::{Dist, Hosted, Ours, Packument, merge},
     upstream_documents::UpstreamDocument,
 };

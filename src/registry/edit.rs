@@ -65,7 +65,7 @@ impl Registry {
     /// The manifest of `name` as it is stored now.
     pub(super) async fn read(&self, name: &PackageName) -> Result<Stored, RegistryError> {
         let mut document = self.store.metadata().get(name).await?;
-        if document.is_none() && self.documents.recovered(name).await? {
+        if document.is_none() && self.documents.hosted.recovered(name).await? {
             document = self.store.metadata().get(name).await?;
         }
         let expected = Expected::from_read(document.as_ref());

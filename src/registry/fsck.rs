@@ -1,18 +1,16 @@
 //! [`check`]: reads everything that is stored and says what does not fit together.
 
-use std::{collections::BTreeSet, fmt, path::PathBuf};
-
-use futures_util::StreamExt as _;
+use std::{fmt, path::PathBuf};
 
 use super::{
     packument::{Dist, Hosted},
-    recovery,
+    recovery, stored,
 };
 use crate::{
     error::RegistryError,
     lifecycle::SharedClock,
     models::{Integrity, PackageName, Revision, TarballName, Timestamp},
-    storage::{Document, Expected, StorageError, Store},
+    storage::{Conflicts, Document, Expected, StorageError, Store},
 };
 
 /// Who removed a version, as its tombstone says.
@@ -65,6 +63,14 @@ impl fmt::Display for Damage {
     }
 }
 
+/// How much of a report there was.
+struct Counts {
+    packages: usize,
+    tarballs: usize,
+    damages: usize,
+    repaired: usize,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FsckReport {
@@ -79,6 +85,23 @@ pub struct FsckReport {
 }
 
 impl FsckReport {
+    fn counts(&self) -> Counts {
+        Counts {
+            packages: self.packages,
+            tarballs: self.tarballs,
+            damages: self.damages.len(),
+            repaired: self.repaired,
+        }
+    }
+
+    /// As if nothing had been found since.
+    fn take_back(&mut self, before: Counts) {
+        self.packages = before.packages;
+        self.tarballs = before.tarballs;
+        self.damages.truncate(before.damages);
+        self.repaired = before.repaired;
+    }
+
     /// Whether nothing is left to do.
     pub fn is_clean(&self) -> bool {
         self.repaired == self.damages.len()
@@ -121,12 +144,7 @@ pub async fn check(
         clock,
         report: FsckReport::default(),
     };
-    let mut names = BTreeSet::new();
-    let mut listed = store.blobs().packages().chain(store.metadata().list());
-    while let Some(name) = listed.next().await {
-        names.insert(name?);
-    }
-    for name in &names {
+    for name in &stored::names(store).await? {
         check.package(name).await?;
     }
     check.leftovers().await?;
@@ -150,7 +168,22 @@ struct Findings {
 }
 
 impl Check<'_> {
+    /// Checks `name`; once more from the beginning where somebody else has changed it meanwhile.
     async fn package(&mut self, name: &PackageName) -> Result<(), RegistryError> {
+        let mut conflicts = Conflicts::default();
+        loop {
+            let before = self.report.counts();
+            match self.package_once(name).await {
+                Err(RegistryError::Conflict { .. }) => {
+                    self.report.take_back(before);
+                    conflicts.pause(name).await?;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn package_once(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         self.report.packages += 1;
         let mut document = self.store.metadata().get(name).await?;
         if document.is_none() {

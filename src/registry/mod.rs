@@ -11,6 +11,7 @@ pub mod bench;
 mod changes;
 mod coherence;
 mod compress;
+mod discovery;
 mod dist_tags;
 mod document;
 mod documents;
@@ -20,6 +21,7 @@ mod flight;
 pub mod fsck;
 #[doc(hidden)]
 pub mod fuzz;
+mod hosted_documents;
 mod keeping;
 mod listings;
 mod locks;
@@ -35,6 +37,7 @@ mod search_upstream;
 mod side_documents;
 mod signatures;
 mod small_tarballs;
+mod stored;
 mod tarball;
 mod unpublish;
 mod upstream_documents;
@@ -63,6 +66,7 @@ use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
 use small_tarballs::SmallTarballs;
+pub use stored::{Reindexed, StoredManifest, StoredPackage};
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{
@@ -92,6 +96,10 @@ pub struct RegistryOptions {
     pub publish: PublishConfig,
     /// How long a manifest is believed without a look at storage; zero looks each time.
     pub hosted_ttl: Duration,
+    /// Whether others publish to the same storage.
+    pub has_other_nodes: bool,
+    /// How often storage is listed for what others have changed; zero never does.
+    pub discovery_refresh: Duration,
     /// How long the absence of a package upstream is remembered.
     pub negative_cache_ttl: Duration,
     /// What other nodes take turns by, if they do.
@@ -126,6 +134,7 @@ pub struct Registry {
     room: Room,
     audits: Audits,
     index: Index,
+    discovery_refresh: Duration,
     findings: Findings,
     is_indexed: tokio::sync::watch::Sender<bool>,
     /// Whether somebody has searched.
@@ -143,6 +152,8 @@ impl Registry {
             policy,
             publish,
             hosted_ttl,
+            has_other_nodes,
+            discovery_refresh,
             negative_cache_ttl,
             leases,
             signing_keys,
@@ -159,6 +170,7 @@ impl Registry {
                 clock: Arc::clone(&clock),
                 lifecycle: lifecycle.clone(),
                 hosted_ttl,
+                has_other_nodes,
                 negative_ttl: negative_cache_ttl,
             }),
             keyrings: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
@@ -177,6 +189,7 @@ impl Registry {
             room: room(),
             audits: Audits::default(),
             index: Index::default(),
+            discovery_refresh,
             findings: Findings::new(lifecycle.clone()),
             is_indexed: tokio::sync::watch::Sender::new(false),
             is_wanted: tokio::sync::watch::Sender::new(false),

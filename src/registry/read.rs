@@ -8,6 +8,7 @@ use indexmap::IndexMap;
 use super::{
     Registry, Rendering, document,
     documents::Found,
+    hosted_documents::Sight,
     packument::{Form, View, render, render_version},
     rendered::Wanted,
     signatures::Checked,
@@ -123,7 +124,7 @@ impl Registry {
     ) -> Result<Document, RegistryError> {
         let mut found = self.visible(caller, name).await?;
         let is_missing = found.document.packument.resolve(key.as_str()).is_none();
-        if is_missing && self.documents.look_again(name) {
+        if is_missing && self.documents.hosted.look_again(name) {
             found = self.visible(caller, name).await?;
         }
         let packument = &found.document.packument;
@@ -159,6 +160,25 @@ impl Registry {
         Ok(found.document.packument.dist_tags().clone())
     }
 
+    /// The version that one dist-tag of `name` points at.
+    #[tracing::instrument(name = "registry.dist_tag", skip_all, fields(package.name = %name))]
+    pub async fn dist_tag(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        tag: &str,
+    ) -> Result<Option<String>, RegistryError> {
+        let tags = self.dist_tags(caller, name).await?;
+        if let Some(version) = tags.get(tag) {
+            return Ok(Some(version.clone()));
+        }
+        if !self.documents.hosted.look_again(name) {
+            return Ok(None);
+        }
+        let tags = self.dist_tags(caller, name).await?;
+        Ok(tags.get(tag).cloned())
+    }
+
     /// What `caller` may see of `name`. Every read of a document or a tarball comes through here
     /// or through [`Registry::visible_part`], so that a rule about versions has one place.
     pub(super) async fn visible(
@@ -166,13 +186,26 @@ impl Registry {
         caller: &Caller,
         name: &PackageName,
     ) -> Result<Found, RegistryError> {
-        let hosted = self.authorised(caller, Action::Access, name).await?;
-        let found = self.documents.find_beside(name, hosted).await?;
+        let mut found = self.found_now(caller, name).await?;
+        if found.is_none() && self.documents.hosted.look_again(name) {
+            found = self.found_now(caller, name).await?;
+        }
         let found = found.ok_or_else(RegistryError::no_such_package)?;
         Ok(Found {
             document: Self::visible_part(caller, found.document),
             ..found
         })
+    }
+
+    async fn found_now(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<Option<Found>, RegistryError> {
+        // Clients believe a document, and would not ask for what it lacks.
+        let (action, sight) = (Action::Access, Sight::Current);
+        let hosted = self.authorised_by(caller, action, name, sight).await?;
+        self.documents.find_beside(name, hosted).await
     }
 
     /// The part of `document` that `caller` may see: all of it.

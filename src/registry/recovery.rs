@@ -46,7 +46,7 @@ impl Registry {
                 recover(&self.store, &name).await?;
             }
         }
-        self.documents.all_are_recovered();
+        self.documents.hosted.all_are_recovered();
         Ok(())
     }
 

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,15 +12,10 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::jittered,
     models::{Action, Caller, PackageName, http_date},
     search::{Found, Query, SearchEntry, SearchHit, Window},
 };
 
-/// How many manifests are read into the index at a time.
-const FILLERS: usize = 8;
-/// How long all of a bucket is left alone after a start, at least, unless somebody searches.
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a search waits for the index of a bucket; then it answers from what there is of it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -105,49 +99,6 @@ impl Registry {
             }
         }
         Ok(visible)
-    }
-
-    /// Reads every manifest of a bucket into the index, and recovers packages whose manifest is lost,
-    /// while the registry serves. Not at once: a start, of many registries perhaps, is no reason to
-    /// list everything. The first search is.
-    pub async fn survey_in_background(self: &Arc<Self>) {
-        let mut is_wanted = self.is_wanted.subscribe();
-        let wanted = async {
-            // The sender lives as long as we do.
-            let _ = is_wanted.wait_for(|is_wanted| *is_wanted).await;
-        };
-        tokio::select! {
-            () = self.lifecycle.shutdown_begun() => return,
-            () = tokio::time::sleep(IDLE + jittered(IDLE)) => {}
-            () = wanted => {}
-        }
-        let survey = async {
-            self.fill_index().await;
-            self.recover_in_background().await;
-        };
-        tokio::select! {
-            () = self.lifecycle.shutdown_begun() => {}
-            () = survey => {}
-        }
-    }
-
-    /// Reads every manifest into the index; searches wait for it.
-    pub async fn fill_index(&self) {
-        let names = self.store.metadata().list();
-        let filled = names.for_each_concurrent(FILLERS, async |name| {
-            let filled = match name {
-                Ok(name) => self.fill_entry(&name).await,
-                Err(error) => Err(error.into()),
-            };
-            if let Err(error) = filled {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a package cannot be found by searches"
-                );
-            }
-        });
-        filled.await;
-        self.is_indexed.send_replace(true);
     }
 
     /// Lets searches find what is stored of `name` now.

@@ -9,8 +9,9 @@ use url::Url;
 use super::{
     Registry,
     document::{ListedTarball, TarballSource},
-    documents::{Found, HostedDocument},
+    documents::Found,
     fill::{Followed, Following},
+    hosted_documents::HostedDocument,
     small_tarballs::{Promised, SMALL},
     upstream_documents::warn_of_cache,
 };
@@ -120,7 +121,7 @@ impl Registry {
         }
         let found = Box::pin(self.visible(caller, name)).await?;
         let mut listed = found.document.tarball(file);
-        if listed.is_none() && self.documents.look_again(name) {
+        if listed.is_none() && self.documents.hosted.look_again(name) {
             let found = Box::pin(self.visible(caller, name)).await?;
             listed = found.document.tarball(file);
         }

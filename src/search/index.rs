@@ -77,6 +77,12 @@ impl Index {
         self.rows.write().remove(name.as_str());
     }
 
+    /// What is known of a package.
+    pub fn get(&self, name: &PackageName) -> Option<Arc<SearchEntry>> {
+        let rows = self.rows.read();
+        Some(Arc::clone(&rows.get(name.as_str())?.entry))
+    }
+
     /// Whether a package is in it.
     pub fn contains(&self, name: &PackageName) -> bool {
         self.rows.read().contains_key(name.as_str())

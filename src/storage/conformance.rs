@@ -2,14 +2,17 @@
 
 mod blobs;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
 pub(crate) use blobs::{Backend, blobs};
 
-use super::{Document, Expected, MetadataStore, MetadataStoreExt as _, StorageError};
+use super::{Document, Expected, MetadataStore, MetadataStoreExt as _, Stamp, StorageError};
 use crate::models::PackageName;
 
 /// Runs the whole contract against `store`, which must be empty.
@@ -18,7 +21,38 @@ pub(crate) async fn metadata_store(store: Arc<dyn MetadataStore>) {
     stale_writers_lose(&store).await;
     stamps_follow_documents(&store).await;
     names_do_not_collide(&store).await;
+    surveys_tell_what_has_changed(&store).await;
     no_update_is_lost(&store).await;
+}
+
+async fn surveys_tell_what_has_changed(store: &Arc<dyn MetadataStore>) {
+    let [changed, same]: [PackageName; 2] =
+        ["@scope/changed", "same"].map(|name| name.parse().unwrap());
+    let survey = async || {
+        let found: HashMap<PackageName, Stamp> = store.survey().try_collect().await.unwrap();
+        (found.get(&changed).copied(), found.get(&same).copied())
+    };
+    for name in [&changed, &same] {
+        let json = Bytes::from(format!("{{\"name\":\"{name}\"}}"));
+        store.put(name, json, Expected::Absent).await.unwrap();
+    }
+    let mut before = survey().await;
+    assert!(before.0.is_some() && before.1.is_some());
+    for round in 0..3 {
+        let document = store.get(&changed).await.unwrap().unwrap();
+        let json = Bytes::from(format!("{{\"name\":\"{changed}\",\"round\":{round}}}"));
+        let expected = Expected::Exactly(document.revision);
+        store.put(&changed, json, expected).await.unwrap();
+        let now = survey().await;
+        assert!(now.0.is_some() && now.0 != before.0, "round {round}");
+        assert_eq!(now.1, before.1);
+        before = now;
+    }
+    let document = store.get(&changed).await.unwrap().unwrap();
+    store.delete(&changed, &document.revision).await.unwrap();
+    let now = survey().await;
+    assert_ne!(now.0, before.0);
+    assert_eq!(now.1, before.1);
 }
 
 async fn create_is_exclusive(store: &Arc<dyn MetadataStore>) {

@@ -79,6 +79,11 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     /// The names of all documents, in no particular order.
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>>;
 
+    /// The same names, and perhaps some of documents that are gone, each with a stamp that is another
+    /// once the document has changed. These stamps compare with one another only. It costs no more
+    /// than [`MetadataStore::list`].
+    fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>>;
+
     /// Whether notices of all changes arrive, so that what was read may be believed without
     /// another look; `None` where there are no notices.
     fn coherence(&self) -> Option<&Arc<Coherence>> {

@@ -1,6 +1,7 @@
 //! [`Store`]: everything that is kept, opened once.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use super::{
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
+use crate::models::PackageName;
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -148,6 +150,15 @@ impl Store {
     #[cfg(feature = "object")]
     pub fn bucket(&self) -> Option<&super::object::Bucket> {
         self.bucket.as_ref()
+    }
+
+    /// The names in the list that Verdaccio's plugin for S3 keeps in its bucket; none elsewhere.
+    pub async fn legacy_names(&self) -> Result<BTreeSet<PackageName>, StorageError> {
+        #[cfg(feature = "object")]
+        if let Some(bucket) = &self.bucket {
+            return super::object::legacy_names(bucket).await;
+        }
+        std::future::ready(Ok(BTreeSet::new())).await
     }
 
     /// Whether other registries may write hosted packages too, and looking at all of them takes its

@@ -20,6 +20,24 @@ pub(super) struct Named {
     package: String,
 }
 
+/// `POST /-/admin/reindex`.
+pub(super) async fn reindex(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+) -> Result<Response, Error> {
+    let answer = state.administration.reindex(&caller).await?;
+    Ok(respond::growing_json(answer))
+}
+
+/// `GET /-/admin/storage-health`.
+pub(super) async fn storage_health(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+) -> Result<Response, Error> {
+    let answer = state.administration.storage_health(&caller).await?;
+    Ok(respond::growing_json(answer))
+}
+
 /// `POST /-/admin/package-cache/invalidate`.
 pub(super) async fn invalidate_package(
     State(state): State<WebState>,

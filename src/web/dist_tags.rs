@@ -35,9 +35,8 @@ pub(super) async fn show(
     Package(name): Package,
     PathText(tag): PathText,
 ) -> Result<Response, Error> {
-    let tags = state.registry.dist_tags(&caller, &name).await?;
-    match tags.get(&tag) {
-        Some(version) => Ok(respond::json(StatusCode::OK, version)),
+    match state.registry.dist_tag(&caller, &name, &tag).await? {
+        Some(version) => Ok(respond::json(StatusCode::OK, &version)),
         None => {
             let tag: String = tag.chars().take(80).collect();
             Err(RegistryError::no_such_version(tag).into())

@@ -105,6 +105,8 @@ fn routes(state: WebState) -> Router {
         .route("/-/npm/v1/bootstrap", get(bootstrap::bootstrap))
         // Operating
         .route("/-/admin/package-cache/invalidate", post(admin::invalidate_package))
+        .route("/-/admin/reindex", post(admin::reindex))
+        .route("/-/admin/storage-health", get(admin::storage_health))
         // Finding packages
         .route("/-/v1/search", get(search::search))
         .route("/-/all", get(search::all))

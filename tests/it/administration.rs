@@ -58,7 +58,7 @@ async fn what_another_node_published_is_there_when_it_is_asked_for() {
     let one = Package::new("app", "1.0.0");
     let two = Package::new("app", "2.0.0");
     let other = Registry::alone().await;
-    let registry = Registry::start(&[("RUSTACCIO_PACKAGE_DISCOVERY_MODE", "multi-node")]).await;
+    let registry = Registry::start(&[("RUSTACCIO_PACKAGE_CACHE_TTL_SECS", "3600")]).await;
     for node in [&other, &registry] {
         let alice = node.user("alice").await;
         node.publish(&alice, &one).await.assert(201);

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "crash-points")]
 mod crash;
+mod discovery;
+mod reports;
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +18,7 @@ use crate::{
     support::{
         Package, Registry,
         bucket::{Bucket, s3_at, s3_endpoint},
+        tls::{Authority, proxy_before},
         wire::{Line, Wire},
     },
 };
@@ -200,6 +203,19 @@ async fn older_layouts_are_read_and_published_to() {
     }
 }
 
+const OLD_FOLDERS: [&str; 5] = [
+    "@old__app",
+    "@lower%2fapp",
+    "@upper%2Fapp",
+    "@upper%2Fother",
+    "%40whole%2Fapp",
+];
+
+fn name_of(folder: &str) -> String {
+    let name = folder.replace("__", "/").replace("%40", "@");
+    name.replace("%2f", "/").replace("%2F", "/")
+}
+
 #[tokio::test]
 async fn a_start_lists_nothing_and_a_first_read_costs_little() {
     let line = Line::to(&s3_endpoint()).await;
@@ -210,10 +226,11 @@ async fn a_start_lists_nothing_and_a_first_read_costs_little() {
         let package = Package::new(name, "1.0.0");
         node.publish(&alice, &package).await.assert(201);
     }
-    let old = Package::new("@old/app", "1.0.0");
-    bucket
-        .put("@old__app/package.json", manifest(&[&old]))
-        .await;
+    for folder in OLD_FOLDERS {
+        let old = Package::new(&name_of(folder), "1.0.0");
+        let key = format!("{folder}/package.json");
+        bucket.put(&key, manifest(&[&old])).await;
+    }
     let _ = node.stop().await;
     line.take_asked();
 
@@ -222,17 +239,32 @@ async fn a_start_lists_nothing_and_a_first_read_costs_little() {
     // What is the registry's own is another matter.
     let is_listing = |line: &String| line.contains("list-type=") && !line.contains(".rustaccio");
     assert!(!asked.iter().any(is_listing), "{asked:?}");
-    for (path, count) in [("/app", 2), ("/@team%2fapp", 2), ("/@old%2fapp", 3)] {
-        node.get(path).await.assert(200);
+    let mut counts = vec![("app".to_owned(), 1, 0), ("@team/app".to_owned(), 1, 0)];
+    // What an object is called is found out by a listing of folders, once for each scope.
+    let old = OLD_FOLDERS.into_iter().map(name_of);
+    counts.extend(
+        old.zip([(2, 0), (3, 1), (3, 1), (1, 0), (3, 1)])
+            .map(|(name, (reads, listings))| (name, reads, listings)),
+    );
+    for (name, reads, listings) in &counts {
+        let path = format!("/{}", name.replace('/', "%2f"));
+        node.get(&path).await.assert(200);
         let asked = line.take_asked();
-        assert_eq!(asked.len(), count, "{path}: {asked:?}");
-        assert!(!asked.iter().any(|line| line.contains("list-type=")));
-        node.get(path).await.assert(200);
+        let (listed, read): (Vec<_>, Vec<_>) =
+            asked.iter().partition(|line| line.contains("list-type="));
+        assert_eq!(
+            (read.len(), listed.len()),
+            (*reads, *listings),
+            "{path}: {asked:?}"
+        );
+        let of_folders = |line: &&String| line.contains("delimiter=%2F");
+        assert!(listed.iter().all(of_folders), "{listed:?}");
+        node.get(&path).await.assert(200);
         assert_eq!(line.take_asked().len(), 1, "{path} again");
     }
     // Once a search has looked at everything, it is known what has no older spelling.
     let found = node.get("/-/v1/search?text=").await.assert(200).json();
-    assert_eq!(found["total"], 3);
+    assert_eq!(found["total"], counts.len());
     line.take_asked();
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
@@ -440,6 +472,32 @@ fn a_start_says_what_is_wrong_with_the_bucket() {
     assert!(half.contains("RUSTACCIO_S3_SECRET_ACCESS_KEY"), "{half}");
     let down = start(&[("RUSTACCIO_S3_ENDPOINT", "http://127.0.0.1:9")]);
     assert!(down.contains("opening the bucket"), "{down}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_behind_an_authority_of_ones_own() {
+    let authority = Authority::new();
+    let secure = proxy_before(&s3_endpoint(), &authority).await;
+    let mut variables = s3_at(&secure.url);
+    let folder = tempfile::tempdir().unwrap();
+    let (data, untrusting) = (folder.path().to_owned(), variables.clone());
+    let refused = tokio::task::spawn_blocking(move || {
+        let mut command = crate::support::process::Process::command(&data, &[]);
+        command.envs(untrusting).output().unwrap()
+    });
+    let refused = refused.await.unwrap();
+    assert!(!refused.status.success());
+    let ca = authority.file().display().to_string();
+    variables.push(("RUSTACCIO_S3_CA_BUNDLE", ca));
+    let bucket = Bucket::of(variables).await;
+    let node = bucket.node().await;
+    let alice = node.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    node.publish(&alice, &package).await.assert(201);
+    assert_eq!(
+        node.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
 }
 
 /// A store that writes whatever it is told, whatever the condition.

@@ -225,6 +225,7 @@ fn what_does_nothing_is_pointed_out() {
 
 const MODE: &str = "RUSTACCIO_PACKAGE_DISCOVERY_MODE";
 const TTL: &str = "RUSTACCIO_PACKAGE_CACHE_TTL_SECS";
+const REFRESH: &str = "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS";
 
 #[test]
 fn what_is_not_there_yet_does_not_start_in_silence() {

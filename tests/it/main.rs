@@ -55,6 +55,7 @@ mod search;
 mod second_factor;
 mod signatures;
 mod stars;
+mod storage_reports;
 mod tidy;
 mod tls;
 mod tokens;

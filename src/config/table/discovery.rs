@@ -25,8 +25,9 @@ pub(super) const SETTINGS: &[Setting] = &[
                 target.config.storage.is_multi_node = is_multi;
             },
         ),
-        "Whether others publish to the same storage: `single` or `multi`. It decides what the two \
-         settings below are where they are not set.",
+        "Whether others publish to the same storage: `single` or `multi`. With \
+         `multi`, a packument or its dist-tags are never served without a look at storage while that \
+         answers. It decides what the three settings below are where they are not set.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_TTL_SECS",
@@ -35,9 +36,10 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.storage.package_cache_ttl = span;
         }),
         "How long a package published here is served from memory without a look at storage; 0 \
-         looks each time, so that a change from outside shows at once. A version or tarball that \
-         is not in memory is looked for in storage whatever this says. Without it, 0 with a single \
-         node and 120 with many.",
+         looks each time, so that a change from outside shows at once. A version, dist-tag or \
+         tarball that is not in memory is looked for in storage whatever this says; with many \
+         nodes, so is a newer packument, and this is how long the known one is served while storage \
+         fails. Without it, 0 with a single node and 120 with many.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_NEGATIVE_CACHE_TTL_SECS",
@@ -51,8 +53,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS",
         "",
-        Unused,
-        "Accepted from older versions; no list of names is kept, and storage is asked for each.",
+        Seconds(0..=86_400, |target, span| {
+            target.config.storage.discovery_refresh = span;
+        }),
+        "How often storage is listed in the background, so that searches find what others have \
+         published, changed and removed; 0 never lists it again after the start. It is not needed \
+         with Postgres, which tells. Without it, 0 with a single node and 15 with many.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES",

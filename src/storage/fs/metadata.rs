@@ -12,6 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha2::Digest as _;
 use tokio::sync::Mutex;
 
@@ -153,6 +154,11 @@ impl MetadataStore for FsMetadata {
     }
 
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
+        let names = self.survey().map_ok(|(name, _)| name);
+        names.boxed()
+    }
+
+    fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>> {
         let root = self.layout.root().to_owned();
         all_of(async move { blocking(move || list(&root)).await })
     }
@@ -223,20 +229,28 @@ fn read(path: &Path) -> Result<Option<Document>, StorageError> {
     )))
 }
 
-fn list(root: &Path) -> Result<Vec<PackageName>, StorageError> {
+fn list(root: &Path) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
     let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
-    let mut names = Vec::new();
+    let mut found = Vec::new();
     for entry in fs::read_dir(root).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let folder = entry.file_name();
         let Some(name) = folder.to_str().and_then(layout::package_of) else {
             continue;
         };
-        if entry.path().join(MANIFEST).is_file() {
-            names.push(name);
+        match fs::metadata(entry.path().join(MANIFEST)) {
+            // What is no file there is a failure of whoever reads it.
+            Ok(metadata) => found.push((name, stamp_of(&metadata))),
+            // Also where a file has the name of a package.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err(failed(error)),
         }
     }
-    Ok(names)
+    Ok(found)
 }
 
 fn stamp_of(metadata: &Metadata) -> Stamp {

@@ -1,13 +1,16 @@
 //! [`Bucket`]: objects below a prefix, and the few things that are done with them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::{
     Error, GetOptions, GetRange, GetResult, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutOptions, PutPayload, UpdateVersion, path::Path, signer::Signer,
+    PutOptions, PutPayload, UpdateVersion,
+    list::{PaginatedListOptions, PaginatedListStore},
+    path::Path,
+    signer::Signer,
 };
 
 use crate::{lifecycle::jittered, storage::StorageError};
@@ -76,8 +79,9 @@ pub struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// Tries everything once: whether a conditional write may be repeated is decided here.
     once: Arc<dyn ObjectStore>,
-    /// Those that only live in memory, for tests, have none.
+    /// Those that only live in memory, for tests, have neither this nor the next.
     signer: Option<Arc<dyn Signer>>,
+    pages: Option<Arc<dyn PaginatedListStore>>,
     prefix: Arc<str>,
     /// Whether states are told apart by generation.
     has_generations: bool,
@@ -100,10 +104,11 @@ impl fmt::Display for Bucket {
 impl Bucket {
     pub(super) fn new<S>(store: S, once: S, prefix: &str, has_generations: bool) -> Self
     where
-        S: ObjectStore + Signer + Clone,
+        S: ObjectStore + Signer + PaginatedListStore + Clone,
     {
         Self {
             signer: Some(Arc::new(store.clone())),
+            pages: Some(Arc::new(store.clone())),
             store: Arc::new(store),
             once: Arc::new(once),
             prefix: prefix.into(),
@@ -119,6 +124,7 @@ impl Bucket {
             once: Arc::clone(&store),
             store,
             signer: None,
+            pages: None,
             prefix: prefix.into(),
             has_generations: false,
             longest: LONGEST,
@@ -375,6 +381,37 @@ impl Bucket {
                 let error = StorageError::backend(operation, error);
                 stream::once(async move { Err(error) }).boxed()
             }
+        }
+    }
+
+    /// The names of the folders, not in others, that begin with `start`; what is in them is not listed.
+    pub(super) async fn folders(&self, start: &str) -> Result<BTreeSet<String>, StorageError> {
+        let prefix = format!("{}{start}", self.prefix);
+        let operation = || format!("listing folders {prefix}…");
+        let mut folders = BTreeSet::new();
+        let mut page_token = None;
+        loop {
+            let options = PaginatedListOptions {
+                delimiter: Some("/".into()),
+                page_token: page_token.take(),
+                ..PaginatedListOptions::default()
+            };
+            let Some(pages) = &self.pages else {
+                return Ok(folders);
+            };
+            let page = pages.list_paginated(Some(&prefix), options);
+            let page = self.bounded(operation, page).await?;
+            let page = page.map_err(|error| failed(operation(), error))?;
+            let objects = page.result.objects.iter().map(|meta| &meta.location);
+            for path in page.result.common_prefixes.iter().chain(objects) {
+                let name = self.name_of(path).unwrap_or_default();
+                let folder = name.split('/').next().unwrap_or_default();
+                folders.insert(folder.to_owned());
+            }
+            if page.page_token.is_none() {
+                return Ok(folders);
+            }
+            page_token = page.page_token;
         }
     }
 

@@ -149,7 +149,8 @@ pub(super) fn meaning(key: &str) -> Option<Meaning> {
     Some(Meaning::Blob(folder, file.parse().ok()?))
 }
 
-fn folder_of(folder: &str) -> Option<Folder> {
+/// Whose folder one of this name is; `None` for nobody's.
+pub(super) fn folder_of(folder: &str) -> Option<Folder> {
     let decoded = percent_decode_str(folder).decode_utf8().ok()?;
     if decoded.starts_with('@') && !decoded.contains('/') {
         if decoded.matches("__").count() > 1 || decoded.contains("___") {

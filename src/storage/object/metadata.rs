@@ -1,11 +1,15 @@
 //! [`ObjectMetadata`]: manifests as objects, compare-and-swap by If-Match.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use object_store::ObjectMeta;
 use parking_lot::RwLock;
 use sha2::Digest as _;
 
@@ -26,10 +30,11 @@ const NOTHING_LENGTH: u64 = 4;
 /// Keeps each manifest in `package.json` of the package's folder.
 ///
 /// A look at the present key finds the manifest of nearly every package. Only where there is none,
-/// and only for a scoped name, older spellings are looked at: first the one that was common, then the
-/// others at once; where one was found, it is looked for there from then on. Once all keys have been
-/// listed, as the search index does after each start, it is known which packages have old spellings,
-/// and a name that has none costs one look.
+/// and only for a scoped name, older spellings are looked at: first the one that was common; then
+/// those that keep the `@`, whose folders are listed once for each scope; at last the rarest. So no
+/// manifest takes more than three reads and that listing; where one was found, it is looked for from
+/// then on. Once all keys have been listed, as the search index does after each start, it is known
+/// which packages have old spellings, and a name that has none costs one look.
 #[derive(Clone, Debug)]
 pub struct ObjectMetadata {
     bucket: Bucket,
@@ -40,6 +45,10 @@ pub struct ObjectMetadata {
 #[derive(Debug, Default)]
 struct Old {
     spellings: HashMap<PackageName, Spelling>,
+    /// Whose a folder is of which only the manifest tells.
+    owners: HashMap<String, PackageName>,
+    /// The scopes of which all folders with an encoded slash are known.
+    encoded: HashSet<String>,
     are_all_known: bool,
 }
 
@@ -88,20 +97,37 @@ impl ObjectMetadata {
         name: &PackageName,
         part: Part,
     ) -> Result<Option<Found>, StorageError> {
-        let mut spellings = keys::spellings(name).skip(1);
-        let Some(common) = spellings.next() else {
+        let Some(scope) = name.scope() else {
             return Ok(None);
         };
-        let mut found = self.look(name, common, part).await?;
+        let mut found = self.look(name, Spelling::Underscores, part).await?;
         if found.is_none() {
-            let others = spellings.map(|spelling| self.look(name, spelling, part));
-            found = try_join_all(others).await?.into_iter().flatten().next();
+            self.find_encoded(scope).await?;
+            let listed = self.old.read().spellings.get(name).copied();
+            let spelling = listed.unwrap_or(Spelling::Whole);
+            found = self.look(name, spelling, part).await?;
         }
         if let Some(found) = &found {
             let mut old = self.old.write();
             old.spellings.insert(name.clone(), found.spelling);
         }
         Ok(found)
+    }
+
+    /// Finds out which folders of `scope` have their slash encoded, once.
+    async fn find_encoded(&self, scope: &str) -> Result<(), StorageError> {
+        if self.old.read().encoded.contains(scope) {
+            return Ok(());
+        }
+        let folders = self.bucket.folders(&format!("{scope}%2")).await?;
+        let mut old = self.old.write();
+        for folder in folders {
+            if let Some(Folder::Of(name, spelling)) = keys::folder_of(&folder) {
+                old.spellings.insert(name, spelling);
+            }
+        }
+        old.encoded.insert(scope.to_owned());
+        Ok(())
     }
 
     async fn look(
@@ -153,18 +179,26 @@ impl ObjectMetadata {
 
     /// Whose manifest the one in this folder is.
     async fn owner(&self, folder: &str) -> Result<Option<PackageName>, StorageError> {
+        if let Some(known) = self.old.read().owners.get(folder) {
+            return Ok(Some(known.clone()));
+        }
         let key = self.bucket.key(&format!("{folder}/package.json"))?;
         let read = self.bucket.read(&key).await?;
         let name = read.and_then(|read| names(&read.bytes));
-        Ok(name.filter(|name| Spelling::Underscores.folder(name) == folder))
+        let name = name.filter(|name| Spelling::Underscores.folder(name) == folder);
+        if let Some(name) = &name {
+            let mut old = self.old.write();
+            old.owners.insert(folder.to_owned(), name.clone());
+        }
+        Ok(name)
     }
 
-    /// The package of a manifest in a listing.
-    async fn listed(
-        &self,
-        folder: Folder,
-        length: u64,
-    ) -> Result<Option<PackageName>, StorageError> {
+    /// The package of an object in a listing, if it is a manifest, or was one.
+    async fn listed(&self, meta: &ObjectMeta) -> Result<Option<Listed>, StorageError> {
+        let key = self.bucket.name_of(&meta.location);
+        let Some(Meaning::Manifest(folder)) = key.and_then(keys::meaning) else {
+            return Ok(None);
+        };
         let (name, spelling) = match folder {
             Folder::Of(name, spelling) => (name, spelling),
             Folder::Ambiguous(folder) => match self.owner(&folder).await? {
@@ -172,18 +206,47 @@ impl ObjectMetadata {
                 None => return Ok(None),
             },
         };
-        if length == NOTHING_LENGTH {
-            let found = self.look(&name, spelling, Part::Start).await?;
-            if found.is_none() {
-                return Ok(None);
-            }
-        }
         if spelling != Spelling::Plain {
             let mut old = self.old.write();
             old.spellings.insert(name.clone(), spelling);
         }
-        Ok(Some(name))
+        Ok(Some(Listed {
+            name,
+            spelling,
+            stamp: listed_stamp(meta),
+            may_be_nothing: meta.size == NOTHING_LENGTH,
+        }))
     }
+
+    /// All manifests in the bucket, and what is left of some.
+    fn listing(&self) -> BoxStream<'static, Result<Listed, StorageError>> {
+        let store = self.clone();
+        let listed = listing::packages(&self.bucket).try_filter_map(move |meta| {
+            let store = store.clone();
+            async move { store.listed(&meta).await }
+        });
+        // Only a listing that came to its end knows all of them.
+        let old = Arc::clone(&self.old);
+        let mut has_failed = false;
+        let end = stream::once(async move { Ok(None) });
+        let listed = listed.map_ok(Some).chain(end).filter_map(move |listed| {
+            has_failed |= listed.is_err();
+            let is_end = matches!(listed, Ok(None));
+            if is_end && !has_failed {
+                old.write().are_all_known = true;
+            }
+            std::future::ready(listed.transpose())
+        });
+        listed.boxed()
+    }
+}
+
+/// A manifest in a listing.
+struct Listed {
+    name: PackageName,
+    spelling: Spelling,
+    stamp: Stamp,
+    may_be_nothing: bool,
 }
 
 #[async_trait]
@@ -227,29 +290,21 @@ impl MetadataStore for ObjectMetadata {
 
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         let store = self.clone();
-        let names = listing::packages(&self.bucket).try_filter_map(move |meta| {
+        let names = self.listing().try_filter_map(move |listed| {
             let store = store.clone();
             async move {
-                let key = store.bucket.name_of(&meta.location);
-                match key.and_then(keys::meaning) {
-                    Some(Meaning::Manifest(folder)) => store.listed(folder, meta.size).await,
-                    _ => Ok(None),
-                }
+                let Listed { name, spelling, .. } = listed;
+                let is_there = !listed.may_be_nothing
+                    || store.look(&name, spelling, Part::Start).await?.is_some();
+                Ok(is_there.then_some(name))
             }
-        });
-        // Only a listing that came to its end knows all of them.
-        let old = Arc::clone(&self.old);
-        let mut has_failed = false;
-        let end = stream::once(async move { Ok(None) });
-        let names = names.map_ok(Some).chain(end).filter_map(move |name| {
-            has_failed |= name.is_err();
-            let is_end = matches!(name, Ok(None));
-            if is_end && !has_failed {
-                old.write().are_all_known = true;
-            }
-            std::future::ready(name.transpose())
         });
         names.boxed()
+    }
+
+    fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>> {
+        let listed = self.listing();
+        listed.map_ok(|listed| (listed.name, listed.stamp)).boxed()
     }
 }
 
@@ -284,6 +339,20 @@ fn stamp(spelling: Spelling, read: &Read) -> Stamp {
     let mut hash = sha2::Sha256::new();
     hash.update(revision(spelling, &read.tag).as_str());
     hash.update(read.length.to_le_bytes());
+    to_stamp(hash)
+}
+
+/// What a listing tells of a state: not all of them have the tags that reading gives.
+fn listed_stamp(meta: &ObjectMeta) -> Stamp {
+    let mut hash = sha2::Sha256::new();
+    hash.update(meta.location.as_ref());
+    hash.update(meta.size.to_le_bytes());
+    hash.update(meta.last_modified.timestamp_micros().to_le_bytes());
+    hash.update(meta.e_tag.as_deref().unwrap_or_default());
+    to_stamp(hash)
+}
+
+fn to_stamp(hash: sha2::Sha256) -> Stamp {
     let mut words = [0; 4];
     for (word, bytes) in words.iter_mut().zip(hash.finalize().as_chunks::<8>().0) {
         *word = u64::from_le_bytes(*bytes);

@@ -27,6 +27,7 @@ mod blobs;
 mod bucket;
 mod client;
 mod keys;
+mod legacy;
 mod listing;
 mod marker;
 mod metadata;
@@ -41,5 +42,6 @@ pub use bucket::{Bucket, Precondition, Read, Tag, Written};
 #[cfg(feature = "s3")]
 pub use client::connect_s3;
 pub use client::{guarantees, open};
+pub use legacy::legacy_names;
 pub use metadata::ObjectMetadata;
 pub use probe::Guarantees;

@@ -154,6 +154,10 @@ impl MetadataStore for PgMetadata {
     }
 
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
+        self.survey().map_ok(|(name, _)| name).boxed()
+    }
+
+    fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>> {
         let database = self.database.clone();
         // In pages, so that no one who is slow holds a connection.
         let pages = stream::try_unfold(Some(String::new()), move |after| {
@@ -162,22 +166,25 @@ impl MetadataStore for PgMetadata {
                 let Some(after) = after else {
                     return Ok(None);
                 };
-                let names = sqlx::query_scalar(
-                    "SELECT name FROM manifests WHERE name > $1 ORDER BY name LIMIT $2",
+                let found = sqlx::query_as(
+                    "SELECT name, stamp FROM manifests WHERE name > $1 ORDER BY name LIMIT $2",
                 )
                 .bind(&after)
                 .bind(PAGE)
                 .fetch_all(&database.pool);
-                let names: Vec<String> = database.run("listing manifests", names).await?;
-                let is_full = i64::try_from(names.len()) == Ok(PAGE);
-                let next = names.last().filter(|_| is_full).cloned();
-                Ok(Some((names, next)))
+                let found: Vec<(String, i64)> = database.run("listing manifests", found).await?;
+                let is_full = i64::try_from(found.len()) == Ok(PAGE);
+                let last = found.last().filter(|_| is_full);
+                let next = last.map(|(name, _)| name.clone());
+                Ok(Some((found, next)))
             }
         });
         pages
-            .map_ok(|names| {
-                let names = names.into_iter().filter_map(|name| name.parse().ok());
-                stream::iter(names.map(Ok))
+            .map_ok(|found| {
+                let found = found.into_iter();
+                let found =
+                    found.filter_map(|(name, stamp)| Some((name.parse().ok()?, stamp_of(stamp))));
+                stream::iter(found.map(Ok))
             })
             .try_flatten()
             .boxed()

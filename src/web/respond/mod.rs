@@ -10,6 +10,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::TryStreamExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
@@ -17,7 +19,10 @@ pub(super) use coding::choose_coding;
 use conditional::is_unchanged;
 pub(super) use tarball::tarball;
 
-use crate::registry::{Document, Rendering};
+use crate::{
+    error::RegistryError,
+    registry::{Document, Rendering},
+};
 
 /// How many headers a document has, with those that every answer gets.
 const MOST_HEADERS: usize = 16;
@@ -63,6 +68,27 @@ pub(super) fn raw_json(body: Bytes) -> Response {
         (header::CACHE_CONTROL, PRIVATE),
     ];
     (headers, Body::from(body)).into_response()
+}
+
+/// A body that becomes JSON while it is sent. Where it fails in the middle, the connection breaks:
+/// nobody may take it for whole.
+pub(super) fn growing_json(
+    body: impl Stream<Item = Result<Bytes, RegistryError>> + Send + 'static,
+) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+        (header::CACHE_CONTROL, SECRET),
+    ];
+    let body = body.inspect_err(|error| {
+        tracing::error!(
+            error = error as &dyn std::error::Error,
+            "an answer is broken off"
+        );
+    });
+    (headers, Body::from_stream(body)).into_response()
 }
 
 /// `value` as JSON that nobody may keep.

@@ -16,16 +16,19 @@ fn what_is_remembered_depends_on_how_many_nodes_there_are() {
         (
             seconds(storage.package_cache_ttl),
             seconds(storage.negative_cache_ttl),
+            seconds(storage.discovery_refresh),
         )
     };
     for single in ["", "single", "single-node", "single_node", "local"] {
-        assert_eq!(spans(&[(MODE, single)]), (0, 30), "{single}");
+        assert_eq!(spans(&[(MODE, single)]), (0, 30, 0), "{single}");
     }
     for multi in ["multi", "multi-node", "multi_node", "cluster"] {
-        assert_eq!(spans(&[(MODE, multi)]), (120, 5), "{multi}");
+        assert_eq!(spans(&[(MODE, multi)]), (120, 5, 15), "{multi}");
     }
-    assert_eq!(spans(&[(MODE, "multi"), (TTL, "0")]), (0, 5));
-    assert_eq!(spans(&[(MODE, "multi"), (TTL, "")]), (120, 5));
+    assert_eq!(spans(&[(MODE, "multi"), (TTL, "0")]), (0, 5, 15));
+    assert_eq!(spans(&[(MODE, "multi"), (TTL, "")]), (120, 5, 15));
+    assert_eq!(spans(&[(MODE, "multi"), (REFRESH, "0")]), (120, 5, 0));
+    assert_eq!(spans(&[(REFRESH, "60")]), (0, 30, 60));
     check_problem(&load(&[(MODE, "many")]), &[MODE, "many", "multi-node"]);
 }
 
