@@ -245,7 +245,14 @@ pub async fn run_from_env() -> Result<(), RegistryError> {
 pub(crate) async fn open_cache(config: &Config) -> Result<UpstreamCache, RegistryError> {
     let folder = config.storage.cache.folder.clone();
     let folder = folder.unwrap_or_else(|| config.storage.data_dir.join("cache"));
-    Ok(UpstreamCache::open_folder(folder).await?)
+    let cache = UpstreamCache::open_folder(folder).await?;
+    #[cfg(feature = "object")]
+    if config.storage.cache.is_shared
+        && let Some((bucket, _)) = Box::pin(backends::open_bucket(config)).await?
+    {
+        return Ok(cache.shared_in(bucket));
+    }
+    Ok(cache)
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {

@@ -120,7 +120,12 @@ impl Backends {
                 }
                 _ => None,
             };
-            return Ok(Store::open_bucket(options, opened, metadata, redirects).await?);
+            let store = Store::open_bucket(options, opened, metadata, redirects).await?;
+            return Ok(if config.storage.cache.is_shared {
+                store.with_shared_cache()
+            } else {
+                store
+            });
         }
         #[cfg(not(feature = "object"))]
         let _ = has_leases;
@@ -222,7 +227,7 @@ const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
-async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+pub(super) async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
     if config.storage.tarballs == TarballBackend::Local {
         return Ok(None);
     }

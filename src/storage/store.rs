@@ -144,6 +144,17 @@ impl Store {
         })
     }
 
+    /// The same with the cache of upstream in the bucket, for all registries that use it, behind that
+    /// of this one. Without a bucket, as it is.
+    #[cfg(feature = "object")]
+    #[must_use]
+    pub fn with_shared_cache(mut self) -> Self {
+        if let Some(bucket) = &self.bucket {
+            self.cache = self.cache.shared_in(bucket.clone());
+        }
+        self
+    }
+
     /// The bucket that hosted packages are in, if they are in one.
     #[cfg(feature = "object")]
     pub fn bucket(&self) -> Option<&super::object::Bucket> {

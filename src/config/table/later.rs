@@ -35,7 +35,6 @@ const fn unused(variable: &'static str, default: &'static str) -> Setting {
 const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
-    later("RUSTACCIO_CACHE_SHARED", "false", OFF, UNSET),
     later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
     later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
     later("RUSTACCIO_AUTH_EXTERNAL_MODE", "false", OFF, UNSET)

@@ -25,6 +25,7 @@
 
 mod blobs;
 mod bucket;
+mod cache;
 mod client;
 mod keys;
 mod listing;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use blobs::ObjectBlobs;
 pub use bucket::{Bucket, Precondition, Read, Tag, Written};
+pub(in crate::storage) use cache::CacheTier;
 pub use client::open;
 pub use metadata::ObjectMetadata;
 pub use probe::Guarantees;
