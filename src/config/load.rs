@@ -14,6 +14,7 @@ use nearest::closest;
 
 use super::{
     Config, Env, Given, ListenAddress, Problem, Source, TarballBackend, UplinkDefaults,
+    profile::{Combination, default_of},
     rules::Findings,
     table::{Read, Setting, Target, settings},
     uplink_file::http_address,
@@ -339,6 +340,7 @@ impl Loader<'_> {
         let mut config = target.config;
         self.check_tls(&config, &given);
         self.check_cache(&config, &given);
+        self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
         config.given = given;
@@ -362,6 +364,20 @@ impl Loader<'_> {
                 "http_proxy" => defaults.http_proxy = url,
                 _ => defaults.https_proxy = url,
             }
+        }
+    }
+
+    /// Settings go together as the profile says that was asked for.
+    fn check_profile(&mut self, config: &Config, given: &BTreeMap<&'static str, Given>) {
+        for (variable, message) in (Combination { config, given }).violations() {
+            let by_default = || Given {
+                text: default_of(variable).to_owned(),
+                source: Source::Variable(variable.to_owned()),
+            };
+            let Given { text, source } = given.get(variable).cloned().unwrap_or_else(by_default);
+            let setting = settings().find(|setting| setting.variable == variable);
+            let name = setting.map_or_else(|| variable.to_owned(), |known| known.name(&source));
+            self.problem(&name, &text, &source, &message);
         }
     }
 

@@ -18,6 +18,8 @@ mod bootstrap;
 mod buckets;
 mod cache;
 mod cache_bounds;
+#[cfg(all(feature = "test-services", feature = "s3"))]
+mod cache_shared;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;

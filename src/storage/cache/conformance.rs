@@ -8,7 +8,8 @@ use sha2::Digest as _;
 
 use super::{
     CacheBounds, CachedDocument, Freshness, Kind, Place, Tier,
-    prune::{Amount, Pass},
+    Amount,
+    prune::Pass,
 };
 use crate::{
     models::{Digest, Integrity, PackageName, Timestamp, UplinkName},
@@ -136,8 +137,8 @@ async fn bounds(tier: &dyn Tier, name: &PackageName, uplink: &UplinkName) {
     let pruned = pass.run().await.unwrap();
     assert!(pruned.removed.files >= 1 && pruned.kept.bytes <= limit);
     assert_eq!(count(tier).await, usize::try_from(pruned.kept.files).unwrap());
-    let put = tier.put_document(&Place::packument(name, uplink), document("{}", 5));
-    put.await.unwrap();
+    let place = Place::packument(name, uplink);
+    tier.put_document(&place, document("{}", 5)).await.unwrap();
 
     // Two days later, and then forty.
     let month = CacheBounds {
