@@ -211,6 +211,29 @@ impl Store {
     }
 }
 
+/// Keeps other processes from a data folder.
+#[derive(Debug)]
+pub struct Claim {
+    // Held for as long as this lives.
+    _exclusive: File,
+}
+
+impl Claim {
+    /// Takes the folder, which is made if it is missing; fails where a registry runs on it.
+    pub async fn take(data_dir: PathBuf) -> Result<Self, StorageError> {
+        blocking(move || {
+            create_folder_synced(&data_dir).map_err(|error| {
+                StorageError::io(format!("making {}", data_dir.display()), error)
+            })?;
+            let exclusive = lock_exclusively(&data_dir.join("lock"))?;
+            Ok(Self {
+                _exclusive: exclusive,
+            })
+        })
+        .await
+    }
+}
+
 fn lock_exclusively(path: &Path) -> Result<File, StorageError> {
     let failed = |error| StorageError::io(format!("locking {}", path.display()), error);
     let file = File::options()

@@ -13,6 +13,7 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+mod backup;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;
@@ -44,6 +45,8 @@ mod npm;
 mod organisations;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod postgres;
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+mod postgres_tls;
 mod protocol_http;
 mod protocol_reads;
 mod protocol_table;
