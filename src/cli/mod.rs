@@ -111,9 +111,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         Command::Migrate { way, overwrite } => {
             migrate::run(migrate::Task::Migrate(way, overwrite), &settings, out)
         }
-        Command::Backup { folder } => {
-            migrate::run(migrate::Task::BackUp(&folder), &settings, out)
-        }
+        Command::Backup { folder } => migrate::run(migrate::Task::BackUp(&folder), &settings, out),
         Command::Restore { folder, overwrite } => {
             migrate::run(migrate::Task::Restore(&folder, overwrite), &settings, out)
         }

@@ -82,7 +82,11 @@ impl Combination<'_> {
             let asked = if is_managed { MANAGED_MODE } else { PROFILE };
             violations.push((asked, NOT_YET.to_owned()));
         } else if is_managed {
-            let name = if profile == Profile::Local { "local" } else { "s3" };
+            let name = if profile == Profile::Local {
+                "local"
+            } else {
+                "s3"
+            };
             violations.push((
                 MANAGED_MODE,
                 format!("{PROFILE}={name} requires {MANAGED_MODE}=false"),

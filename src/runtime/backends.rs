@@ -271,7 +271,9 @@ const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
-pub(super) async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+pub(super) async fn open_bucket(
+    config: &Config,
+) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
     if config.storage.tarballs == TarballBackend::Local {
         return Ok(None);
     }

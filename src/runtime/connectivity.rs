@@ -98,7 +98,10 @@ fn stores(config: &Config) -> Vec<Store> {
         }
         TarballBackend::Azure => {
             let azure = || format!("https://{}.blob.core.windows.net", storage.azure.account);
-            Some(("azure", storage.azure.endpoint.clone().unwrap_or_else(azure)))
+            Some((
+                "azure",
+                storage.azure.endpoint.clone().unwrap_or_else(azure),
+            ))
         }
     };
     let postgres = storage.postgres.url.as_ref();

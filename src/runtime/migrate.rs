@@ -115,7 +115,11 @@ pub(crate) async fn migrate(
     let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
     let (one, other) = (Box::pin(End::open(&one)).await?, End::open(&other).await?);
     let is_back = matches!(route, Route::FromPostgres | Route::FromBucket);
-    let (from, to) = if is_back { (&other, &one) } else { (&one, &other) };
+    let (from, to) = if is_back {
+        (&other, &one)
+    } else {
+        (&one, &other)
+    };
     let moving = Moving {
         overwrite,
         tarballs: is_bucket.then_some(&temporary),
@@ -157,7 +161,10 @@ pub(crate) async fn back_up(
     say(&files, BEGUN).await?;
     let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
     marks::require_current_folder(config).await?;
-    let (from, to) = (Box::pin(End::open(config)).await?, End::open(&target).await?);
+    let (from, to) = (
+        Box::pin(End::open(config)).await?,
+        End::open(&target).await?,
+    );
     let moving = Moving {
         overwrite: true,
         tarballs: Some(&temporary),
@@ -220,7 +227,9 @@ async fn is_empty(folder: &Path) -> Result<bool, RegistryError> {
     let found: Option<PathBuf> = match tokio::fs::read_dir(folder).await {
         Ok(mut entries) => {
             let first = entries.next_entry().await;
-            first.map_err(RegistryError::internal)?.map(|entry| entry.path())
+            first
+                .map_err(RegistryError::internal)?
+                .map(|entry| entry.path())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => return Err(RegistryError::internal(error)),

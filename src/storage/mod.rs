@@ -51,4 +51,4 @@ pub use moving::{Moved, Moving, Place, Tally, move_everything};
 pub use secrets::{Secrets, WrongKey};
 pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};
-pub use store::{Claim as FolderClaim, Store, StoreOptions};
+pub use store::{FolderClaim, Store, StoreOptions};

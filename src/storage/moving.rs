@@ -82,7 +82,10 @@ impl fmt::Display for Moved {
         }
         if self.absent > 0 {
             let count = self.absent;
-            write!(f, "\ntarballs that a manifest names and nobody has: {count}")?;
+            write!(
+                f,
+                "\ntarballs that a manifest names and nobody has: {count}"
+            )?;
         }
         for conflict in &self.conflicts {
             write!(f, "\nleft as it is: {conflict}")?;

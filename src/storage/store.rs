@@ -213,12 +213,12 @@ impl Store {
 
 /// Keeps other processes from a data folder.
 #[derive(Debug)]
-pub struct Claim {
+pub struct FolderClaim {
     // Held for as long as this lives.
     _exclusive: File,
 }
 
-impl Claim {
+impl FolderClaim {
     /// Takes the folder, which is made if it is missing; fails where a registry runs on it.
     pub async fn take(data_dir: PathBuf) -> Result<Self, StorageError> {
         blocking(move || {

@@ -79,7 +79,10 @@ async fn is_whole(source: Variables, target: Variables) {
         acknowledged
     };
     let ((), acknowledged) = tokio::join!(writing, backing_up);
-    registry.delete(&alice, "/doomed/-rev/any").await.assert(201);
+    registry
+        .delete(&alice, "/doomed/-rev/any")
+        .await
+        .assert(201);
     drop(registry);
 
     // It is a data folder, which serves as it is.
@@ -120,7 +123,10 @@ async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written
     std::fs::write(other.path().join("mine"), "precious").unwrap();
     let text = other.path().to_str().unwrap();
     let (said, is_fine) = command(&data, &none, &["backup", text]).await;
-    assert!(!is_fine && said.contains("neither empty nor an earlier"), "{said}");
+    assert!(
+        !is_fine && said.contains("neither empty nor an earlier"),
+        "{said}"
+    );
     let target = other.path().join("target");
     let (said, is_fine) = command(&target, &none, &["restore", text]).await;
     assert!(!is_fine && said.contains("is no backup"), "{said}");
@@ -155,10 +161,19 @@ mod in_a_bucket {
         let folder = registry.stop().await;
         let data = folder.path().join("data");
         let said = fine(&data, &bucket.variables, &["migrate", "to-bucket"]).await;
-        assert!(said.contains("tarballs: 2 moved, 0 there already"), "{said}");
+        assert!(
+            said.contains("tarballs: 2 moved, 0 there already"),
+            "{said}"
+        );
         let said = fine(&data, &bucket.variables, &["migrate", "to-bucket"]).await;
-        assert!(said.contains("packages: 0 moved, 2 there already"), "{said}");
-        assert!(said.contains("tarballs: 0 moved, 2 there already"), "{said}");
+        assert!(
+            said.contains("packages: 0 moved, 2 there already"),
+            "{said}"
+        );
+        assert!(
+            said.contains("tarballs: 0 moved, 2 there already"),
+            "{said}"
+        );
         // What is of before is not served as if it were of now.
         let (said, is_fine) = command(&data, &Variables::new(), &[]).await;
         assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
@@ -207,7 +222,10 @@ mod in_postgres {
         let both = [bucket.variables.clone(), variables(&url)].concat();
         for count in ["1 moved, 0", "0 moved, 1"] {
             let said = fine(&data, &both, &["migrate", "to-postgres"]).await;
-            assert!(said.contains(&format!("packages: {count} there already")), "{said}");
+            assert!(
+                said.contains(&format!("packages: {count} there already")),
+                "{said}"
+            );
         }
         let (said, is_fine) = command(&data, &bucket.variables, &[]).await;
         assert!(!is_fine && said.contains("migrate from-postgres"), "{said}");

@@ -131,7 +131,13 @@ async fn what_one_node_has_fetched_the_others_do_not_ask_for() {
     );
     let cleared = cluster.cache(&["clear"]);
     assert_eq!(cleared["shared"]["kept"]["files"], 0, "{cleared}");
-    assert!(!cluster.objects().await.iter().any(|name| name.ends_with(".tgz")));
+    assert!(
+        !cluster
+            .objects()
+            .await
+            .iter()
+            .any(|name| name.ends_with(".tgz"))
+    );
     // It comes again.
     let third = cluster.node();
     install(&third, &large).await;
@@ -144,7 +150,9 @@ async fn damage_in_the_bucket_never_reaches_a_client() {
     let package = Package::new("damaged", "1.0.0");
     cluster.upstream.has(&[&package]);
     install(&cluster.node(), &package).await;
-    cluster.until_kept(&["damaged/default.json", ".tgz", ".body"]).await;
+    cluster
+        .until_kept(&["damaged/default.json", ".tgz", ".body"])
+        .await;
     let objects = cluster.objects().await;
     for name in objects {
         if name.ends_with(".tgz") || name.ends_with(".body") {
@@ -168,7 +176,8 @@ fn without_a_bucket_nothing_can_be_shared() {
     assert!(!output.status.success());
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(
-        said.contains("RUSTACCIO_CACHE_SHARED = `true`") && said.contains("RUSTACCIO_TARBALL_BACKEND"),
+        said.contains("RUSTACCIO_CACHE_SHARED = `true`")
+            && said.contains("RUSTACCIO_TARBALL_BACKEND"),
         "{said}"
     );
 }

@@ -257,7 +257,9 @@ fn preset(path: &str) -> Vec<(String, String)> {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let pairs = lines.filter_map(|line| line.split_once('='));
     let plain = |value: &str| value.trim_matches('\'').to_owned();
-    pairs.map(|(name, value)| (name.to_owned(), plain(value))).collect()
+    pairs
+        .map(|(name, value)| (name.to_owned(), plain(value)))
+        .collect()
 }
 
 fn problems_of(pairs: &[(String, String)]) -> String {
@@ -293,7 +295,10 @@ fn profiles_say_all_that_does_not_go_together() {
         "{s3}"
     );
     let other = said(&[(PROFILE, "cluster")]);
-    assert!(other.contains("must be one of `local`, `s3`, `managed`"), "{other}");
+    assert!(
+        other.contains("must be one of `local`, `s3`, `managed`"),
+        "{other}"
+    );
 }
 
 #[test]

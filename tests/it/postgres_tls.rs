@@ -68,7 +68,11 @@ async fn connections_are_as_safe_as_the_address_says() {
             ..Start::default()
         })
         .await;
-        let name = if url.contains("full") { "full" } else { "required" };
+        let name = if url.contains("full") {
+            "full"
+        } else {
+            "required"
+        };
         let user = registry.user(name).await;
         let package = Package::new(name, "1.0.0");
         registry.publish(&user, &package).await.assert(201);
@@ -96,7 +100,10 @@ async fn connections_are_as_safe_as_the_address_says() {
     ] {
         let said = refusal(folder.path(), &url).await;
         assert!(!said.contains("server error"), "{said}");
-        assert!(said.contains("certificate") || said.contains("127.0.0.2"), "{said}");
+        assert!(
+            said.contains("certificate") || said.contains("127.0.0.2"),
+            "{said}"
+        );
         // No password is shown.
         let password = plain.split([':', '@']).nth(2).unwrap();
         assert!(!said.contains(password), "{said}");
@@ -117,7 +124,10 @@ async fn a_start_says_which_stores_can_be_reached() {
     pairs.push(check);
     let log = Process::start(folder.path(), &pairs).log_of_all();
     let line = log.lines().find(|line| line.contains("postgres"));
-    assert!(line.is_some_and(|line| line.contains("can be reached")), "{log}");
+    assert!(
+        line.is_some_and(|line| line.contains("can be reached")),
+        "{log}"
+    );
     let away = format!("postgres://user:secret@{closed}/x");
     let pairs = [
         check,
@@ -128,5 +138,8 @@ async fn a_start_says_which_stores_can_be_reached() {
     assert!(!done.status.success());
     let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
     assert!(said.contains("cannot be reached"), "{said}");
-    assert!(said.contains(&closed.to_string()) && !said.contains("secret"), "{said}");
+    assert!(
+        said.contains(&closed.to_string()) && !said.contains("secret"),
+        "{said}"
+    );
 }

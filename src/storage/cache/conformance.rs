@@ -6,11 +6,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use sha2::Digest as _;
 
-use super::{
-    CacheBounds, CachedDocument, Freshness, Kind, Place, Tier,
-    Amount,
-    prune::Pass,
-};
+use super::{Amount, CacheBounds, CachedDocument, Freshness, Kind, Place, Tier, prune::Pass};
 use crate::{
     models::{Digest, Integrity, PackageName, Timestamp, UplinkName},
     storage::{FinishedBlob, TemporaryFolder},
@@ -60,7 +56,10 @@ async fn documents(tier: &dyn Tier, name: &PackageName, uplink: &UplinkName) {
     tier.remove_document(&place).await.unwrap();
     let first = document("{\"one\":1}", 1);
     tier.put_document(&place, first.clone()).await.unwrap();
-    assert_eq!(shown(tier, &place).await.unwrap(), ("{\"one\":1}".into(), 1));
+    assert_eq!(
+        shown(tier, &place).await.unwrap(),
+        ("{\"one\":1}".into(), 1)
+    );
     // Upstream has confirmed it.
     let confirmed = document("{\"one\":1}", 2);
     let refresh = |document| tier.refresh_document(&place, document);
@@ -72,7 +71,10 @@ async fn documents(tier: &dyn Tier, name: &PackageName, uplink: &UplinkName) {
     tier.put_document(&place, document("{}", 3)).await.unwrap();
     assert_eq!(shown(tier, &place).await.unwrap(), ("{}".into(), 3));
     refresh(confirmed.clone()).await.unwrap();
-    assert_eq!(shown(tier, &place).await.unwrap(), ("{\"one\":1}".into(), 2));
+    assert_eq!(
+        shown(tier, &place).await.unwrap(),
+        ("{\"one\":1}".into(), 2)
+    );
     tier.remove_document(&place).await.unwrap();
     assert!(tier.document(&place).await.unwrap().is_none());
     refresh(confirmed).await.unwrap();
@@ -136,7 +138,10 @@ async fn bounds(tier: &dyn Tier, name: &PackageName, uplink: &UplinkName) {
     let pass = Pass::new(tier, size(limit), limit, || false);
     let pruned = pass.run().await.unwrap();
     assert!(pruned.removed.files >= 1 && pruned.kept.bytes <= limit);
-    assert_eq!(count(tier).await, usize::try_from(pruned.kept.files).unwrap());
+    assert_eq!(
+        count(tier).await,
+        usize::try_from(pruned.kept.files).unwrap()
+    );
     let place = Place::packument(name, uplink);
     tier.put_document(&place, document("{}", 5)).await.unwrap();
 

@@ -181,11 +181,7 @@ impl Tier for FolderTier {
         Ok(self.file(place).await?.map(Blob::from))
     }
 
-    async fn put_tarball(
-        &self,
-        place: &Place,
-        blob: FinishedBlob<'_>,
-    ) -> Result<(), StorageError> {
+    async fn put_tarball(&self, place: &Place, blob: FinishedBlob<'_>) -> Result<(), StorageError> {
         let (from, to) = (blob.path.to_owned(), self.path(place));
         let (temporary, growth) = (self.temporary.clone(), Arc::clone(&self.growth));
         let length = blob.length;

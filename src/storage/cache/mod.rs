@@ -240,7 +240,9 @@ impl UpstreamCache {
         };
         let kept = self.local.put_tarball(&place, blob).await;
         if let Some(shared) = &self.shared {
-            shared.write(shared.tier().put_tarball(&place, blob)).await?;
+            shared
+                .write(shared.tier().put_tarball(&place, blob))
+                .await?;
         }
         kept
     }

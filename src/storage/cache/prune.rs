@@ -260,7 +260,9 @@ impl<'a, Stop: Fn() -> bool + Sync> Pass<'a, Stop> {
 
     pub(super) async fn run(mut self) -> Result<Pruned, StorageError> {
         // What a process that was killed has left half-made while others went on.
-        let long_ago = self.now.plus_millis(-i64::try_from(ABANDONED).unwrap_or(i64::MAX));
+        let long_ago = self
+            .now
+            .plus_millis(-i64::try_from(ABANDONED).unwrap_or(i64::MAX));
         if let Err(error) = self.tier.sweep(long_ago).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

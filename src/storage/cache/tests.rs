@@ -50,7 +50,9 @@ async fn what_is_damaged_is_no_document() {
     let read = cache.packument(&name, &uplink).await.unwrap().unwrap();
     assert_eq!(read.freshness, freshness("2"));
 
-    let paths = cache.local.document_paths(&Place::packument(&name, &uplink));
+    let paths = cache
+        .local
+        .document_paths(&Place::packument(&name, &uplink));
     // Nothing but the head is written where the document is the same.
     let inode = || fs::metadata(&paths.file).unwrap().ino();
     let before = inode();
@@ -153,7 +155,8 @@ async fn a_cache_is_pruned_by_last_use_down_to_its_size() {
     // A use counts, and is noted at once where the last one is long ago.
     let (name, digest) = &digests[0];
     let open = cache.tarball(&name.parse().unwrap(), digest).await.unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", cache.local.root.join("packages/d/link.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", cache.local.root.join("packages/d/link.json"))
+        .unwrap();
     let size = |max| CacheBounds {
         max_size: Some(max),
         max_age: None,

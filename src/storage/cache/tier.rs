@@ -126,11 +126,7 @@ pub(in crate::storage) trait Tier: fmt::Debug + Send + Sync + 'static {
     async fn tarball(&self, place: &Place) -> Result<Option<Blob>, StorageError>;
 
     /// Keeps a verified tarball that is whole in a file.
-    async fn put_tarball(
-        &self,
-        place: &Place,
-        blob: FinishedBlob<'_>,
-    ) -> Result<(), StorageError>;
+    async fn put_tarball(&self, place: &Place, blob: FinishedBlob<'_>) -> Result<(), StorageError>;
 
     /// Keeps a verified tarball that fits into memory.
     async fn put_small_tarball(&self, place: &Place, bytes: Bytes) -> Result<(), StorageError>;

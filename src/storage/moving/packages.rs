@@ -9,10 +9,7 @@ use sha2::Digest as _;
 use super::{Moved, Moving, Place, not_alone};
 use crate::{
     models::{Integrity, PackageName, TarballName},
-    storage::{
-        Created, Document, Expected, FinishedBlob, Observer, StorageError, StoredBlob,
-        TemporaryFolder,
-    },
+    storage::{Created, Document, Expected, Observer, StorageError, StoredBlob, TemporaryFolder},
 };
 
 /// How many packages are moved at once.
@@ -27,7 +24,8 @@ pub(super) async fn move_packages(
     moved: &mut Moved,
 ) -> Result<(), StorageError> {
     let names = from.metadata.list();
-    let packages = names.map_ok(move |name| async move { move_package(from, to, moving, &name).await });
+    let packages =
+        names.map_ok(move |name| async move { move_package(from, to, moving, &name).await });
     let mut packages = packages.try_buffer_unordered(AT_ONCE);
     while let Some(package) = packages.try_next().await? {
         add(moved, package);
@@ -43,11 +41,20 @@ pub(super) async fn move_packages(
             continue;
         }
         let blobs = from.blobs.list(&name).await?;
-        let files = blobs.into_iter().map(|blob| blob.file).collect();
+        let files = blobs.into_iter().map(|blob| Named {
+            file: blob.file,
+            integrity: None,
+        });
+        let files: Vec<Named> = files.collect();
         let mut package = Moved::default();
-        let tarballs = Tarballs { from, to, folder, name: &name };
-        let overwrite = moving.overwrite;
-        tarballs.copy(files, false, overwrite, &mut package).await?;
+        let tarballs = Tarballs {
+            from,
+            to,
+            moving,
+            folder,
+            name: &name,
+        };
+        tarballs.copy(&files, false, &mut package).await?;
         add(moved, package);
         (moving.watch)(moved);
     }
@@ -81,9 +88,8 @@ async fn move_package(
         };
         let mut moved = move_state(from, to, moving, name, &document).await?;
         // Somebody may have unpublished it since the manifest was read; or it is gone for good.
-        let is_settled = moved.absent == 0
-            || !moving.is_live
-            || is_current(from, name, &document).await?;
+        let is_settled =
+            moved.absent == 0 || !moving.is_live || is_current(from, name, &document).await?;
         if is_settled {
             return Ok(moved);
         }
@@ -125,9 +131,14 @@ async fn move_state(
     }
     let files = named_in(name, &document.json)?;
     if let Some(folder) = moving.tarballs {
-        let tarballs = Tarballs { from, to, folder, name };
-        let copied = tarballs.copy(files.clone(), is_same, moving.overwrite, &mut moved);
-        copied.await?;
+        let tarballs = Tarballs {
+            from,
+            to,
+            moving,
+            folder,
+            name,
+        };
+        tarballs.copy(&files, is_same, &mut moved).await?;
         // A manifest must not name what is another there.
         if !moved.conflicts.is_empty() {
             return Ok(moved);
@@ -144,7 +155,7 @@ async fn move_state(
     if moving.tarballs.is_some() && moving.overwrite {
         let there = to.blobs.list(name).await?;
         let there = there.into_iter().map(|blob| blob.file);
-        old.extend(there.filter(|file| !files.contains(file)));
+        old.extend(there.filter(|there| files.iter().all(|named| named.file != *there)));
     }
     let doomed = to.blobs.doom(name, old.clone()).await?;
     let expected = Expected::from_read(there.as_ref());
@@ -166,6 +177,7 @@ async fn move_state(
 struct Tarballs<'t> {
     from: Place<'t>,
     to: Place<'t>,
+    moving: Moving<'t>,
     folder: &'t TemporaryFolder,
     name: &'t PackageName,
 }
@@ -175,9 +187,8 @@ impl Tarballs<'_> {
     /// manifest `is_known` to be, and compared otherwise.
     async fn copy(
         &self,
-        files: Vec<TarballName>,
+        files: &[Named],
         is_known: bool,
-        overwrite: bool,
         moved: &mut Moved,
     ) -> Result<(), StorageError> {
         if files.is_empty() {
@@ -189,26 +200,25 @@ impl Tarballs<'_> {
         };
         let here = by_name(self.from.blobs.list(self.name).await?);
         let there = by_name(self.to.blobs.list(self.name).await?);
-        for file in files {
-            let Some(length) = here.get(&file) else {
+        for named in files {
+            let Some(length) = here.get(&named.file) else {
                 moved.absent += 1;
                 continue;
             };
-            if is_known && there.get(&file) == Some(length) {
+            if is_known && there.get(&named.file) == Some(length) {
                 moved.tarballs.same += 1;
                 continue;
             }
-            self.copy_one(&file, overwrite, moved).await?;
+            self.copy_one(named, moved).await?;
         }
         Ok(())
     }
 
-    async fn copy_one(
-        &self,
-        file: &TarballName,
-        overwrite: bool,
-        moved: &mut Moved,
-    ) -> Result<(), StorageError> {
+    async fn copy_one(&self, named: &Named, moved: &mut Moved) -> Result<(), StorageError> {
+        let Named {
+            file,
+            integrity: promised,
+        } = named;
         let (name, blobs) = (self.name, self.to.blobs);
         let Some(blob) = self.from.blobs.open(name, file).await? else {
             moved.absent += 1;
@@ -225,7 +235,16 @@ impl Tarballs<'_> {
         copy.finish().await?;
         let hash = copy.observer().map(|hashing| hashing.0.clone().finalize());
         let integrity = integrity_of(hash.unwrap_or_default().as_slice())?;
-        let finished: FinishedBlob<'_> = copy.finished();
+        // Unpublished and published again since the manifest was read. Damage is moved as it is.
+        let is_another = promised.as_ref().is_some_and(|promised| {
+            let (promised, found) = (promised.strongest(), integrity.strongest());
+            promised.algorithm == found.algorithm && promised != found
+        });
+        if is_another && self.moving.is_live {
+            moved.absent += 1;
+            return Ok(());
+        }
+        let finished = copy.finished();
         let is_right = || async {
             let found = blobs.verify(name, file, &integrity).await?;
             Ok::<_, StorageError>(found.is_some_and(|found| found.is_ok()))
@@ -236,7 +255,7 @@ impl Tarballs<'_> {
                 return Ok(());
             }
             let is_gone = blobs.open(name, file).await?.is_none();
-            if !overwrite && !is_gone {
+            if !self.moving.overwrite && !is_gone {
                 let conflict = format!("the tarball `{file}` of `{name}` is another in the target");
                 moved.conflicts.push(conflict);
                 return Ok(());
@@ -270,20 +289,31 @@ fn integrity_of(hash: &[u8]) -> Result<Integrity, StorageError> {
     parsed.map_err(|error| StorageError::backend("moving a tarball", error))
 }
 
+/// A tarball that a manifest names.
+#[derive(Clone, Debug)]
+struct Named {
+    file: TarballName,
+    /// Which bytes it should have, if that is known.
+    integrity: Option<Integrity>,
+}
+
 /// The tarballs that a manifest names.
-fn named_in(name: &PackageName, json: &[u8]) -> Result<Vec<TarballName>, StorageError> {
+fn named_in(name: &PackageName, json: &[u8]) -> Result<Vec<Named>, StorageError> {
     let manifest: Value = serde_json::from_slice(json).map_err(|error| {
         StorageError::backend(format!("reading the manifest of `{name}`"), error)
     })?;
     let versions = manifest.get("versions").and_then(Value::as_object);
     let files = versions.into_iter().flatten().filter_map(|(version, of)| {
-        let address = of.pointer("/dist/tarball").and_then(Value::as_str);
-        let file = address.and_then(|address| address.rsplit('/').next());
+        let dist = |member: &str| of.pointer(&format!("/dist/{member}"))?.as_str();
+        let file = dist("tarball").and_then(|address| address.rsplit('/').next());
         let file = file.map_or_else(|| format!("{}-{version}.tgz", name.base()), str::to_owned);
-        file.parse().ok()
+        Some(Named {
+            file: file.parse().ok()?,
+            integrity: dist("integrity").and_then(|text| text.parse().ok()),
+        })
     });
-    let mut files: Vec<TarballName> = files.collect();
-    files.sort();
-    files.dedup();
+    let mut files: Vec<Named> = files.collect();
+    files.sort_by(|one, other| one.file.cmp(&other.file));
+    files.dedup_by(|one, other| one.file == other.file);
     Ok(files)
 }

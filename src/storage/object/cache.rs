@@ -195,7 +195,10 @@ impl Tier for CacheTier {
         let Some(head) = self.head(place).await? else {
             return Ok(None);
         };
-        let body = self.bucket.read(&self.body_key(place, &head.sha256)?).await?;
+        let body = self
+            .bucket
+            .read(&self.body_key(place, &head.sha256)?)
+            .await?;
         let read = blocking(move || {
             let Some(body) = body else { return Ok(None) };
             let document = CachedDocument::new(body.bytes, head.freshness);
@@ -269,11 +272,7 @@ impl Tier for CacheTier {
         Ok(got.map(|got| blob_of(&self.bucket, got)))
     }
 
-    async fn put_tarball(
-        &self,
-        place: &Place,
-        blob: FinishedBlob<'_>,
-    ) -> Result<(), StorageError> {
+    async fn put_tarball(&self, place: &Place, blob: FinishedBlob<'_>) -> Result<(), StorageError> {
         let key = self.key_of(place)?;
         // Its name is its content: nothing is uploaded in vain.
         if self.is_there(&key, blob.length).await? {
@@ -307,16 +306,19 @@ impl Tier for CacheTier {
             let keys = entry.files.iter().map(|file| self.key(folder, file));
             keys.collect::<Result<Vec<_>, _>>()
         });
-        let removals = keys.collect::<Result<Vec<_>, _>>()?.into_iter().map(|keys| {
-            let bucket = self.bucket.clone();
-            async move {
-                for key in keys {
-                    bucket.delete(&key).await?;
+        let removals = keys
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .map(|keys| {
+                let bucket = self.bucket.clone();
+                async move {
+                    for key in keys {
+                        bucket.delete(&key).await?;
+                    }
+                    // No store says whether it was there.
+                    Ok(true)
                 }
-                // No store says whether it was there.
-                Ok(true)
-            }
-        });
+            });
         let removals = stream::iter(removals).buffered(DELETIONS);
         removals.try_collect().await
     }
