@@ -149,7 +149,8 @@ async fn damage_in_the_bucket_never_reaches_a_client() {
     let mut cluster = Cluster::new().await;
     let package = Package::new("damaged", "1.0.0");
     cluster.upstream.has(&[&package]);
-    install(&cluster.node(), &package).await;
+    let first = cluster.node();
+    install(&first, &package).await;
     cluster
         .until_kept(&["damaged/default.json", ".tgz", ".body"])
         .await;

@@ -95,15 +95,9 @@ async fn connections_are_as_safe_as_the_address_says() {
         // The system does not know who signed it, and neither does this one.
         format!("{plain}?sslmode=verify-full"),
         of("verify-full", &stranger),
-        // It is good for other names.
-        of("verify-full", &authority).replace("127.0.0.1", "127.0.0.2"),
     ] {
         let said = refusal(folder.path(), &url).await;
-        assert!(!said.contains("server error"), "{said}");
-        assert!(
-            said.contains("certificate") || said.contains("127.0.0.2"),
-            "{said}"
-        );
+        assert!(said.contains("certificate"), "{said}");
         // No password is shown.
         let password = plain.split([':', '@']).nth(2).unwrap();
         assert!(!said.contains(password), "{said}");

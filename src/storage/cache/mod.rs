@@ -20,6 +20,7 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(feature = "object")]
 pub(in crate::storage) use document::Head;
 pub use document::{CachedDocument, Freshness};
 use folder::FolderTier;
@@ -27,7 +28,9 @@ pub use prune::{Amount, CacheBounds, Pruned};
 use shared::Shared;
 pub use stats::{CacheStats, Selection};
 use tier::folder_of;
-pub(in crate::storage) use tier::{DOCUMENTS, Entry, Folder, Kind, PACKAGES, Place, Tier};
+#[cfg(feature = "object")]
+pub(in crate::storage) use tier::{DOCUMENTS, Folder, PACKAGES};
+pub(in crate::storage) use tier::{Entry, Kind, Place, Tier};
 
 use super::{Blob, FileBlob, FinishedBlob, Observer, StorageError, TemporaryBlob, fs::blocking};
 use crate::models::{Digest, PackageName, UplinkName};

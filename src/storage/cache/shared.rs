@@ -46,6 +46,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    #[cfg_attr(not(feature = "object"), expect(dead_code, reason = "needs a bucket"))]
     pub(super) fn new(tier: Arc<dyn Tier>) -> Self {
         let (uses, waiting) = mpsc::channel(MAX_WAITING);
         Self {
