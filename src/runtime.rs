@@ -1,14 +1,16 @@
 //! Composition: from settings to a running registry.
 
 mod backends;
+mod connectivity;
 mod leases;
+mod marks;
 mod migrate;
 mod problems;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
-pub(crate) use migrate::migrate;
+pub(crate) use migrate::{Route, back_up, migrate, restore};
 pub use problems::find_problems;
 
 use crate::{
@@ -21,7 +23,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
     models::Username,
-    net::{is_of_this_machine, probe},
+    net::is_of_this_machine,
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
@@ -61,6 +63,10 @@ pub async fn build_state_with_clock(
     }
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
+    if config.server.startup_connectivity_check {
+        // Before they are opened: it says why that fails.
+        connectivity::check_stores(config).await;
+    }
     let backends = Box::pin(Backends::open(config)).await?;
     let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
     let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
@@ -123,7 +129,7 @@ pub async fn build_state_with_clock(
     }
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();
-        lifecycle.spawn(async move { check_connectivity(&uplinks).await });
+        lifecycle.spawn(async move { connectivity::check_uplinks(&uplinks).await });
     }
     let pruned = (Arc::clone(&auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
@@ -252,7 +258,14 @@ pub async fn run_from_env() -> Result<(), RegistryError> {
 pub(crate) async fn open_cache(config: &Config) -> Result<UpstreamCache, RegistryError> {
     let folder = config.storage.cache.folder.clone();
     let folder = folder.unwrap_or_else(|| config.storage.data_dir.join("cache"));
-    Ok(UpstreamCache::open_folder(folder).await?)
+    let cache = UpstreamCache::open_folder(folder).await?;
+    #[cfg(feature = "object")]
+    if config.storage.cache.is_shared
+        && let Some((bucket, _)) = Box::pin(backends::open_bucket(config)).await?
+    {
+        return Ok(cache.shared_in(bucket));
+    }
+    Ok(cache)
 }
 
 fn unusable(error: impl std::error::Error) -> RegistryError {
@@ -389,30 +402,6 @@ fn warn_of_openness(config: &Config, listeners: &[Listener]) {
         tracing::warn!(
             "everybody who can reach this registry may make an account; RUSTACCIO_REGISTRATION=closed ends that"
         );
-    }
-}
-
-/// Logs which addresses of the uplinks answer; a machine may lack one family of them.
-async fn check_connectivity(uplinks: &UplinksConfig) {
-    for (name, uplink) in &uplinks.uplinks {
-        let host = uplink.url.host_str().unwrap_or_default();
-        let host = host.trim_matches(['[', ']']);
-        let port = uplink.url.port_or_known_default().unwrap_or(443);
-        match probe(host, port, uplink.connect_timeout).await {
-            Ok(results) => {
-                for (address, result) in results {
-                    match result {
-                        Ok(()) => tracing::info!(uplink.name = %name, %address, "can be reached"),
-                        Err(error) => {
-                            tracing::warn!(uplink.name = %name, %address, %error, "cannot be reached");
-                        }
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(uplink.name = %name, host, %error, "has no address");
-            }
-        }
     }
 }
 

@@ -83,7 +83,9 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
         match command {
             CacheCommand::Stats { format } => {
                 let stats = cache.stats().await?;
-                format.show(&stats, || describe_stats(&cache, &stats))
+                format.show(&stats, |stats, is_shared| {
+                    describe_stats(&cache, stats, is_shared)
+                })
             }
             CacheCommand::Prune {
                 max_size,
@@ -102,7 +104,7 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
                     });
                 }
                 let pruned = cache.prune(bounds).await?;
-                format.show(&pruned, || describe_pruned(pruned))
+                format.show(&pruned, describe_pruned)
             }
             CacheCommand::Clear {
                 uplink,
@@ -114,29 +116,50 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
                     package: package.clone(),
                 };
                 let pruned = cache.clear(selection).await?;
-                format.show(&pruned, || describe_pruned(pruned))
+                format.show(&pruned, describe_pruned)
             }
         }
     })
 }
 
+/// What came of the folder of this machine, and of what all nodes share.
+#[derive(Serialize)]
+struct Both<'a, T> {
+    #[serde(flatten)]
+    local: &'a T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<&'a T>,
+}
+
 impl Format {
-    fn show(
+    /// `tiers` has the folder of this machine first.
+    fn show<T: Serialize>(
         self,
-        value: &impl Serialize,
-        text: impl FnOnce() -> String,
+        tiers: &[T],
+        text: impl Fn(&T, bool) -> String,
     ) -> Result<String, RegistryError> {
-        if !self.json {
-            return Ok(text());
+        let mut rest = tiers.iter();
+        let Some(local) = rest.next() else {
+            return Ok(String::new());
+        };
+        let shared = rest.next();
+        if self.json {
+            let json = serde_json::to_string(&Both { local, shared });
+            return Ok(json.map_err(RegistryError::internal)? + "\n");
         }
-        let json = serde_json::to_string(value).map_err(RegistryError::internal)?;
-        Ok(json + "\n")
+        let shared = shared.map(|shared| text(shared, true));
+        Ok(text(local, false) + &shared.unwrap_or_default())
     }
 }
 
-fn describe_stats(cache: &UpstreamCache, stats: &CacheStats) -> String {
+fn describe_stats(cache: &UpstreamCache, stats: &CacheStats, is_shared: bool) -> String {
+    let place = if is_shared {
+        "shared      in the bucket".to_owned()
+    } else {
+        format!("folder      {}", cache.folder().display())
+    };
     let mut lines = vec![
-        format!("folder      {}", cache.folder().display()),
+        place,
         format!("total       {}", describe(stats.total)),
         format!("documents   {}", describe(stats.documents)),
         format!("tarballs    {}", describe(stats.tarballs)),
@@ -156,9 +179,10 @@ fn describe_stats(cache: &UpstreamCache, stats: &CacheStats) -> String {
     lines.join("\n") + "\n"
 }
 
-fn describe_pruned(pruned: Pruned) -> String {
+fn describe_pruned(pruned: &Pruned, is_shared: bool) -> String {
     let (removed, kept) = (describe(pruned.removed), describe(pruned.kept));
-    format!("removed {removed}\nleft    {kept}\n")
+    let place = if is_shared { " in the bucket" } else { "" };
+    format!("removed {removed}{place}\nleft    {kept}{place}\n")
 }
 
 fn describe(amount: Amount) -> String {

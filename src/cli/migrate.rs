@@ -1,32 +1,55 @@
-//! `rustaccio migrate`.
+//! `rustaccio migrate`, `rustaccio backup`, `rustaccio restore`.
 
 use std::{
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
+    path::Path,
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
+use parking_lot::Mutex;
 
 use super::{complain, serve::explain};
-use crate::{config::Config, error::RegistryError, runtime, storage::Moved};
+use crate::{
+    config::Config,
+    error::RegistryError,
+    runtime::{self, Route},
+    storage::Moved,
+};
+
+/// How often a terminal is told how far it is.
+const STEP: Duration = Duration::from_millis(200);
 
 /// Which way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Way {
-    /// From the data folder into Postgres
+    /// Manifests, accounts and keys of the data folder or the bucket into Postgres
     ToPostgres,
-    /// From Postgres into the data folder
+    /// From Postgres into the data folder or the bucket
     FromPostgres,
+    /// All of the data folder into the bucket, tarballs too
+    ToBucket,
+    /// All of the bucket into the data folder
+    FromBucket,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Task<'t> {
+    Migrate(Way, bool),
+    BackUp(&'t Path),
+    Restore(&'t Path, bool),
 }
 
 /// Ends with 0 where the target has everything, else with 1.
-pub(super) fn run(way: Way, overwrite: bool, settings: &Config, out: &mut impl Write) -> ExitCode {
+pub(super) fn run(task: Task<'_>, settings: &Config, out: &mut impl Write) -> ExitCode {
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_migration(way, overwrite, settings) {
+    match run_task(task, settings) {
         Ok(moved) => {
-            let written = writeln!(out, "{moved}\n{}", conclusion(way, &moved));
+            let written = writeln!(out, "{moved}\n{}", conclusion(task, &moved));
             if written.is_ok() && moved.is_complete() {
                 ExitCode::SUCCESS
             } else {
@@ -34,10 +57,15 @@ pub(super) fn run(way: Way, overwrite: bool, settings: &Config, out: &mut impl W
             }
         }
         Err(error) => {
+            let command = match task {
+                Task::Migrate(..) => "migrate",
+                Task::BackUp(_) => "backup",
+                Task::Restore(..) => "restore",
+            };
             // There is nobody left to tell if this cannot be written.
             let _ = writeln!(
                 io::stderr().lock(),
-                "rustaccio migrate: {}",
+                "rustaccio {command}: {}",
                 explain(&error)
             );
             ExitCode::FAILURE
@@ -45,28 +73,86 @@ pub(super) fn run(way: Way, overwrite: bool, settings: &Config, out: &mut impl W
     }
 }
 
-fn conclusion(way: Way, moved: &Moved) -> &'static str {
-    match (moved.is_complete(), way) {
+fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
+    match (moved.is_complete(), task) {
+        (false, Task::BackUp(_)) => "the copy is not what the source is; run this again",
         (false, _) => {
             "the target is not what the source is; look at what was left as it is, and run this \
              with --overwrite to replace it"
         }
-        (true, Way::ToPostgres) => {
-            "everything is in Postgres and was read back; the data folder is as it was. Start with \
+        (true, Task::Migrate(Way::ToPostgres, _)) => {
+            "everything is in Postgres and was read back; the source is as it was. Start with \
              RUSTACCIO_METADATA_BACKEND=transactional"
         }
-        (true, Way::FromPostgres) => {
-            "everything is in the data folder and was read back; the database is as it was. Start \
+        (true, Task::Migrate(Way::FromPostgres, _)) => {
+            "everything has come from Postgres and was read back; the database is as it was. Start \
              without RUSTACCIO_METADATA_BACKEND"
+        }
+        (true, Task::Migrate(Way::ToBucket, _)) => {
+            "everything is in the bucket and was read back; the data folder is as it was"
+        }
+        (true, Task::Migrate(Way::FromBucket, _)) => {
+            "everything is in the data folder and was read back; the bucket is as it was. Start \
+             without RUSTACCIO_TARBALL_BACKEND"
+        }
+        (true, Task::BackUp(_)) => "the copy is complete and was read back",
+        (true, Task::Restore(..)) => {
+            "everything was restored and read back; `rustaccio fsck` checks it once more"
         }
     }
 }
 
-fn run_migration(way: Way, overwrite: bool, settings: &Config) -> Result<Moved, RegistryError> {
+fn run_task(task: Task<'_>, settings: &Config) -> Result<Moved, RegistryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RegistryError::internal)?;
-    let is_to_postgres = way == Way::ToPostgres;
-    runtime.block_on(runtime::migrate(settings, is_to_postgres, overwrite))
+    let progress = Progress::default();
+    let watch = |moved: &Moved| progress.show(moved);
+    let done = runtime.block_on(async {
+        match task {
+            Task::Migrate(way, overwrite) => {
+                let route = match way {
+                    Way::ToPostgres => Route::ToPostgres,
+                    Way::FromPostgres => Route::FromPostgres,
+                    Way::ToBucket => Route::ToBucket,
+                    Way::FromBucket => Route::FromBucket,
+                };
+                Box::pin(runtime::migrate(settings, route, overwrite, &watch)).await
+            }
+            Task::BackUp(folder) => Box::pin(runtime::back_up(settings, folder, &watch)).await,
+            Task::Restore(folder, overwrite) => {
+                Box::pin(runtime::restore(settings, folder, overwrite, &watch)).await
+            }
+        }
+    });
+    progress.clear();
+    done
+}
+
+/// Says on a terminal how far it is; nothing anywhere else.
+#[derive(Default)]
+struct Progress(Mutex<Option<Instant>>);
+
+impl Progress {
+    fn show(&self, moved: &Moved) {
+        let mut err = io::stderr().lock();
+        let mut shown = self.0.lock();
+        let is_early = shown.is_some_and(|at| at.elapsed() < STEP);
+        if is_early || !err.is_terminal() {
+            return;
+        }
+        *shown = Some(Instant::now());
+        let packages = moved.packages.moved + moved.packages.same;
+        let tarballs = moved.tarballs.moved + moved.tarballs.same;
+        // A terminal that has gone needs no progress.
+        let _ = write!(err, "\r{packages} packages, {tarballs} tarballs \x1b[K");
+        let _ = err.flush();
+    }
+
+    fn clear(&self) {
+        if self.0.lock().is_some() {
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
 }

@@ -50,10 +50,23 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
-    /// Move manifests and accounts into Postgres or back; the registry must not be running
+    /// Move everything into Postgres or a bucket, or back; the registry must not be running
     Migrate {
         /// Which way
         way: migrate::Way,
+        /// Replace what is another in the target; without it, that is reported and left as it is
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Copy everything that is hosted into a folder; the registry may be running
+    Backup {
+        /// An empty folder, or an earlier backup, which is brought up to date
+        folder: PathBuf,
+    },
+    /// Copy a backup to where the settings say; the registry must not be running
+    Restore {
+        /// The backup
+        folder: PathBuf,
         /// Replace what is another in the target; without it, that is reported and left as it is
         #[arg(long)]
         overwrite: bool,
@@ -95,7 +108,13 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
-        Command::Migrate { way, overwrite } => migrate::run(way, overwrite, &settings, out),
+        Command::Migrate { way, overwrite } => {
+            migrate::run(migrate::Task::Migrate(way, overwrite), &settings, out)
+        }
+        Command::Backup { folder } => migrate::run(migrate::Task::BackUp(&folder), &settings, out),
+        Command::Restore { folder, overwrite } => {
+            migrate::run(migrate::Task::Restore(&folder, overwrite), &settings, out)
+        }
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),

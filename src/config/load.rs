@@ -13,7 +13,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nearest::closest;
 
 use super::{
-    Config, Env, Given, ListenAddress, Problem, Source, UplinkDefaults,
+    Config, Env, Given, ListenAddress, Problem, Source, TarballBackend, UplinkDefaults,
+    profile::{Combination, default_of},
     rules::Findings,
     table::{Read, Setting, Target, settings},
     uplink_file::http_address,
@@ -338,6 +339,8 @@ impl Loader<'_> {
         self.uplinks_and_rules(&mut target, &given);
         let mut config = target.config;
         self.check_tls(&config, &given);
+        self.check_cache(&config, &given);
+        self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
         config.given = given;
@@ -361,6 +364,34 @@ impl Loader<'_> {
                 "http_proxy" => defaults.http_proxy = url,
                 _ => defaults.https_proxy = url,
             }
+        }
+    }
+
+    /// Settings go together as the profile says that was asked for.
+    fn check_profile(&mut self, config: &Config, given: &BTreeMap<&'static str, Given>) {
+        for (variable, message) in (Combination { config, given }).violations() {
+            let by_default = || Given {
+                text: default_of(variable).to_owned(),
+                source: Source::Variable(variable.to_owned()),
+            };
+            let Given { text, source } = given.get(variable).cloned().unwrap_or_else(by_default);
+            let setting = settings().find(|setting| setting.variable == variable);
+            let name = setting.map_or_else(|| variable.to_owned(), |known| known.name(&source));
+            self.problem(&name, &text, &source, &message);
+        }
+    }
+
+    /// What is to be shared has to be where others reach it.
+    fn check_cache(&mut self, config: &Config, given: &BTreeMap<&'static str, Given>) {
+        const SHARED: &str = "RUSTACCIO_CACHE_SHARED";
+        let storage = &config.storage;
+        if storage.cache.is_shared
+            && storage.tarballs == TarballBackend::Local
+            && let Some(Given { text, source }) = given.get(SHARED)
+        {
+            let message = "shares the cache in a bucket, and there is none; set \
+                           RUSTACCIO_TARBALL_BACKEND to `s3`, `gcs` or `azure`, or leave it unset";
+            self.problem(SHARED, text, source, message);
         }
     }
 

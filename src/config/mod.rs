@@ -8,6 +8,7 @@ mod load;
 mod log;
 mod packages;
 mod problem;
+mod profile;
 mod publish;
 mod rules;
 mod server;

@@ -13,6 +13,8 @@ pub struct CacheConfig {
     pub max_size: Option<u64>,
     /// How long an unused entry is kept, if there is a limit.
     pub max_age: Option<Duration>,
+    /// Whether what came from upstream is also in the bucket, for all nodes.
+    pub is_shared: bool,
 }
 
 /// Where tarballs and manifests are kept.

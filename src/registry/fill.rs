@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs::File, io, sync::Arc};
 
 use bytes::Bytes;
 use futures_core::Stream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use url::Url;
@@ -350,12 +350,53 @@ impl Download {
         if let Ok(Some(kept)) = self.kept().await {
             return Ok(kept);
         }
-        let Some(mut response) = self.uplink.tarball(&self.url).await? else {
+        if let Some(downloaded) = self.from_shared().await? {
+            return Ok(downloaded);
+        }
+        let Some(response) = self.uplink.tarball(&self.url).await? else {
             return Ok(Downloaded::Missing);
         };
+        let body = response.body.map_err(FillError::from);
+        self.receive(response.length, Box::pin(body)).await
+    }
+
+    /// What another node has downloaded, where nodes share a cache. `None`: upstream is to be asked.
+    async fn from_shared(&self) -> Result<Option<Downloaded>, FillError> {
+        let (cache, digest) = (self.store.cache(), self.integrity.strongest());
+        let Some(blob) = cache.shared_tarball(&self.name, digest).await else {
+            return Ok(None);
+        };
+        let length = blob.length;
+        let body = blob.into_stream(0..length).map_err(|error| {
+            let error = StorageError::io("reading the shared cache", error);
+            FillError::Storage(Arc::new(error))
+        });
+        let error = match self.receive(Some(length), Box::pin(body)).await {
+            Ok(downloaded) => return Ok(Some(downloaded)),
+            Err(error) => error,
+        };
+        tracing::warn!(package.name = %self.name, error = &error as &dyn std::error::Error, "a tarball of the shared cache cannot be used; it comes from upstream");
+        if matches!(error, FillError::Mismatch { .. })
+            && let Err(error) = cache.remove_shared_tarball(&self.name, digest).await
+        {
+            warn_of_cache(&self.name, &error);
+        }
+        // Whoever has read a part of it must not get the rest of something else.
+        if matches!(*self.progress.borrow(), Progress::Growing { .. }) {
+            return Err(error);
+        }
+        Ok(None)
+    }
+
+    /// Takes in a tarball as it comes, and compares it with what the packument promises.
+    async fn receive(
+        &self,
+        length: Option<u64>,
+        mut body: impl Stream<Item = Result<Bytes, FillError>> + Unpin,
+    ) -> Result<Downloaded, FillError> {
         let mut begun = Vec::new();
-        let is_large = response.length.is_some_and(|length| length > SMALL);
-        if !is_large && gather(&mut response.body, &mut begun).await? {
+        let is_large = length.is_some_and(|length| length > SMALL);
+        if !is_large && gather(&mut body, &mut begun).await? {
             return self.verified(&begun).await.map(Downloaded::Small);
         }
         let storage = |error| FillError::Storage(Arc::new(error));
@@ -368,13 +409,13 @@ impl Download {
         // The last chunk is held back until the whole is verified: whoever has all the bytes
         // believes that they are right.
         let mut held: Option<Bytes> = None;
-        let mut body = stream::iter(begun.into_iter().map(Ok)).chain(response.body);
+        let mut body = stream::iter(begun.into_iter().map(Ok)).chain(body);
         while let Some(chunk) = elsewhere(body.next()).await {
             if let Some(earlier) = held.replace(chunk?) {
                 blob.write(earlier).await.map_err(storage)?;
                 self.progress.send_replace(Progress::Growing {
                     file: Arc::clone(&file),
-                    length: response.length,
+                    length,
                     readable: blob.written(),
                 });
             }
@@ -464,9 +505,9 @@ impl Download {
 
 /// Takes the first chunks of `body`, as long as they make a small tarball. Whether that is all.
 async fn gather(
-    body: &mut (impl Stream<Item = Result<Bytes, UplinkError>> + Unpin),
+    body: &mut (impl Stream<Item = Result<Bytes, FillError>> + Unpin),
     chunks: &mut Vec<Bytes>,
-) -> Result<bool, UplinkError> {
+) -> Result<bool, FillError> {
     let mut length = 0_u64;
     while length <= SMALL {
         let Some(chunk) = elsewhere(body.next()).await else {

@@ -264,6 +264,34 @@ impl Shelf {
         Some(entry.into_value())
     }
 
+    /// What another node has learned since it was `known`, where nodes share a cache.
+    async fn newer(
+        &self,
+        key: &Key,
+        known: Option<&Arc<UpstreamDocument>>,
+    ) -> Option<Arc<UpstreamDocument>> {
+        let known = known?;
+        let newer = self
+            .store
+            .cache()
+            .newer_packument(&key.0, &key.1, known.cached.clone());
+        let newer = match newer.await {
+            Ok(newer) => newer?,
+            Err(error) => {
+                warn_of_cache(&key.0, &error);
+                return None;
+            }
+        };
+        if *newer.digest == *known.digest {
+            let mut confirmed = UpstreamDocument::clone(known);
+            confirmed.cached.freshness = newer.freshness;
+            return Some(Arc::new(confirmed));
+        }
+        let length = decoded_length(&newer.body, newer.coding);
+        let parsed = parse(key.clone(), length, move || newer).await;
+        parsed.ok().map(Arc::new)
+    }
+
     fn is_fresh(&self, known: &UpstreamDocument, uplink: &Uplink) -> bool {
         let age = self
             .clock
@@ -295,9 +323,16 @@ impl Shelf {
         if self.absent.contains_key(key) {
             return Lookup::Missing;
         }
-        let known = self.documents.get(key).or(known);
+        let mut known = self.documents.get(key).or(known);
         if let Some(known) = known.as_ref().filter(|known| self.is_fresh(known, uplink)) {
             return Lookup::Found(known.clone());
+        }
+        if let Some(newer) = self.newer(key, known.as_ref()).await {
+            self.documents.insert(key.clone(), Arc::clone(&newer));
+            if self.is_fresh(&newer, uplink) {
+                return Lookup::Found(newer);
+            }
+            known = Some(newer);
         }
         let was_known = known.is_some();
         let (lookup, is_new) = self.fetch(key, uplink, known).await;

@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::migrate::require_not_moved;
+use super::marks;
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
     lifecycle::Lifecycle,
     storage::{
-        AccountStore, FileAccounts, FileKeys, KeyStore, Leases, MemorySessions, Secrets,
-        SessionStore, SigningKeys, Store, StoreOptions,
+        AccountStore, Blobs, FileAccounts, FileKeys, FsBlobs, FsMetadata, KeyStore, Layout, Leases,
+        MemorySessions, MetadataStore, Secrets, SessionStore, SigningKeys, Store, StoreOptions,
     },
 };
 
@@ -22,7 +22,6 @@ use crate::storage::postgres::{
 };
 #[cfg(feature = "object")]
 use crate::storage::{
-    MetadataStore,
     object::{self, Bucket, Guarantees},
     object_accounts,
 };
@@ -48,8 +47,20 @@ enum Shared {
 }
 
 impl Backends {
-    /// Opens what `config` says. Nothing in the data folder is touched.
+    /// Opens what `config` says. Nothing in the data folder is touched. Fails where its packages were
+    /// moved elsewhere, and would be served as they were before.
     pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
+        marks::require_current_folder(config).await?;
+        let backends = Self::connect(config).await?;
+        #[cfg(feature = "object")]
+        if let Some((bucket, _)) = &backends.bucket {
+            marks::require_current_bucket(config, bucket).await?;
+        }
+        Ok(backends)
+    }
+
+    /// The same, wherever what it has was moved.
+    pub(super) async fn connect(config: &Config) -> Result<Self, RegistryError> {
         #[cfg(feature = "object")]
         let bucket = open_bucket(config).await?;
         #[cfg(not(feature = "object"))]
@@ -67,15 +78,9 @@ impl Backends {
                 }
                 None => Shared::Files,
             },
-            MetadataBackend::Sidecar => {
-                require_not_moved(config).await?;
-                Shared::Files
-            }
+            MetadataBackend::Sidecar => Shared::Files,
             #[cfg(feature = "postgres")]
-            MetadataBackend::Transactional => {
-                super::migrate::require_moved(config).await?;
-                Shared::Postgres(open_database(config).await?)
-            }
+            MetadataBackend::Transactional => Shared::Postgres(open_database(config).await?),
             #[cfg(not(feature = "postgres"))]
             MetadataBackend::Transactional => {
                 return Err(RegistryError::Settings {
@@ -87,6 +92,45 @@ impl Backends {
             shared,
             #[cfg(feature = "object")]
             bucket,
+        })
+    }
+
+    /// The bucket that hosted packages are in, if they are in one.
+    #[cfg(feature = "object")]
+    pub(super) fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref().map(|(bucket, _)| bucket)
+    }
+
+    /// Manifests and tarballs alone, which somebody else may be using.
+    pub(super) fn hosted(
+        &self,
+        config: &Config,
+    ) -> Result<(Arc<dyn MetadataStore>, Arc<dyn Blobs>), RegistryError> {
+        #[cfg(feature = "object")]
+        if let Some((bucket, guarantees)) = &self.bucket {
+            let metadata: Arc<dyn MetadataStore> = match &self.shared {
+                #[cfg(feature = "postgres")]
+                Shared::Postgres(database) => Arc::new(PgMetadata::new(database.clone())),
+                _ => Arc::new(object::ObjectMetadata::new(bucket.clone())),
+            };
+            let blobs = object::ObjectBlobs::new(bucket.clone(), *guarantees);
+            return Ok((metadata, Arc::new(blobs)));
+        }
+        let folder = &config.storage.data_dir;
+        let layout = Layout::native(folder.join("tarballs"));
+        let quarantine = folder.join("quarantine");
+        Ok(match &self.shared {
+            #[cfg(feature = "postgres")]
+            Shared::Postgres(database) => {
+                let metadata = Arc::new(PgMetadata::new(database.clone()));
+                let blobs = FsBlobs::apart(layout, metadata.clone(), quarantine);
+                (metadata, Arc::new(blobs))
+            }
+            _ => {
+                let metadata = FsMetadata::open(layout.clone(), folder.join("locks"))?;
+                let blobs = FsBlobs::new(layout, metadata.clone(), quarantine);
+                (Arc::new(metadata), Arc::new(blobs))
+            }
         })
     }
 
@@ -123,7 +167,12 @@ impl Backends {
                 }
                 _ => None,
             };
-            return Ok(Store::open_bucket(options, opened, metadata, redirects).await?);
+            let store = Store::open_bucket(options, opened, metadata, redirects).await?;
+            return Ok(if config.storage.cache.is_shared {
+                store.with_shared_cache()
+            } else {
+                store
+            });
         }
         #[cfg(not(feature = "object"))]
         let _ = has_strict_leases;
@@ -230,7 +279,9 @@ const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
-async fn open_bucket(config: &Config) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+pub(super) async fn open_bucket(
+    config: &Config,
+) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
     if config.storage.tarballs == TarballBackend::Local {
         return Ok(None);
     }

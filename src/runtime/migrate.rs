@@ -1,145 +1,240 @@
-//! Moving what the data folder keeps into Postgres, and back.
+//! Moving everything from one backend to another, and copies of it in a folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::{config::Config, error::RegistryError, storage::Moved};
+use super::{
+    backends::Backends,
+    marks::{self, Destination},
+};
+use crate::{
+    config::{Config, MetadataBackend, TarballBackend},
+    error::RegistryError,
+    storage::{
+        AccountStore, Blobs, FileKeys, FolderClaim, KeyStore, Leases, MetadataStore, Moved, Moving,
+        Place, TemporaryFolder, move_everything,
+    },
+};
 
-/// The file in the data folder that says that manifests and accounts are in Postgres now.
-const MARK: &str = "moved-to-postgres";
+/// Says in a folder that it is a copy, and whether it is whole.
+const COPY: &str = "rustaccio-backup";
+const BEGUN: &[u8] = b"begun, and not complete\n";
+const COMPLETE: &[u8] = b"complete\n";
 
-fn mark(config: &Config) -> PathBuf {
-    config.storage.data_dir.join(MARK)
+/// Which way everything goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Manifests, accounts and keys of the folder or the bucket, into Postgres.
+    ToPostgres,
+    /// Back again.
+    FromPostgres,
+    /// All of the data folder into the bucket; manifests, accounts and keys stay in Postgres if they
+    /// are there.
+    ToBucket,
+    /// Back again.
+    FromBucket,
 }
 
-/// Moves everything into Postgres or back. No registry may be running on the data folder.
-#[cfg(feature = "postgres")]
+/// Hears what was done so far.
+pub(crate) type Watch<'w> = &'w (dyn Fn(&Moved) + Sync);
+
+/// One end of a route.
+struct End {
+    backends: Backends,
+    metadata: Arc<dyn MetadataStore>,
+    blobs: Arc<dyn Blobs>,
+    accounts: Arc<dyn AccountStore>,
+    keys: Arc<dyn KeyStore>,
+}
+
+impl End {
+    async fn open(config: &Config) -> Result<Self, RegistryError> {
+        let backends = Box::pin(Backends::connect(config)).await?;
+        let (metadata, blobs) = backends.hosted(config)?;
+        // Nobody else should be writing, and nothing rests on turns.
+        let leases = Leases::none();
+        Ok(Self {
+            metadata,
+            blobs,
+            accounts: backends.open_accounts(config, &leases).await?,
+            keys: backends.keys(config),
+            backends,
+        })
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
+            metadata: &*self.metadata,
+            blobs: &*self.blobs,
+            accounts: &*self.accounts,
+            keys: &*self.keys,
+        }
+    }
+
+    #[cfg(feature = "object")]
+    async fn mark(&self, destination: Destination, is_moved: bool) -> Result<(), RegistryError> {
+        match self.backends.bucket() {
+            Some(bucket) => marks::set_in_bucket(bucket, destination, is_moved).await,
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(feature = "object"))]
+    #[expect(clippy::unused_async, reason = "the feature awaits")]
+    async fn mark(&self, _destination: Destination, _moved: bool) -> Result<(), RegistryError> {
+        let _ = &self.backends;
+        Ok(())
+    }
+}
+
+/// Moves everything the way of `route`. No registry may be running on either end.
 pub(crate) async fn migrate(
     config: &Config,
-    is_to_postgres: bool,
+    route: Route,
     overwrite: bool,
+    watch: Watch<'_>,
 ) -> Result<Moved, RegistryError> {
-    use super::backends::{accounts_path, open_database};
-    use crate::storage::{
-        FileAccounts, FileKeys, Place, Store, StoreOptions, move_everything,
-        postgres::{PgAccounts, PgKeys, PgMetadata},
-    };
-
-    let database = open_database(config).await?;
-    // The folder is nobody else's meanwhile.
-    let store = Store::open_with_options(StoreOptions {
-        data_dir: config.storage.data_dir.clone(),
-        cache_dir: config.storage.cache.folder.clone(),
-    })
-    .await?;
-    let (accounts, keys) = (
-        FileAccounts::open(accounts_path(config)).await?,
-        FileKeys::new(config.storage.data_dir.clone()),
-    );
-    let folder = Place {
-        metadata: &**store.metadata(),
-        accounts: &accounts,
-        keys: &keys,
-    };
-    let metadata = PgMetadata::new(database.clone());
-    let (pg_accounts, pg_keys) = (PgAccounts::new(database.clone()), PgKeys::new(database));
-    let postgres = Place {
-        metadata: &metadata,
-        accounts: &pg_accounts,
-        keys: &pg_keys,
-    };
-    let (from, to) = if is_to_postgres {
-        (folder, postgres)
+    let (mut one, mut other) = (config.clone(), config.clone());
+    let is_bucket = matches!(route, Route::ToBucket | Route::FromBucket);
+    if is_bucket {
+        if config.storage.tarballs == TarballBackend::Local {
+            return Err(RegistryError::Settings {
+                message: "no bucket is named; set RUSTACCIO_TARBALL_BACKEND to `s3`, `gcs` or \
+                          `azure`, with its bucket"
+                    .to_owned(),
+            });
+        }
+        one.storage.tarballs = TarballBackend::Local;
     } else {
-        (postgres, folder)
+        one.storage.metadata = MetadataBackend::Sidecar;
+        other.storage.metadata = MetadataBackend::Transactional;
+    }
+    // The folder is nobody else's meanwhile.
+    let folder = &config.storage.data_dir;
+    let _claim = FolderClaim::take(folder.clone()).await?;
+    let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
+    let (one, other) = (Box::pin(End::open(&one)).await?, End::open(&other).await?);
+    let is_back = matches!(route, Route::FromPostgres | Route::FromBucket);
+    let (from, to) = if is_back {
+        (&other, &one)
+    } else {
+        (&one, &other)
     };
-    let moved = move_everything(from, to, overwrite).await?;
+    let moving = Moving {
+        overwrite,
+        tarballs: is_bucket.then_some(&temporary),
+        is_live: false,
+        watch,
+    };
+    let moved = move_everything(from.place(), to.place(), moving).await?;
     if moved.is_complete() {
-        set_mark(config, is_to_postgres).await?;
+        if is_bucket {
+            marks::set_in_folder(config, Destination::Bucket, !is_back).await?;
+            other.mark(Destination::Folder, is_back).await?;
+        } else if config.storage.tarballs == TarballBackend::Local {
+            marks::set_in_folder(config, Destination::Postgres, !is_back).await?;
+        } else {
+            one.mark(Destination::Postgres, !is_back).await?;
+        }
     }
     Ok(moved)
 }
 
-/// Moves nothing: there is no Postgres.
-#[cfg(not(feature = "postgres"))]
-pub(crate) async fn migrate(
-    _config: &Config,
-    _is_to_postgres: bool,
-    _overwrite: bool,
+/// Copies everything into `folder`, while registries go on serving it. What is there already of an
+/// earlier copy is brought up to date.
+pub(crate) async fn back_up(
+    config: &Config,
+    folder: &Path,
+    watch: Watch<'_>,
 ) -> Result<Moved, RegistryError> {
-    Err(RegistryError::Settings {
-        message: super::backends::NO_POSTGRES.to_owned(),
-    })
+    let files = FileKeys::new(folder.to_owned());
+    if files.read(COPY).await?.is_none() && !is_empty(folder).await? {
+        return Err(RegistryError::Settings {
+            message: format!(
+                "{} is neither empty nor an earlier backup; name another folder",
+                folder.display()
+            ),
+        });
+    }
+    let target = at(folder);
+    let _claim = FolderClaim::take(folder.to_owned()).await?;
+    say(&files, BEGUN).await?;
+    let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
+    marks::require_current_folder(config).await?;
+    let (from, to) = (
+        Box::pin(End::open(config)).await?,
+        End::open(&target).await?,
+    );
+    let moving = Moving {
+        overwrite: true,
+        tarballs: Some(&temporary),
+        is_live: true,
+        watch,
+    };
+    let moved = move_everything(from.place(), to.place(), moving).await?;
+    if moved.is_complete() {
+        say(&files, COMPLETE).await?;
+    }
+    Ok(moved)
 }
 
-#[cfg(feature = "postgres")]
-async fn set_mark(config: &Config, is_to_postgres: bool) -> Result<(), RegistryError> {
-    use crate::storage::{FileKeys, KeyStore as _};
-
-    if is_to_postgres {
-        let text = "Manifests and accounts were moved to Postgres with `rustaccio migrate \
-                    to-postgres`; what this folder has of them is of before.\n";
-        let files = FileKeys::new(config.storage.data_dir.clone());
-        // It may be there from the time before.
-        files.write(MARK, text.as_bytes(), None).await?;
-        return Ok(());
+/// Copies everything of a backup to where the settings say. No registry may be running there.
+pub(crate) async fn restore(
+    config: &Config,
+    folder: &Path,
+    overwrite: bool,
+    watch: Watch<'_>,
+) -> Result<Moved, RegistryError> {
+    let state = FileKeys::new(folder.to_owned()).read(COPY).await?;
+    if state.as_deref() != Some(COMPLETE) {
+        let wrong = match state {
+            Some(_) => "is a backup that was broken off; make it again",
+            None => "is no backup",
+        };
+        return Err(RegistryError::Settings {
+            message: format!("{} {wrong}", folder.display()),
+        });
     }
-    match tokio::fs::remove_file(mark(config)).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(RegistryError::internal),
-    }
+    let _source = FolderClaim::take(folder.to_owned()).await?;
+    let data = &config.storage.data_dir;
+    let _target = FolderClaim::take(data.clone()).await?;
+    let temporary = TemporaryFolder::open(&data.join("tmp"))?;
+    let from = Box::pin(End::open(&at(folder))).await?;
+    let to = End::open(config).await?;
+    let moving = Moving {
+        overwrite,
+        tarballs: Some(&temporary),
+        is_live: false,
+        watch,
+    };
+    Ok(move_everything(from.place(), to.place(), moving).await?)
 }
 
-/// Fails where the data folder is not the newest: its manifests and accounts were moved to
-/// Postgres, and would be served as they were before.
-pub(super) async fn require_not_moved(config: &Config) -> Result<(), RegistryError> {
-    let path = mark(config);
-    if !is_there(&path).await {
-        return Ok(());
-    }
-    Err(RegistryError::Settings {
-        message: format!(
-            "manifests and accounts were moved from this data folder to Postgres: set \
-             RUSTACCIO_METADATA_BACKEND=transactional, or move them back with `rustaccio migrate \
-             from-postgres --overwrite`, or delete {} to serve what was there before",
-            path.display()
-        ),
-    })
+/// The settings of everything in one folder.
+fn at(folder: &Path) -> Config {
+    let mut config = Config::default();
+    config.storage.data_dir = folder.to_owned();
+    config
 }
 
-/// Fails where the data folder has manifests or accounts that were not moved to Postgres, and would
-/// seem to be gone.
-#[cfg(feature = "postgres")]
-pub(super) async fn require_moved(config: &Config) -> Result<(), RegistryError> {
-    let folder = &config.storage.data_dir;
-    if is_there(&mark(config)).await {
-        return Ok(());
-    }
-    let manifest = first_manifest(&folder.join("tarballs")).await;
-    let left = manifest.unwrap_or_else(|| super::backends::accounts_path(config));
-    if !is_there(&left).await {
-        return Ok(());
-    }
-    Err(RegistryError::Settings {
-        message: format!(
-            "the data folder has manifests or accounts that are not in Postgres, such as {}: move \
-             them with `rustaccio migrate to-postgres`, or take them away",
-            left.display()
-        ),
-    })
+async fn say(files: &FileKeys, text: &[u8]) -> Result<(), RegistryError> {
+    let before = files.read(COPY).await?;
+    files.write(COPY, text, before.as_deref()).await?;
+    Ok(())
 }
 
-#[cfg(feature = "postgres")]
-async fn first_manifest(tarballs: &Path) -> Option<PathBuf> {
-    let mut folders = tokio::fs::read_dir(tarballs).await.ok()?;
-    while let Ok(Some(folder)) = folders.next_entry().await {
-        let manifest = folder.path().join("package.json");
-        if is_there(&manifest).await {
-            return Some(manifest);
+async fn is_empty(folder: &Path) -> Result<bool, RegistryError> {
+    let found: Option<PathBuf> = match tokio::fs::read_dir(folder).await {
+        Ok(mut entries) => {
+            let first = entries.next_entry().await;
+            first
+                .map_err(RegistryError::internal)?
+                .map(|entry| entry.path())
         }
-    }
-    None
-}
-
-async fn is_there(path: &Path) -> bool {
-    tokio::fs::try_exists(path).await.unwrap_or(true)
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(RegistryError::internal(error)),
+    };
+    Ok(found.is_none())
 }

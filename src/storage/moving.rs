@@ -1,13 +1,22 @@
-//! Moving manifests, accounts and keys from one backend to another. What is there already is not
+//! Moving packages, accounts and keys from one backend to another. What is there already is not
 //! moved again, what was moved is read back, and the source is never changed.
+//!
+//! A package is moved in this order: its manifest is read, the tarballs that it names are copied, the
+//! manifest is written. So the target never has a manifest whose tarballs are not there, wherever
+//! moving ends. It also makes a copy of a registry that goes on serving: tarballs never change, and a
+//! publish stores them before the manifest, so that all that a manifest names is there when it is
+//! read. Only unpublishing takes some away, after a new manifest: where one is not there any more, the
+//! manifest is read again. The other way round (tarballs first) a manifest could name what came later.
+
+mod packages;
 
 use std::{collections::BTreeSet, fmt};
 
 use futures_util::TryStreamExt as _;
 
 use super::{
-    AccountEntry, AccountStore, Expected, KeyStore, MetadataStore, StorageError, secrets,
-    signing_keys,
+    AccountEntry, AccountStore, Blobs, KeyStore, MetadataStore, StorageError, TemporaryFolder,
+    secrets, signing_keys,
 };
 use crate::models::{Organisation, Username};
 
@@ -34,6 +43,10 @@ pub struct Moved {
     pub accounts: Tally,
     /// Manifests.
     pub packages: Tally,
+    /// Tarballs; none where they stay where they are.
+    pub tarballs: Tally,
+    /// Tarballs that a manifest names and the source does not have.
+    pub absent: usize,
     /// What is another in the target, and was left as it is there.
     pub conflicts: Vec<String>,
 }
@@ -64,6 +77,16 @@ impl fmt::Display for Moved {
         writeln!(f, "keys: {}", self.keys)?;
         writeln!(f, "accounts: {}", self.accounts)?;
         write!(f, "packages: {}", self.packages)?;
+        if self.tarballs != Tally::default() {
+            write!(f, "\ntarballs: {}", self.tarballs)?;
+        }
+        if self.absent > 0 {
+            let count = self.absent;
+            write!(
+                f,
+                "\ntarballs that a manifest names and nobody has: {count}"
+            )?;
+        }
         for conflict in &self.conflicts {
             write!(f, "\nleft as it is: {conflict}")?;
         }
@@ -71,29 +94,58 @@ impl fmt::Display for Moved {
     }
 }
 
-/// Everything that one backend keeps, apart from tarballs.
+/// Everything that one backend keeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'p> {
     /// Manifests.
     pub metadata: &'p dyn MetadataStore,
+    /// Tarballs.
+    pub blobs: &'p dyn Blobs,
     /// Accounts.
     pub accounts: &'p dyn AccountStore,
     /// Keys.
     pub keys: &'p dyn KeyStore,
 }
 
-/// Copies everything of `from` to `to`. What is another there is replaced if `overwrite` says so,
-/// and tokens that only the target has are removed then; else it is reported. Can be run again
-/// after it was interrupted.
+/// How things are moved.
+#[derive(Clone, Copy)]
+pub struct Moving<'m> {
+    /// Whether what is another in the target is replaced, and tokens and tarballs that only the target
+    /// has are removed; else they are reported.
+    pub overwrite: bool,
+    /// Where tarballs are on their way; `None` where they stay where they are.
+    pub tarballs: Option<&'m TemporaryFolder>,
+    /// Whether a registry goes on changing the source.
+    pub is_live: bool,
+    /// Hears what was done so far, now and then.
+    pub watch: &'m (dyn Fn(&Moved) + Sync),
+}
+
+impl fmt::Debug for Moving<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Moving");
+        shown.field("overwrite", &self.overwrite);
+        shown.field("is_live", &self.is_live);
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// Copies everything of `from` to `to`. Can be run again after it was interrupted.
 pub async fn move_everything(
     from: Place<'_>,
     to: Place<'_>,
-    overwrite: bool,
+    moving: Moving<'_>,
 ) -> Result<Moved, StorageError> {
     let mut moved = Moved::default();
-    move_keys(from, to, overwrite, &mut moved).await?;
-    move_accounts(from, to, overwrite, &mut moved).await?;
-    move_packages(from, to, overwrite, &mut moved).await?;
+    move_keys(from, to, moving.overwrite, &mut moved).await?;
+    packages::move_packages(from, to, moving, &mut moved).await?;
+    move_accounts(from, to, moving.overwrite, &mut moved).await?;
+    if moving.is_live {
+        // What was published meanwhile may be signed with a new key.
+        let mut again = Moved::default();
+        move_keys(from, to, moving.overwrite, &mut again).await?;
+        moved.keys.moved += again.keys.moved;
+    }
     Ok(moved)
 }
 
@@ -247,43 +299,6 @@ fn describe(entry: &AccountEntry) -> String {
         AccountEntry::Token(token) => format!("the token {}… of `{}`", token.prefix, token.user),
         AccountEntry::Organisation(name, _) => format!("the organisation `{name}`"),
     }
-}
-
-async fn move_packages(
-    from: Place<'_>,
-    to: Place<'_>,
-    overwrite: bool,
-    moved: &mut Moved,
-) -> Result<(), StorageError> {
-    let mut names = from.metadata.list();
-    while let Some(name) = names.try_next().await? {
-        let Some(document) = from.metadata.get(&name).await? else {
-            continue;
-        };
-        let there = to.metadata.get(&name).await?;
-        match &there {
-            Some(there) if there.json == document.json => {
-                moved.packages.same += 1;
-                continue;
-            }
-            Some(_) if !overwrite => {
-                let conflict = format!("the package `{name}` is another in the target");
-                moved.conflicts.push(conflict);
-                continue;
-            }
-            Some(_) | None => {}
-        }
-        let expected = Expected::from_read(there.as_ref());
-        to.metadata
-            .put(&name, document.json.clone(), expected)
-            .await?;
-        let read_back = to.metadata.get(&name).await?;
-        if read_back.is_none_or(|read_back| read_back.json != document.json) {
-            return Err(not_alone(name.as_str()));
-        }
-        moved.packages.moved += 1;
-    }
-    Ok(())
 }
 
 fn not_alone(what: &str) -> StorageError {

@@ -146,6 +146,17 @@ impl Store {
         })
     }
 
+    /// The same with the cache of upstream in the bucket, for all registries that use it, behind that
+    /// of this one. Without a bucket, as it is.
+    #[cfg(feature = "object")]
+    #[must_use]
+    pub fn with_shared_cache(mut self) -> Self {
+        if let Some(bucket) = &self.bucket {
+            self.cache = self.cache.shared_in(bucket.clone());
+        }
+        self
+    }
+
     /// The bucket that hosted packages are in, if they are in one.
     #[cfg(feature = "object")]
     pub fn bucket(&self) -> Option<&super::object::Bucket> {
@@ -208,6 +219,29 @@ impl Store {
     /// The folder of all data.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
+    }
+}
+
+/// Keeps other processes from a data folder.
+#[derive(Debug)]
+pub struct FolderClaim {
+    // Held for as long as this lives.
+    _exclusive: File,
+}
+
+impl FolderClaim {
+    /// Takes the folder, which is made if it is missing; fails where a registry runs on it.
+    pub async fn take(data_dir: PathBuf) -> Result<Self, StorageError> {
+        blocking(move || {
+            create_folder_synced(&data_dir).map_err(|error| {
+                StorageError::io(format!("making {}", data_dir.display()), error)
+            })?;
+            let exclusive = lock_exclusively(&data_dir.join("lock"))?;
+            Ok(Self {
+                _exclusive: exclusive,
+            })
+        })
+        .await
     }
 }
 

@@ -13,11 +13,14 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+mod backup;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;
 mod cache;
 mod cache_bounds;
+#[cfg(all(feature = "test-services", feature = "s3"))]
+mod cache_shared;
 #[cfg(feature = "test-clients")]
 mod clients;
 mod concurrency;
@@ -44,6 +47,8 @@ mod npm;
 mod organisations;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod postgres;
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+mod postgres_tls;
 mod protocol_http;
 mod protocol_reads;
 mod protocol_table;

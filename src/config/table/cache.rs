@@ -1,7 +1,7 @@
 //! Settings of the cache of what came from upstream.
 
 use super::{
-    Kind::{Seconds, Size, Text},
+    Kind::{Seconds, Size, Switch, Text},
     Setting,
 };
 use crate::config::units;
@@ -31,5 +31,13 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.storage.cache.max_age = Some(span);
         }),
         "How long the cache keeps what nobody uses, such as `30d`. Without it, there is no limit.",
+    ),
+    Setting::new(
+        "RUSTACCIO_CACHE_SHARED",
+        "false",
+        Switch(|target, on| target.config.storage.cache.is_shared = on),
+        "Whether all registries on a bucket share what came from upstream: it is kept in the bucket \
+         too, apart from what is hosted, and what one of them has fetched the others need not ask \
+         upstream for. The bounds hold for the folder and for the bucket, each by itself.",
     ),
 ];

@@ -35,7 +35,6 @@ const fn unused(variable: &'static str, default: &'static str) -> Setting {
 const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
-    later("RUSTACCIO_CACHE_SHARED", "false", OFF, UNSET),
     later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
     later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
     later("RUSTACCIO_AUTH_EXTERNAL_MODE", "false", OFF, UNSET)
@@ -53,13 +52,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT", ""),
     unused("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "5000"),
-    later(
-        "RUSTACCIO_RUNTIME_PROFILE",
-        "local",
-        &["local", "s3"],
-        "use `local` or `s3`",
-    ),
-    later("RUSTACCIO_MANAGED_MODE", "false", OFF, UNSET),
     later("RUSTACCIO_RATE_LIMIT_BACKEND", "none", NONE, "use `none`"),
     unused("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "0"),
     unused("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "60"),

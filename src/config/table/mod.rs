@@ -8,6 +8,7 @@ mod coordination;
 mod discovery;
 mod later;
 mod postgres;
+mod profile;
 mod server;
 mod storage;
 
@@ -119,8 +120,9 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 9] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 10] {
     [
+        ("Profile", profile::SETTINGS),
         ("Server", server::SETTINGS),
         ("Storage and upstream", storage::SETTINGS),
         ("The cache of upstream", cache::SETTINGS),

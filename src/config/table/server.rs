@@ -127,7 +127,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_STARTUP_CONNECTIVITY_CHECK",
         "false",
         Switch(|target, on| target.config.server.startup_connectivity_check = on),
-        "Whether to try the uplinks' addresses at start, and log which answer.",
+        "Whether to try the addresses of the uplinks, the bucket, Postgres and Redis at start, and log \
+         which answer.",
     ),
     Setting::new(
         "RUSTACCIO_LOG_LEVEL",

@@ -56,14 +56,14 @@ impl CachedDocument {
     }
 }
 
-/// The first line of a cached document's file.
+/// The first line of a cached document's file; an object of its own in a bucket.
 #[derive(Serialize, Deserialize)]
-struct Head {
-    sha256: String,
+pub(in crate::storage) struct Head {
+    pub(in crate::storage) sha256: String,
     #[serde(default, skip_serializing_if = "ContentCoding::is_identity")]
-    coding: ContentCoding,
+    pub(in crate::storage) coding: ContentCoding,
     #[serde(flatten)]
-    freshness: Freshness,
+    pub(in crate::storage) freshness: Freshness,
 }
 
 /// A head is filled up with spaces to a multiple of so many bytes, so that another one can be
@@ -91,6 +91,31 @@ impl DocumentPaths {
         let document = CachedDocument::new(bytes.slice(end + 1..), head.coding, head.freshness);
         // A power cut may leave anything, and so may a bad disk.
         Ok((document.digest == head.sha256).then_some(document))
+    }
+
+    /// The digest that the head names, and how fresh it says the document is.
+    pub(super) fn read_head(&self) -> Result<Option<(String, Freshness)>, StorageError> {
+        let read = || -> io::Result<Option<Head>> {
+            let mut head = vec![0; HEAD];
+            File::open(&self.file)?.read_exact(&mut head)?;
+            let end = memchr::memchr(b'\n', &head);
+            Ok(end.and_then(|end| serde_json::from_slice(head.get(..end)?).ok()))
+        };
+        match read() {
+            Ok(head) => Ok(head.map(|head| (head.sha256, head.freshness))),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => {
+                let operation = format!("reading {}", self.file.display());
+                Err(StorageError::io(operation, error))
+            }
+        }
     }
 
     pub(super) fn write(&self, document: &CachedDocument) -> Result<(), StorageError> {

@@ -1,75 +1,62 @@
-//! [`UpstreamCache`]: what came from upstream, on disk. All of it may be deleted at any time.
+//! [`UpstreamCache`]: what came from upstream. All of it may be deleted at any time.
 
+#[cfg(test)]
+pub(in crate::storage) mod conformance;
 mod document;
+mod folder;
 mod last_use;
 mod prune;
+mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod walk;
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use base64::Engine as _;
 use bytes::Bytes;
-use sha2::Digest as _;
 
+#[cfg(feature = "object")]
+pub(in crate::storage) use document::Head;
 pub use document::{CachedDocument, Freshness};
-use document::{DocumentPaths, put_in};
-use last_use::note_use;
-use prune::Growth;
+use folder::FolderTier;
 pub use prune::{Amount, CacheBounds, Pruned};
+use shared::Shared;
 pub use stats::{CacheStats, Selection};
+use tier::folder_of;
+#[cfg(feature = "object")]
+pub(in crate::storage) use tier::{DOCUMENTS, Folder, PACKAGES};
+pub(in crate::storage) use tier::{Entry, Kind, Place, Tier};
 
-use super::{
-    FileBlob, Observer, StorageError, TemporaryBlob,
-    fs::{atomic::copy_by, blocking, open_blob},
-    layout::folder_name,
-    sweep,
-};
-use crate::models::{Digest, Integrity, PackageName, UplinkName};
+use super::{Blob, FileBlob, FinishedBlob, Observer, StorageError, TemporaryBlob, fs::blocking};
+use crate::models::{Digest, PackageName, UplinkName};
 
-/// The folder of the packages' folders.
-const PACKAGES: &str = "packages";
-/// The folder of the uplinks' folders, for what is not of one package.
-const DOCUMENTS: &str = "documents";
 /// How often something is put in its place whose folder goes away at that moment.
 const ATTEMPTS: u8 = 3;
 
-/// The cache of upstream documents and tarballs, apart from everything hosted.
+/// The cache of upstream documents and tarballs, apart from everything hosted. Cheap to clone.
 ///
-/// Several processes may share one: each file is put in its place whole, and says itself what it
-/// is. Folders are made when something is put into them, because all of them may be deleted at
-/// any time. Nothing waits until it is durable, except the bytes of tarballs: documents that a
-/// power cut left half-written do not have their digests, and are fetched again.
+/// It is a folder of this machine, which several processes may share: each file is put in its place
+/// whole, and says itself what it is. Folders are made when something is put into them, because all
+/// of them may be deleted at any time. Nothing waits until it is durable, except the bytes of
+/// tarballs: documents that a power cut left half-written do not have their digests, and are fetched
+/// again. Behind it there may be another tier that all nodes share.
 #[derive(Clone, Debug)]
 pub struct UpstreamCache {
-    root: PathBuf,
-    /// Where files are while they are being written.
-    temporary: PathBuf,
-    growth: Arc<Growth>,
-    // Held for as long as any clone lives.
-    _in_use: Arc<File>,
+    local: FolderTier,
+    shared: Option<Arc<Shared>>,
 }
 
 impl UpstreamCache {
     /// Opens the cache; makes its folder if it is missing. Blocks.
     pub fn open(root: PathBuf) -> Result<Self, StorageError> {
-        fs::create_dir_all(&root)
-            .map_err(|error| StorageError::io(format!("making {}", root.display()), error))?;
-        let temporary = root.join("tmp");
-        let in_use = take_part(&root.join("lock"), &temporary)
-            .map_err(|error| StorageError::io(format!("opening {}", root.display()), error))?;
         Ok(Self {
-            root,
-            temporary,
-            growth: Arc::default(),
-            _in_use: Arc::new(in_use),
+            local: FolderTier::open(root)?,
+            shared: None,
         })
     }
 
@@ -78,9 +65,20 @@ impl UpstreamCache {
         blocking(move || Self::open(root)).await
     }
 
+    /// The same with a tier in `bucket` behind it, which all nodes share.
+    #[cfg(feature = "object")]
+    #[must_use]
+    pub fn shared_in(self, bucket: super::object::Bucket) -> Self {
+        let tier = super::object::CacheTier::new(bucket);
+        Self {
+            shared: Some(Arc::new(Shared::new(Arc::new(tier)))),
+            ..self
+        }
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
-        &self.root
+        &self.local.root
     }
 
     /// The cached packument of `name` from `uplink`. Damaged entries are as good as none.
@@ -89,21 +87,44 @@ impl UpstreamCache {
         name: &PackageName,
         uplink: &UplinkName,
     ) -> Result<Option<CachedDocument>, StorageError> {
-        let paths = self.packument_paths(name, uplink);
-        if is_missing(&paths.file) {
-            return Ok(None);
-        }
-        blocking(move || paths.read()).await
+        self.read(Place::packument(name, uplink)).await
     }
 
-    /// Whether a packument of `name` from `uplink` is there, whatever its state.
+    /// What another node has learned of a packument since this one was `known`: the next state of
+    /// it, or that upstream has confirmed it. `None` where nobody has, or nothing is shared.
+    pub async fn newer_packument(
+        &self,
+        name: &PackageName,
+        uplink: &UplinkName,
+        known: CachedDocument,
+    ) -> Result<Option<CachedDocument>, StorageError> {
+        let Some(shared) = &self.shared else {
+            return Ok(None);
+        };
+        let place = Place::packument(name, uplink);
+        let Some((digest, freshness)) = shared.freshness(&place).await else {
+            return Ok(None);
+        };
+        if freshness.fetched_at <= known.freshness.fetched_at {
+            return Ok(None);
+        }
+        if digest == known.digest {
+            let confirmed = CachedDocument { freshness, ..known };
+            let kept = self.local.refresh_document(&place, confirmed.clone());
+            kept.await?;
+            return Ok(Some(confirmed));
+        }
+        self.fetch(shared, &place).await
+    }
+
+    /// Whether a packument of `name` from `uplink` is there on this machine, whatever its state.
     pub async fn has_packument(
         &self,
         name: &PackageName,
         uplink: &UplinkName,
     ) -> Result<bool, StorageError> {
-        let paths = self.packument_paths(name, uplink);
-        blocking(move || Ok(paths.file.is_file())).await
+        let place = Place::packument(name, uplink);
+        self.local.has_document(&place).await
     }
 
     /// Keeps a packument.
@@ -113,8 +134,7 @@ impl UpstreamCache {
         uplink: &UplinkName,
         packument: CachedDocument,
     ) -> Result<(), StorageError> {
-        let paths = self.packument_paths(name, uplink);
-        self.put(paths, packument).await
+        self.put(Place::packument(name, uplink), packument).await
     }
 
     /// Keeps the freshness of a packument of which upstream said again that it is current, and the
@@ -125,31 +145,13 @@ impl UpstreamCache {
         uplink: &UplinkName,
         packument: CachedDocument,
     ) -> Result<(), StorageError> {
-        let paths = self.packument_paths(name, uplink);
-        let growth = Arc::clone(&self.growth);
-        blocking(move || {
-            if paths.refresh(&packument)? {
-                return Ok(());
-            }
-            paths.write(&packument)?;
-            growth.add(length_of(&packument.body));
-            Ok(())
-        })
-        .await
-    }
-
-    async fn put(
-        &self,
-        paths: DocumentPaths,
-        document: CachedDocument,
-    ) -> Result<(), StorageError> {
-        let growth = Arc::clone(&self.growth);
-        blocking(move || {
-            paths.write(&document)?;
-            growth.add(length_of(&document.body));
-            Ok(())
-        })
-        .await
+        let place = Place::packument(name, uplink);
+        let kept = self.local.refresh_document(&place, packument.clone()).await;
+        if let Some(shared) = &self.shared {
+            let refreshed = shared.tier().refresh_document(&place, packument);
+            shared.write(refreshed).await?;
+        }
+        kept
     }
 
     /// Forgets a packument that upstream no longer has.
@@ -158,15 +160,13 @@ impl UpstreamCache {
         name: &PackageName,
         uplink: &UplinkName,
     ) -> Result<(), StorageError> {
-        let paths = self.packument_paths(name, uplink);
-        blocking(move || match fs::remove_file(&paths.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let operation = format!("deleting {}", paths.file.display());
-                Err(StorageError::io(operation, error))
-            }
-            _ => Ok(()),
-        })
-        .await
+        let place = Place::packument(name, uplink);
+        let removed = self.local.remove_document(&place).await;
+        if let Some(shared) = &self.shared {
+            // Also while it is left alone: it would come back.
+            shared.tier().remove_document(&place).await?;
+        }
+        removed
     }
 
     /// What `uplink` last answered at `path`, other than packuments and tarballs. Damaged entries
@@ -176,8 +176,7 @@ impl UpstreamCache {
         uplink: &UplinkName,
         path: &str,
     ) -> Result<Option<CachedDocument>, StorageError> {
-        let paths = self.document_paths(uplink, path);
-        blocking(move || paths.read()).await
+        self.read(Place::document(uplink, path)).await
     }
 
     /// Keeps such an answer.
@@ -187,28 +186,47 @@ impl UpstreamCache {
         path: &str,
         document: CachedDocument,
     ) -> Result<(), StorageError> {
-        let paths = self.document_paths(uplink, path);
-        self.put(paths, document).await
+        self.put(Place::document(uplink, path), document).await
     }
 
-    /// Opens the cached tarball with `digest`; it was verified before it was kept.
+    /// Opens the cached tarball with `digest` on this machine; it was verified before it was kept.
     pub async fn tarball(
         &self,
         name: &PackageName,
         digest: &Digest,
     ) -> Result<Option<FileBlob>, StorageError> {
-        let path = self.tarball_path(name, digest);
-        if is_missing(&path) {
-            return Ok(None);
+        let place = Place::tarball(name, digest);
+        let found = self.local.file(&place).await?;
+        if let (Some(shared), Some(_)) = (&self.shared, &found) {
+            shared.note_use(place);
         }
-        blocking(move || {
-            let blob = open_blob(&path)?;
-            if let Some(blob) = &blob {
-                note_use(&blob.file);
-            }
-            Ok(blob)
-        })
-        .await
+        Ok(found)
+    }
+
+    /// Opens the tarball with `digest` that all nodes share, if one is. Whoever reads it compares it
+    /// with `digest`, and says so with [`UpstreamCache::remove_shared_tarball`] if it is another.
+    pub async fn shared_tarball(&self, name: &PackageName, digest: &Digest) -> Option<Blob> {
+        let shared = self.shared.as_ref()?;
+        shared.tarball(Place::tarball(name, digest)).await
+    }
+
+    /// Removes a shared tarball that is not what it should be.
+    pub async fn remove_shared_tarball(
+        &self,
+        name: &PackageName,
+        digest: &Digest,
+    ) -> Result<(), StorageError> {
+        if let Some(shared) = &self.shared {
+            let Place { folder, file } = Place::tarball(name, digest);
+            let entry = Entry {
+                files: vec![file],
+                kind: Kind::Tarball,
+                length: 0,
+                used: crate::models::Timestamp::from_unix_millis(0),
+            };
+            shared.tier().remove(&folder, &[entry]).await?;
+        }
+        Ok(())
     }
 
     /// Keeps the finished, durable and verified `blob` as the tarball with `digest`.
@@ -218,23 +236,18 @@ impl UpstreamCache {
         digest: &Digest,
         blob: &TemporaryBlob<O>,
     ) -> Result<(), StorageError> {
-        let (from, to) = (blob.path().to_owned(), self.tarball_path(name, digest));
-        let (temporary, growth) = (self.temporary.clone(), Arc::clone(&self.growth));
-        let length = blob.written();
-        blocking(move || {
-            let mut attempts = 1;
-            while let Err(error) = link_or_copy(&temporary, &from, &to) {
-                // An empty folder may be removed at any time.
-                if attempts == ATTEMPTS || error.kind() != io::ErrorKind::NotFound {
-                    let operation = format!("creating {}", to.display());
-                    return Err(StorageError::io(operation, error));
-                }
-                attempts += 1;
-            }
-            growth.add(length);
-            Ok(())
-        })
-        .await
+        let place = Place::tarball(name, digest);
+        let blob = FinishedBlob {
+            path: blob.path(),
+            length: blob.written(),
+        };
+        let kept = self.local.put_tarball(&place, blob).await;
+        if let Some(shared) = &self.shared {
+            shared
+                .write(shared.tier().put_tarball(&place, blob))
+                .await?;
+        }
+        kept
     }
 
     /// Keeps a small tarball, whose bytes whoever reads it compares with `digest`: it need not be
@@ -245,159 +258,59 @@ impl UpstreamCache {
         digest: &Digest,
         bytes: Bytes,
     ) -> Result<(), StorageError> {
-        let to = self.tarball_path(name, digest);
-        let (temporary, growth) = (self.temporary.clone(), Arc::clone(&self.growth));
-        blocking(move || {
-            put_in(&temporary, &to, &[&bytes])?;
-            growth.add(length_of(&bytes));
-            Ok(())
-        })
-        .await
+        let place = Place::tarball(name, digest);
+        let kept = self.local.put_small_tarball(&place, bytes.clone()).await;
+        if let Some(shared) = &self.shared {
+            let put = shared.tier().put_small_tarball(&place, bytes);
+            shared.write(put).await?;
+        }
+        kept
     }
 
-    /// The cached tarballs whose bytes are not those that their names promise; with `remove`, they
-    /// are deleted: all of the cache comes again.
+    /// The tarballs on this machine whose bytes are not those that their names promise; with
+    /// `remove`, they are deleted: all of the cache comes again.
     pub async fn damaged_tarballs(&self, remove: bool) -> Result<Vec<PathBuf>, StorageError> {
-        let root = self.root.join(PACKAGES);
-        blocking(move || {
-            let mut damaged = Vec::new();
-            for folder in entries(&root)? {
-                let is_tarball =
-                    |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tgz");
-                for path in entries(&folder)?.into_iter().filter(is_tarball) {
-                    if is_as_named(&path)? {
-                        continue;
-                    }
-                    if remove {
-                        fs::remove_file(&path).map_err(|error| {
-                            StorageError::io(format!("deleting {}", path.display()), error)
-                        })?;
-                    }
-                    damaged.push(path);
-                }
-            }
-            damaged.sort();
-            Ok(damaged)
-        })
-        .await
+        self.local.damaged_tarballs(remove).await
     }
 
-    fn packument_paths(&self, name: &PackageName, uplink: &UplinkName) -> DocumentPaths {
-        DocumentPaths {
-            file: self.package_folder(name).join(format!("{uplink}.json")),
-            temporary: self.temporary.clone(),
+    async fn read(&self, place: Place) -> Result<Option<CachedDocument>, StorageError> {
+        let found = self.local.document(&place).await?;
+        let Some(shared) = &self.shared else {
+            return Ok(found);
+        };
+        if found.is_some() {
+            shared.note_use(place);
+            return Ok(found);
         }
+        self.fetch(shared, &place).await
     }
 
-    fn document_paths(&self, uplink: &UplinkName, path: &str) -> DocumentPaths {
-        let folder = self.root.join(DOCUMENTS).join(uplink.as_str());
-        // Paths are of any length and alphabet.
-        let stem = hex::encode(sha2::Sha256::digest(path));
-        DocumentPaths {
-            file: folder.join(format!("{stem}.json")),
-            temporary: self.temporary.clone(),
+    /// Brings a shared document here.
+    async fn fetch(
+        &self,
+        shared: &Shared,
+        place: &Place,
+    ) -> Result<Option<CachedDocument>, StorageError> {
+        let Some(document) = shared.document(place).await else {
+            return Ok(None);
+        };
+        self.local.put_document(place, document.clone()).await?;
+        Ok(Some(document))
+    }
+
+    async fn put(&self, place: Place, document: CachedDocument) -> Result<(), StorageError> {
+        let kept = self.local.put_document(&place, document.clone()).await;
+        if let Some(shared) = &self.shared {
+            let put = shared.tier().put_document(&place, document);
+            shared.write(put).await?;
         }
+        kept
     }
 
-    fn tarball_path(&self, name: &PackageName, digest: &Digest) -> PathBuf {
-        let file = format!("{}-{}.tgz", digest.algorithm.as_str(), digest.to_hex());
-        self.package_folder(name).join(file)
+    /// The tiers with what each is called: the folder of this machine, then what is shared.
+    fn tiers(&self) -> impl Iterator<Item = &dyn Tier> {
+        let local: &dyn Tier = &self.local;
+        let shared = self.shared.as_ref().map(|shared| shared.tier());
+        std::iter::once(local).chain(shared)
     }
-
-    /// The folder of all that is known of `name`: one, because folders take long to make.
-    fn package_folder(&self, name: &PackageName) -> PathBuf {
-        self.root.join(PACKAGES).join(folder_name(name))
-    }
-}
-
-fn length_of(bytes: &Bytes) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-/// Gives the bytes of `from` the name `to`; makes the folders that it needs.
-fn link_or_copy(temporary: &Path, from: &Path, to: &Path) -> io::Result<()> {
-    if let Some(folder) = to.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    match fs::hard_link(from, to) {
-        Ok(()) => Ok(()),
-        // The name is the content: whoever was faster kept the same bytes.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // It may be on another file system than the blob, or on one without links.
-        Err(_) => {
-            fs::create_dir_all(temporary)?;
-            copy_by(temporary, from, to)
-        }
-    }
-}
-
-/// What is in `folder`; nothing if it is not there.
-fn entries(folder: &Path) -> Result<Vec<PathBuf>, StorageError> {
-    let failed = |error| StorageError::io(format!("listing {}", folder.display()), error);
-    match fs::read_dir(folder) {
-        Ok(entries) => entries
-            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-            .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed(error)),
-    }
-}
-
-/// Whether the bytes of a cached tarball have the digest in its name.
-fn is_as_named(path: &Path) -> Result<bool, StorageError> {
-    let name = path.file_stem().and_then(|stem| stem.to_str());
-    let Some((algorithm, digest)) = name.and_then(|name| name.split_once('-')) else {
-        return Ok(false);
-    };
-    let Ok(digest) = hex::decode(digest) else {
-        return Ok(false);
-    };
-    let encoded = base64::engine::general_purpose::STANDARD.encode(digest);
-    let Ok(integrity) = format!("{algorithm}-{encoded}").parse::<Integrity>() else {
-        return Ok(false);
-    };
-    let Some(mut blob) = open_blob(path)? else {
-        return Ok(false);
-    };
-    let mut verifier = integrity.verifier();
-    let mut buffer = vec![0; 128 * 1024];
-    loop {
-        let count = blob
-            .file
-            .read(&mut buffer)
-            .map_err(|error| StorageError::io(format!("reading {}", path.display()), error))?;
-        if count == 0 {
-            return Ok(verifier.finish().is_ok());
-        }
-        verifier.update(buffer.get(..count).unwrap_or_default());
-    }
-}
-
-/// Marks the cache as in use for as long as the file is open. Whoever is alone removes what was
-/// left half-made; who cannot know whether he is, because the file system has no locks, leaves it.
-fn take_part(lock: &Path, temporary: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(lock)?;
-    if let Err(error) = sweep_if_alone(file.try_lock(), temporary).and_then(|()| file.lock_shared())
-    {
-        tracing::warn!(folder = %temporary.display(), %error, "cannot sweep this folder; what was left half-made in it stays");
-    }
-    Ok(file)
-}
-
-fn sweep_if_alone(locked: Result<(), TryLockError>, temporary: &Path) -> io::Result<()> {
-    match locked {
-        Ok(()) => sweep::temporary_folder(temporary),
-        Err(TryLockError::WouldBlock) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Whether there is surely nothing. Found out here and now: most of what is asked for first is not
-/// there, and to hand the question to another thread would take ten times as long.
-fn is_missing(path: &Path) -> bool {
-    fs::metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

@@ -2,25 +2,23 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    ops::ControlFlow,
-    path::Path,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::{
     UpstreamCache,
-    last_use::{last_use, millis},
-    walk::{Entry, each_folder, found, remove_if_empty},
+    last_use::millis,
+    tier::{Entry, Folder, Kind, Tier},
 };
 use crate::{
     lifecycle::{Clock as _, Lifecycle, SystemClock},
     models::Timestamp,
-    storage::{StorageError, fs::blocking},
+    storage::StorageError,
 };
 
 /// How often the whole cache is looked at, for what became too old, and for what other processes
@@ -78,12 +76,23 @@ pub struct Pruned {
 }
 
 impl Pruned {
-    /// Removes `entry`, which was counted as kept.
-    pub(super) fn remove(&mut self, entry: &Entry) -> Result<(), StorageError> {
-        if entry.remove()? {
-            self.removed.add(entry.length);
+    /// Removes `entries` of `folder`, which were counted as kept.
+    pub(super) async fn remove(
+        &mut self,
+        tier: &dyn Tier,
+        folder: &str,
+        entries: &[Entry],
+    ) -> Result<(), StorageError> {
+        let were_there = tier.remove(folder, entries).await?;
+        for (entry, was_there) in entries.iter().zip(were_there) {
+            if entry.kind == Kind::Leftover {
+                continue;
+            }
+            if was_there {
+                self.removed.add(entry.length);
+            }
+            self.kept.take(entry.length);
         }
-        self.kept.take(entry.length);
         Ok(())
     }
 }
@@ -121,53 +130,53 @@ impl Growth {
 
 impl UpstreamCache {
     /// Removes what is beyond `bounds`, what was used longest ago first. The size becomes at most
-    /// `max_size`. Anything else may use the cache meanwhile, in this process and in others.
-    pub async fn prune(&self, bounds: CacheBounds) -> Result<Pruned, StorageError> {
-        let cache = self.clone();
+    /// `max_size`. Anything else may use the cache meanwhile, in this process and in others. What
+    /// came of it on this machine, then in what is shared.
+    pub async fn prune(&self, bounds: CacheBounds) -> Result<Vec<Pruned>, StorageError> {
         let target = bounds.max_size.unwrap_or(u64::MAX);
-        blocking(move || Pass::new(&cache, bounds, target, || false).run()).await
+        let mut pruned = Vec::new();
+        for tier in self.tiers() {
+            pruned.push(Pass::new(tier, bounds, target, || false).run().await?);
+        }
+        Ok(pruned)
     }
 
     /// Keeps the cache in `bounds` until shutdown begins. It looks at all of it now, when what was
-    /// put into it since may have made it too large, and every quarter of an hour.
+    /// put into it since may have made it too large, and every quarter of an hour. At what is shared,
+    /// only one node looks in that time.
     pub async fn keep_in_bounds(self, bounds: CacheBounds, lifecycle: Lifecycle) {
-        if bounds.are_none() {
-            return;
-        }
-        // A tenth less, so that not every download makes somebody look at all of it.
-        let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
+        let local = async {
+            if !bounds.are_none() {
+                self.keep_local_in_bounds(bounds, &lifecycle).await;
+            }
+        };
+        let Some(shared) = &self.shared else {
+            return local.await;
+        };
+        let keep_shared = async {
+            while !bounds.are_none() && !lifecycle.is_shutting_down() {
+                keep_tier_in_bounds(shared.tier(), bounds, &lifecycle).await;
+                tokio::select! {
+                    () = lifecycle.shutdown_begun() => return,
+                    () = tokio::time::sleep(INTERVAL) => {}
+                }
+            }
+        };
+        tokio::join!(local, keep_shared, shared.note_uses(&lifecycle));
+    }
+
+    async fn keep_local_in_bounds(&self, bounds: CacheBounds, lifecycle: &Lifecycle) {
+        let growth = &self.local.growth;
         while !lifecycle.is_shutting_down() {
-            self.growth.reset();
-            let (cache, life) = (self.clone(), lifecycle.clone());
-            let pass = blocking(move || {
-                Pass::new(&cache, bounds, target, || life.is_shutting_down()).run()
-            });
-            match pass.await {
-                Ok(Pruned { removed, kept }) => {
-                    if removed.files > 0 {
-                        tracing::info!(
-                            removed.files,
-                            removed.bytes,
-                            kept.files,
-                            kept.bytes,
-                            "upstream cache pruned"
-                        );
-                    }
-                    if let Some(max) = bounds.max_size {
-                        self.growth.expect(max.saturating_sub(kept.bytes));
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot keep the upstream cache in its bounds"
-                    );
-                }
+            growth.reset();
+            let kept = keep_tier_in_bounds(&self.local, bounds, lifecycle).await;
+            if let (Some(kept), Some(max)) = (kept, bounds.max_size) {
+                growth.expect(max.saturating_sub(kept.bytes));
             }
             let until_due = async {
                 tokio::time::sleep(REST).await;
                 tokio::select! {
-                    () = self.growth.is_due.notified() => {}
+                    () = growth.is_due.notified() => {}
                     () = tokio::time::sleep(INTERVAL) => {}
                 }
             };
@@ -179,22 +188,68 @@ impl UpstreamCache {
     }
 }
 
-/// One look at all of the cache. Its memory is one number for each minute in which something was
-/// last used, however many files there are.
-struct Pass<'a, Stop> {
-    cache: &'a UpstreamCache,
+/// Looks at all of `tier` if it is this node's turn; what is left then.
+async fn keep_tier_in_bounds(
+    tier: &dyn Tier,
+    bounds: CacheBounds,
+    lifecycle: &Lifecycle,
+) -> Option<Amount> {
+    // A tenth less, so that not every download makes somebody look at all of it.
+    let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
+    let pass = async {
+        if !tier.takes_turn(INTERVAL).await? {
+            return Ok(None);
+        }
+        let should_stop = || lifecycle.is_shutting_down();
+        let pass = Pass::new(tier, bounds, target, should_stop);
+        pass.run().await.map(Some)
+    };
+    match pass.await {
+        Ok(pruned) => {
+            let Pruned { removed, kept } = pruned?;
+            if removed.files > 0 {
+                tracing::info!(
+                    is_shared = tier.folder().is_none(),
+                    removed.files,
+                    removed.bytes,
+                    kept.files,
+                    kept.bytes,
+                    "upstream cache pruned"
+                );
+            }
+            Some(kept)
+        }
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot keep the upstream cache in its bounds"
+            );
+            None
+        }
+    }
+}
+
+/// One look at all of a tier. Its memory is one number for each minute in which something was
+/// last used, however many entries there are.
+pub(super) struct Pass<'a, Stop> {
+    tier: &'a dyn Tier,
     bounds: CacheBounds,
     /// What the size becomes where it is beyond the bound.
     target: u64,
-    now: Timestamp,
+    pub(super) now: Timestamp,
     should_stop: Stop,
     pruned: Pruned,
 }
 
-impl<'a, Stop: Fn() -> bool> Pass<'a, Stop> {
-    fn new(cache: &'a UpstreamCache, bounds: CacheBounds, target: u64, should_stop: Stop) -> Self {
+impl<'a, Stop: Fn() -> bool + Sync> Pass<'a, Stop> {
+    pub(super) fn new(
+        tier: &'a dyn Tier,
+        bounds: CacheBounds,
+        target: u64,
+        should_stop: Stop,
+    ) -> Self {
         Self {
-            cache,
+            tier,
             bounds,
             target,
             now: SystemClock.now(),
@@ -203,39 +258,66 @@ impl<'a, Stop: Fn() -> bool> Pass<'a, Stop> {
         }
     }
 
-    fn run(mut self) -> Result<Pruned, StorageError> {
-        self.remove_abandoned();
-        let by_minute = self.remove_old()?;
+    pub(super) async fn run(mut self) -> Result<Pruned, StorageError> {
+        // What a process that was killed has left half-made while others went on.
+        let long_ago = self
+            .now
+            .plus_millis(-i64::try_from(ABANDONED).unwrap_or(i64::MAX));
+        if let Err(error) = self.tier.sweep(long_ago).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot sweep the upstream cache"
+            );
+        }
+        let by_minute = self.remove_old().await?;
         let size = self.pruned.kept.bytes;
         if self.bounds.max_size.is_some_and(|max| size > max) {
-            self.shrink(size.saturating_sub(self.target), &by_minute)?;
+            let excess = size.saturating_sub(self.target);
+            self.shrink(excess, &by_minute).await?;
         }
         Ok(self.pruned)
     }
 
     /// Removes what was last used too long ago; the bytes of the rest, by minute of their last use.
-    fn remove_old(&mut self) -> Result<BTreeMap<i64, u64>, StorageError> {
+    async fn remove_old(&mut self) -> Result<BTreeMap<i64, u64>, StorageError> {
         let max_age = self.bounds.max_age.map(millis);
         let mut by_minute = BTreeMap::new();
-        let (cache, now) = (self.cache, self.now);
-        each_folder(cache, |folder, entries| {
-            let mut is_changed = entries.is_empty();
+        let mut folders = self.tier.folders();
+        while let Some(Folder { name, entries }) = folders.try_next().await? {
+            let is_empty = entries.is_empty();
+            let mut old = Vec::new();
             for entry in entries {
+                let age = self.now.millis_since(entry.used);
+                if entry.kind == Kind::Leftover {
+                    // Somebody may be at work on it.
+                    if age > ABANDONED {
+                        old.push(entry);
+                    }
+                    continue;
+                }
                 self.pruned.kept.add(entry.length);
-                if max_age.is_some_and(|max| now.millis_since(entry.used) > max) {
-                    self.pruned.remove(&entry)?;
-                    is_changed = true;
+                if max_age.is_some_and(|max| age > max) {
+                    old.push(entry);
                 } else {
                     *by_minute.entry(minute(&entry)).or_default() += entry.length;
                 }
             }
-            Ok(self.leave(folder, is_changed))
-        })?;
+            if is_empty || !old.is_empty() {
+                self.pruned.remove(self.tier, &name, &old).await?;
+            }
+            if (self.should_stop)() {
+                break;
+            }
+        }
         Ok(by_minute)
     }
 
     /// Removes `excess` bytes, as far as possible from what was used longest ago.
-    fn shrink(&mut self, excess: u64, by_minute: &BTreeMap<i64, u64>) -> Result<(), StorageError> {
+    async fn shrink(
+        &mut self,
+        excess: u64,
+        by_minute: &BTreeMap<i64, u64>,
+    ) -> Result<(), StorageError> {
         let mut before = 0;
         let mut last_minute = None;
         for (minute, bytes) in by_minute {
@@ -250,51 +332,25 @@ impl<'a, Stop: Fn() -> bool> Pass<'a, Stop> {
         };
         // Of the last minute, only as much as is needed.
         let mut of_last = excess.saturating_sub(before);
-        each_folder(self.cache, |folder, entries| {
-            let mut is_changed = false;
-            for entry in entries {
-                let minute = minute(&entry);
+        let mut folders = self.tier.folders();
+        while let Some(Folder { name, mut entries }) = folders.try_next().await? {
+            entries.retain(|entry| {
+                let minute = minute(entry);
                 let is_last = minute == last_minute && of_last > 0;
-                if minute < last_minute || is_last {
-                    if is_last {
-                        of_last = of_last.saturating_sub(entry.length);
-                    }
-                    self.pruned.remove(&entry)?;
-                    is_changed = true;
+                let goes = entry.kind != Kind::Leftover && (minute < last_minute || is_last);
+                if goes && is_last {
+                    of_last = of_last.saturating_sub(entry.length);
                 }
+                goes
+            });
+            if !entries.is_empty() {
+                self.pruned.remove(self.tier, &name, &entries).await?;
             }
-            Ok(self.leave(folder, is_changed))
-        })
-    }
-
-    fn leave(&self, folder: &Path, is_changed: bool) -> ControlFlow<()> {
-        if is_changed {
-            remove_if_empty(folder);
-        }
-        if (self.should_stop)() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
-    /// Removes what a process that was killed has left half-made while others went on.
-    fn remove_abandoned(&self) {
-        let swept = found(fs::read_dir(&self.cache.temporary)).and_then(|entries| {
-            for entry in entries.into_iter().flatten() {
-                let entry = entry?;
-                let Some(metadata) = found(entry.metadata())? else {
-                    continue;
-                };
-                if self.now.millis_since(last_use(&metadata)) > ABANDONED {
-                    found(fs::remove_file(entry.path()))?;
-                }
+            if (self.should_stop)() {
+                break;
             }
-            Ok(())
-        });
-        if let Err(error) = swept {
-            tracing::warn!(%error, "cannot sweep the upstream cache");
         }
+        Ok(())
     }
 }
 

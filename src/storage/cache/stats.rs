@@ -1,16 +1,17 @@
 //! What is in the cache, and removing parts of it.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
+use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use super::{
-    Amount, Pruned, UpstreamCache,
-    walk::{Entry, Kind, each_folder, remove_if_empty},
+    Amount, Pruned, UpstreamCache, folder_of,
+    tier::{Entry, Folder, Kind, Tier},
 };
 use crate::{
     models::{PackageName, Timestamp, UplinkName},
-    storage::{StorageError, fs::blocking, layout::folder_name},
+    storage::StorageError,
 };
 
 /// What is in the cache.
@@ -49,58 +50,54 @@ pub struct Selection {
 }
 
 impl UpstreamCache {
-    /// Counts what is in the cache.
-    pub async fn stats(&self) -> Result<CacheStats, StorageError> {
-        let cache = self.clone();
-        blocking(move || {
+    /// Counts what is in the cache: on this machine, then in what is shared.
+    pub async fn stats(&self) -> Result<Vec<CacheStats>, StorageError> {
+        let mut all = Vec::new();
+        for tier in self.tiers() {
             let mut stats = CacheStats::default();
-            each_folder(&cache, |_, entries| {
-                stats.count(&entries);
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(stats)
-        })
-        .await
+            let mut folders = tier.folders();
+            while let Some(folder) = folders.try_next().await? {
+                stats.count(&folder.entries);
+            }
+            all.push(stats);
+        }
+        Ok(all)
     }
 
-    /// Removes what `selection` means; what a registry that runs has in memory stays there. An
-    /// uplink's tarballs are those of packages of which no other uplink's document is there.
-    pub async fn clear(&self, selection: Selection) -> Result<Pruned, StorageError> {
-        let cache = self.clone();
-        blocking(move || {
-            let mut pruned = Pruned::default();
-            let uplink = selection.uplink.as_ref().map(UplinkName::as_str);
-            let only = selection.package.as_ref().map(folder_name);
-            each_folder(&cache, |folder, entries| {
-                let is_meant = only
-                    .as_deref()
-                    .is_none_or(|only| cache.is_package(folder, only));
-                let takes_tarballs = uplink.is_none_or(|uplink| !has_others(&entries, uplink));
-                let mut is_changed = false;
-                for entry in entries {
-                    pruned.kept.add(entry.length);
-                    let is_theirs = match &entry.kind {
-                        Kind::Document(of) => uplink.is_none_or(|uplink| uplink == of),
-                        Kind::Tarball => takes_tarballs,
-                    };
-                    if is_meant && is_theirs {
-                        pruned.remove(&entry)?;
-                        is_changed = true;
-                    }
-                }
-                if is_changed {
-                    remove_if_empty(folder);
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            Ok(pruned)
-        })
-        .await
+    /// Removes what `selection` means, also from what is shared; what registries that run have in
+    /// memory stays there. An uplink's tarballs are those of packages of which no other uplink's
+    /// document is there.
+    pub async fn clear(&self, selection: Selection) -> Result<Vec<Pruned>, StorageError> {
+        let mut all = Vec::new();
+        for tier in self.tiers() {
+            all.push(clear_tier(tier, &selection).await?);
+        }
+        Ok(all)
     }
+}
 
-    fn is_package(&self, folder: &Path, name: &str) -> bool {
-        folder == self.root.join(super::PACKAGES).join(name)
+async fn clear_tier(tier: &dyn Tier, selection: &Selection) -> Result<Pruned, StorageError> {
+    let mut pruned = Pruned::default();
+    let uplink = selection.uplink.as_ref().map(UplinkName::as_str);
+    let only = selection.package.as_ref().map(folder_of);
+    let mut folders = tier.folders();
+    while let Some(Folder { name, mut entries }) = folders.try_next().await? {
+        let counted = entries.iter().filter(|entry| entry.kind != Kind::Leftover);
+        counted.for_each(|entry| pruned.kept.add(entry.length));
+        if only.as_ref().is_some_and(|only| *only != name) {
+            continue;
+        }
+        let takes_tarballs = uplink.is_none_or(|uplink| !has_others(&entries, uplink));
+        entries.retain(|entry| match &entry.kind {
+            Kind::Document(of) => uplink.is_none_or(|uplink| uplink == of),
+            Kind::Tarball => takes_tarballs,
+            Kind::Leftover => uplink.is_none(),
+        });
+        if !entries.is_empty() {
+            pruned.remove(tier, &name, &entries).await?;
+        }
     }
+    Ok(pruned)
 }
 
 /// Whether the entries of a package do not say that all of them are from `uplink`.
@@ -114,7 +111,7 @@ fn sources(entries: &[Entry]) -> Vec<&str> {
         .iter()
         .filter_map(|entry| match &entry.kind {
             Kind::Document(uplink) => Some(uplink.as_str()),
-            Kind::Tarball => None,
+            Kind::Tarball | Kind::Leftover => None,
         })
         .collect();
     sources.sort_unstable();
@@ -129,6 +126,7 @@ impl CacheStats {
             [only] => Some((*only).to_owned()),
             _ => None,
         };
+        let entries = entries.iter().filter(|entry| entry.kind != Kind::Leftover);
         for entry in entries {
             let oldest = self
                 .oldest
@@ -141,6 +139,7 @@ impl CacheStats {
                     let uplink = self.uplinks.entry(uplink.clone()).or_default();
                     uplink.documents.add(entry.length);
                 }
+                (Kind::Leftover, _) => {}
                 (Kind::Tarball, source) => {
                     self.tarballs.add(entry.length);
                     let amount = match source {

@@ -1,15 +1,24 @@
 //! Damage, sharing, and bounds.
 
-use std::{os::unix::fs::MetadataExt as _, time::Duration};
+use std::{
+    fs::{self, File, TryLockError},
+    io,
+    os::unix::fs::MetadataExt as _,
+    time::Duration,
+};
+
+use base64::Engine as _;
+use sha2::Digest as _;
 
 use super::{
     document::{HEAD, read_if_there},
+    folder::sweep_if_alone,
     *,
 };
 use crate::{
     lifecycle::{Clock as _, SystemClock},
-    models::{ContentCoding, Timestamp},
-    storage::fs::atomic::replace_by,
+    models::{ContentCoding, Integrity, Timestamp},
+    storage::fs::atomic::{copy_by, replace_by},
 };
 
 fn freshness(etag: &str) -> Freshness {
@@ -41,7 +50,9 @@ async fn what_is_damaged_is_no_document() {
     let read = cache.packument(&name, &uplink).await.unwrap().unwrap();
     assert_eq!(read.freshness, freshness("2"));
 
-    let paths = cache.packument_paths(&name, &uplink);
+    let paths = cache
+        .local
+        .document_paths(&Place::packument(&name, &uplink));
     // Nothing but the head is written where the document is the same.
     let inode = || fs::metadata(&paths.file).unwrap().ino();
     let before = inode();
@@ -75,8 +86,8 @@ fn who_is_alone_sweeps() {
     let folder = tempfile::tempdir().unwrap();
     let open = || UpstreamCache::open(folder.path().to_owned()).unwrap();
     let first = open();
-    fs::create_dir_all(&first.temporary).unwrap();
-    let half = first.temporary.join("half");
+    fs::create_dir_all(&first.local.temporary).unwrap();
+    let half = first.local.temporary.join("half");
     File::create(&half).unwrap();
     let second = open();
     drop(first);
@@ -126,7 +137,7 @@ async fn tarball_used(cache: &UpstreamCache, name: &str, length: usize, minutes:
         .put_small_tarball(&name, &digest, bytes)
         .await
         .unwrap();
-    let file = File::open(cache.tarball_path(&name, &digest)).unwrap();
+    let file = File::open(cache.local.path(&Place::tarball(&name, &digest))).unwrap();
     let since_epoch = u64::try_from(SystemClock.now().unix_millis()).unwrap();
     let used = Duration::from_millis(since_epoch - 60_000 * minutes);
     file.set_modified(std::time::UNIX_EPOCH + used).unwrap();
@@ -144,27 +155,28 @@ async fn a_cache_is_pruned_by_last_use_down_to_its_size() {
     // A use counts, and is noted at once where the last one is long ago.
     let (name, digest) = &digests[0];
     let open = cache.tarball(&name.parse().unwrap(), digest).await.unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", cache.root.join("packages/d/link.json")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", cache.local.root.join("packages/d/link.json"))
+        .unwrap();
     let size = |max| CacheBounds {
         max_size: Some(max),
         max_age: None,
     };
-    let pruned = cache.prune(size(5000)).await.unwrap();
+    let pruned = cache.prune(size(5000)).await.unwrap()[0];
     assert_eq!((pruned.removed.files, pruned.kept.files), (0, 5));
     // `c` and `e` are equal, and one is enough.
-    let pruned = cache.prune(size(4000)).await.unwrap();
+    let pruned = cache.prune(size(4000)).await.unwrap()[0];
     assert_eq!((pruned.removed.files, pruned.kept.bytes), (1, 4000));
-    let pruned = cache.prune(size(2999)).await.unwrap();
+    let pruned = cache.prune(size(2999)).await.unwrap()[0];
     assert_eq!((pruned.removed.files, pruned.kept.bytes), (2, 2000));
     for (name, digest) in &digests {
         let is_there = cache.tarball(&name.parse().unwrap(), digest).await.unwrap();
         assert_eq!(is_there.is_some(), ["a", "d"].contains(name), "{name}");
     }
-    let removed = cache.clear(Selection::default()).await.unwrap().removed;
+    let removed = cache.clear(Selection::default()).await.unwrap()[0].removed;
     assert_eq!(removed.files, 2);
     // Whoever has it open reads on.
     assert_eq!(open.unwrap().into_bytes().await.unwrap().len(), 1000);
-    assert!(fs::symlink_metadata(cache.root.join("packages/d/link.json")).is_ok());
+    assert!(fs::symlink_metadata(cache.local.root.join("packages/d/link.json")).is_ok());
 }
 
 #[tokio::test]
@@ -174,7 +186,7 @@ async fn a_use_is_not_written_each_time() {
     let digest = tarball_used(&cache, "a", 10, 5).await;
     let name = "a".parse().unwrap();
     let noted = || {
-        let path = cache.tarball_path(&name, &digest);
+        let path = cache.local.path(&Place::tarball(&name, &digest));
         fs::metadata(path).unwrap().modified().unwrap()
     };
     let before = noted();
@@ -184,4 +196,12 @@ async fn a_use_is_not_written_each_time() {
     let before = noted();
     cache.tarball(&name, &digest).await.unwrap().unwrap();
     assert!(noted() > before);
+}
+
+#[tokio::test]
+async fn a_folder_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = crate::storage::TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
+    let tier = FolderTier::open(folder.path().join("cache")).unwrap();
+    conformance::tier(&tier, &temporary).await;
 }

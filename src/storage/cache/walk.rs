@@ -1,77 +1,75 @@
-//! Walking over the cache, a folder at a time. Files come and go meanwhile.
+//! Walking over a cache folder, a few of its folders at a time. Files come and go meanwhile.
 
 use std::{
-    fs, io,
-    ops::ControlFlow,
+    fs::{self, ReadDir},
+    io,
     path::{Path, PathBuf},
 };
 
-use super::{DOCUMENTS, PACKAGES, UpstreamCache, last_use::last_use};
-use crate::{models::Timestamp, storage::StorageError};
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-/// What a file holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// A document of the uplink of this name.
-    Document(String),
-    /// A tarball, whose file does not say which uplink it came from.
-    Tarball,
+use super::{
+    last_use::last_use,
+    tier::{DOCUMENTS, Entry, Folder, Kind, PACKAGES},
+};
+use crate::storage::{StorageError, fs::blocking};
+
+/// How many folders are looked at in one go.
+const AT_ONCE: usize = 64;
+
+/// The folders of the cache at `root`.
+pub(super) fn folders(root: PathBuf) -> BoxStream<'static, Result<Folder, StorageError>> {
+    let areas = [PACKAGES, DOCUMENTS].map(|area| folders_of(root.join(area), area));
+    stream::iter(areas).flatten().boxed()
 }
 
-/// One file.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    pub(super) path: PathBuf,
-    pub(super) kind: Kind,
-    pub(super) length: u64,
-    pub(super) used: Timestamp,
-}
-
-impl Entry {
-    /// Unlinks it: whoever has it open reads on. Whether it was still there.
-    pub(super) fn remove(&self) -> Result<bool, StorageError> {
-        match fs::remove_file(&self.path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                let operation = format!("deleting {}", self.path.display());
-                Err(StorageError::io(operation, error))
-            }
+fn folders_of(
+    root: PathBuf,
+    area: &'static str,
+) -> impl futures_core::Stream<Item = Result<Folder, StorageError>> + Send + 'static {
+    let batches = stream::try_unfold(None::<ReadDir>, move |listing| {
+        let root = root.clone();
+        async move {
+            blocking(move || {
+                let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
+                let listing = match listing {
+                    Some(listing) => Some(listing),
+                    None => found(fs::read_dir(&root)).map_err(failed)?,
+                };
+                let Some(mut listing) = listing else {
+                    return Ok(None);
+                };
+                let mut batch = Vec::new();
+                while batch.len() < AT_ONCE {
+                    let Some(folder) = listing.next() else { break };
+                    batch.extend(look_at(&folder.map_err(failed)?, area)?.map(Ok));
+                }
+                Ok((!batch.is_empty()).then(|| (stream::iter(batch), Some(listing))))
+            })
+            .await
         }
-    }
+    });
+    batches.try_flatten()
 }
 
-/// Shows `visit` the entries of each folder, until it breaks off. Blocks.
-pub(super) fn each_folder(
-    cache: &UpstreamCache,
-    mut visit: impl FnMut(&Path, Vec<Entry>) -> Result<ControlFlow<()>, StorageError>,
-) -> Result<(), StorageError> {
-    for area in [PACKAGES, DOCUMENTS] {
-        let root = cache.root.join(area);
-        let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
-        let Some(folders) = found(fs::read_dir(&root)).map_err(failed)? else {
-            continue;
-        };
-        for folder in folders {
-            let folder = folder.map_err(failed)?;
-            // A link leads out of the cache.
-            if !folder.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue;
-            }
-            let folder = folder.path();
-            let files = entries(&folder, area == DOCUMENTS).map_err(|error| {
-                StorageError::io(format!("listing {}", folder.display()), error)
-            })?;
-            if visit(&folder, files)?.is_break() {
-                return Ok(());
-            }
-        }
-    }
-    Ok(())
+/// What is in a folder; `None` for what is no folder of the cache.
+fn look_at(folder: &fs::DirEntry, area: &str) -> Result<Option<Folder>, StorageError> {
+    // A link leads out of the cache.
+    let is_folder = folder.file_type().is_ok_and(|kind| kind.is_dir());
+    let name = folder.file_name();
+    let Some(name) = name.to_str().filter(|_| is_folder) else {
+        return Ok(None);
+    };
+    let path = folder.path();
+    let entries = entries(&path, area == DOCUMENTS)
+        .map_err(|error| StorageError::io(format!("listing {}", path.display()), error))?;
+    let name = format!("{area}/{name}");
+    Ok(Some(Folder { name, entries }))
 }
 
 /// The entries in one folder: of one package, or of one uplink.
-pub(super) fn entries(folder: &Path, is_of_uplink: bool) -> io::Result<Vec<Entry>> {
+fn entries(folder: &Path, is_of_uplink: bool) -> io::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for file in found(fs::read_dir(folder))?.into_iter().flatten() {
         let file = file?;
@@ -94,7 +92,7 @@ pub(super) fn entries(folder: &Path, is_of_uplink: bool) -> io::Result<Vec<Entry
             continue;
         };
         entries.push(Entry {
-            path,
+            files: vec![file.file_name().to_string_lossy().into_owned()],
             kind,
             length: metadata.len(),
             used: last_use(&metadata),

@@ -289,28 +289,6 @@ impl ObjectBlobs {
         let copied = bounded(operation, copied).await?;
         copied.map_err(|error| failed(operation(), error))
     }
-
-    fn blob(&self, got: GetResult) -> Blob {
-        let (bucket, meta) = (self.bucket.clone(), got.meta.clone());
-        let whole = got.into_stream().map_err(io::Error::other).boxed();
-        let length = meta.size;
-        Blob::remote(length, exactly(length, whole), move |part| {
-            let count = part.end - part.start;
-            let options = GetOptions {
-                range: Some(GetRange::Bounded(part)),
-                if_match: meta.e_tag.clone(),
-                ..GetOptions::default()
-            };
-            let asked = async move {
-                let got = bucket.get(&meta.location, options).await;
-                match got.map_err(io::Error::other)? {
-                    Some(got) => Ok(got.into_stream().map_err(io::Error::other)),
-                    None => Err(io::Error::from(io::ErrorKind::NotFound)),
-                }
-            };
-            exactly(count, stream::once(asked).try_flatten().boxed())
-        })
-    }
 }
 
 #[async_trait]
@@ -372,7 +350,7 @@ impl Blobs for ObjectBlobs {
         file: &TarballName,
     ) -> Result<Option<Blob>, StorageError> {
         let found = self.find(name, file).await?;
-        Ok(found.map(|got| self.blob(got)))
+        Ok(found.map(|got| blob_of(&self.bucket, got)))
     }
 
     async fn signed_url(
@@ -482,6 +460,29 @@ impl Blobs for ObjectBlobs {
         let stored: Vec<_> = stored.buffered(LOOKS).try_collect().await?;
         Ok(stored.into_iter().flatten().collect())
     }
+}
+
+/// The object that `got` is the answer for.
+pub(super) fn blob_of(bucket: &Bucket, got: GetResult) -> Blob {
+    let (bucket, meta) = (bucket.clone(), got.meta.clone());
+    let whole = got.into_stream().map_err(io::Error::other).boxed();
+    let length = meta.size;
+    Blob::remote(length, exactly(length, whole), move |part| {
+        let count = part.end - part.start;
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(part)),
+            if_match: meta.e_tag.clone(),
+            ..GetOptions::default()
+        };
+        let asked = async move {
+            let got = bucket.get(&meta.location, options).await;
+            match got.map_err(io::Error::other)? {
+                Some(got) => Ok(got.into_stream().map_err(io::Error::other)),
+                None => Err(io::Error::from(io::ErrorKind::NotFound)),
+            }
+        };
+        exactly(count, stream::once(asked).try_flatten().boxed())
+    })
 }
 
 /// A stream that fails where it ends early.

@@ -25,6 +25,7 @@
 
 mod blobs;
 mod bucket;
+mod cache;
 mod client;
 mod keys;
 mod legacy;
@@ -39,6 +40,7 @@ mod tests;
 
 pub use blobs::ObjectBlobs;
 pub use bucket::{Bucket, Precondition, Read, Tag, Written};
+pub(in crate::storage) use cache::CacheTier;
 #[cfg(feature = "s3")]
 pub use client::connect_s3;
 pub use client::{guarantees, open};

@@ -72,6 +72,10 @@ fn gcs() -> StorageConfig {
 
 async fn conforms(config: &StorageConfig) {
     let (bucket, guarantees) = open(config).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = TemporaryFolder::open(folder.path()).unwrap();
+    let tier = super::CacheTier::new(bucket.clone());
+    crate::storage::cache::conformance::tier(&tier, &temporary).await;
     assert!(guarantees.conditional_writes && guarantees.conditional_copies);
     let metadata = Arc::new(ObjectMetadata::new(bucket.clone()));
     conformance::metadata_store(metadata.clone()).await;

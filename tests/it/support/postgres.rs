@@ -48,6 +48,11 @@ impl Server {
         }
     }
 
+    /// The folder of its data and settings.
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn pause(&self) {
         Self::run("pause", &self.folder);

@@ -1,0 +1,242 @@
+//! `rustaccio backup` and `rustaccio restore`, and moving into a bucket: nothing that was acknowledged
+//! is missing, and all of it can be verified.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use reqwest::StatusCode;
+
+use crate::support::{Package, Registry, process::Process, registry::Start};
+
+type Variables = Vec<(&'static str, String)>;
+
+/// A command on the data folder with these settings: what it says, and whether it ended well.
+async fn command(data: &Path, variables: &Variables, arguments: &[&str]) -> (String, bool) {
+    let pairs: Vec<_> = variables.iter().map(|(n, v)| (*n, &**v)).collect();
+    let mut command = Process::command(data, &pairs);
+    command.args(arguments);
+    let done = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let done = done.await.unwrap();
+    let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    (said, done.status.success())
+}
+
+async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String {
+    let (said, is_fine) = command(data, variables, arguments).await;
+    assert!(is_fine, "{arguments:?}: {said}");
+    // A pipe is no terminal.
+    assert!(!said.contains('\r'), "{said}");
+    said
+}
+
+async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
+    Registry::with(Start {
+        variables: variables.clone(),
+        folder,
+        ..Start::default()
+    })
+    .await
+}
+
+/// A backup of a registry that is written to all the time, restored into nothing.
+async fn is_whole(source: Variables, target: Variables) {
+    const BEFORE: u32 = 10;
+    let registry = serve(None, &source).await;
+    let alice = registry.user("alice").await;
+    for version in 0..BEFORE {
+        let package = Package::new("@team/app", &format!("{version}.0.0"));
+        registry.publish(&alice, &package).await.assert(201);
+    }
+    let doomed = Package::new("doomed", "1.0.0");
+    registry.publish(&alice, &doomed).await.assert(201);
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy");
+    let copy_text = copy.to_str().unwrap();
+    let is_over = AtomicBool::new(false);
+    let published = AtomicU32::new(BEFORE);
+    let writing = async {
+        while !is_over.load(Ordering::Relaxed) {
+            let version = published.load(Ordering::Relaxed);
+            let package = Package::new("@team/app", &format!("{version}.0.0"));
+            registry.publish(&alice, &package).await.assert(201);
+            published.store(version + 1, Ordering::Relaxed);
+            let passing = Package::new(&format!("passing-{version}"), "1.0.0");
+            registry.publish(&alice, &passing).await.assert(201);
+            let path = format!("/passing-{version}/-rev/any");
+            registry.delete(&alice, &path).await.assert(201);
+        }
+    };
+    let data = registry.data();
+    let backing_up = async {
+        let said = fine(&data, &source, &["backup", copy_text]).await;
+        assert!(said.contains("the copy is complete"), "{said}");
+        let acknowledged = published.load(Ordering::Relaxed);
+        // The second one brings it up to date.
+        fine(&data, &source, &["backup", copy_text]).await;
+        is_over.store(true, Ordering::Relaxed);
+        acknowledged
+    };
+    let ((), acknowledged) = tokio::join!(writing, backing_up);
+    registry
+        .delete(&alice, "/doomed/-rev/any")
+        .await
+        .assert(201);
+    drop(registry);
+
+    // It is a data folder, which serves as it is.
+    let none = Variables::new();
+    fine(&copy, &none, &["fsck"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let said = fine(&data, &target, &["restore", copy_text]).await;
+    assert!(said.contains("everything was restored"), "{said}");
+    let said = fine(&data, &target, &["restore", copy_text]).await;
+    assert!(said.contains("packages: 0 moved"), "{said}");
+    assert!(said.contains("accounts: 0 moved"), "{said}");
+    fine(&data, &target, &["fsck"]).await;
+    let registry = serve(Some(folder), &target).await;
+    for version in 0..acknowledged {
+        let package = Package::new("@team/app", &format!("{version}.0.0"));
+        let got = registry.tarball(&package).await.assert(200);
+        assert!(got.body == package.tarball, "other bytes");
+    }
+    registry.tarball(&doomed).await.assert(200);
+    let whoami = registry.get_as(&alice, "/-/whoami").await;
+    assert_eq!(whoami.status, StatusCode::OK);
+    let next = Package::new("@team/app", "10000.0.0");
+    registry.publish(&alice, &next).await.assert(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_a_folder_in_use_is_whole() {
+    is_whole(Variables::new(), Variables::new()).await;
+}
+
+#[tokio::test]
+async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written() {
+    let registry = Registry::alone().await;
+    registry.user("alice").await;
+    let (data, none) = (registry.data(), Variables::new());
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("mine"), "precious").unwrap();
+    let text = other.path().to_str().unwrap();
+    let (said, is_fine) = command(&data, &none, &["backup", text]).await;
+    assert!(
+        !is_fine && said.contains("neither empty nor an earlier"),
+        "{said}"
+    );
+    let target = other.path().join("target");
+    let (said, is_fine) = command(&target, &none, &["restore", text]).await;
+    assert!(!is_fine && said.contains("is no backup"), "{said}");
+    let copy = other.path().join("copy");
+    let text = copy.to_str().unwrap();
+    fine(&data, &none, &["backup", text]).await;
+    std::fs::write(copy.join("rustaccio-backup"), "begun, and not complete\n").unwrap();
+    let (said, is_fine) = command(&target, &none, &["restore", text]).await;
+    assert!(!is_fine && said.contains("broken off"), "{said}");
+}
+
+#[cfg(all(feature = "test-services", feature = "s3"))]
+mod in_a_bucket {
+    use super::*;
+    use crate::support::bucket::Bucket;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_of_a_bucket_in_use_is_whole() {
+        let (source, target) = (Bucket::s3().await, Bucket::s3().await);
+        is_whole(source.variables.clone(), target.variables.clone()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_folder_moves_into_a_bucket_and_back() {
+        let bucket = Bucket::s3().await;
+        let registry = Registry::alone().await;
+        let alice = registry.user("alice").await;
+        let packages = ["app", "@a/b__c"].map(|name| Package::new(name, "1.0.0"));
+        for package in &packages {
+            registry.publish(&alice, package).await.assert(201);
+        }
+        let folder = registry.stop().await;
+        let data = folder.path().join("data");
+        let said = fine(&data, &bucket.variables, &["migrate", "to-bucket"]).await;
+        assert!(
+            said.contains("tarballs: 2 moved, 0 there already"),
+            "{said}"
+        );
+        let said = fine(&data, &bucket.variables, &["migrate", "to-bucket"]).await;
+        assert!(
+            said.contains("packages: 0 moved, 2 there already"),
+            "{said}"
+        );
+        assert!(
+            said.contains("tarballs: 0 moved, 2 there already"),
+            "{said}"
+        );
+        // What is of before is not served as if it were of now.
+        let (said, is_fine) = command(&data, &Variables::new(), &[]).await;
+        assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
+        let registry = serve(Some(folder), &bucket.variables).await;
+        let whoami = registry.get_as(&alice, "/-/whoami").await;
+        assert_eq!(whoami.status, StatusCode::OK);
+        for package in &packages {
+            let got = registry.tarball(package).await.assert(200);
+            assert_eq!(got.body, package.tarball);
+        }
+        let next = Package::new("app", "2.0.0");
+        registry.publish(&alice, &next).await.assert(201);
+        let folder = registry.stop().await;
+        let back = ["migrate", "from-bucket", "--overwrite"];
+        fine(&data, &bucket.variables, &back).await;
+        let (said, is_fine) = command(&data, &bucket.variables, &[]).await;
+        assert!(!is_fine && said.contains("migrate to-bucket"), "{said}");
+        fine(&data, &Variables::new(), &["fsck"]).await;
+        let registry = serve(Some(folder), &Variables::new()).await;
+        assert_eq!(registry.tarball(&next).await.assert(200).body, next.tarball);
+    }
+}
+
+#[cfg(all(feature = "test-services", feature = "postgres"))]
+mod in_postgres {
+    use super::*;
+    use crate::support::postgres::{schema, variables};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_copy_of_postgres_in_use_is_whole() {
+        let (source, target) = (schema().await, schema().await);
+        is_whole(variables(&source), variables(&target)).await;
+    }
+
+    #[cfg(feature = "s3")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_in_a_bucket_goes_into_postgres_and_back() {
+        let bucket = crate::support::bucket::Bucket::s3().await;
+        let url = schema().await;
+        let registry = serve(None, &bucket.variables).await;
+        let alice = registry.user("alice").await;
+        let package = Package::new("app", "1.0.0");
+        registry.publish(&alice, &package).await.assert(201);
+        let folder = registry.stop().await;
+        let data = folder.path().join("data");
+        let both = [bucket.variables.clone(), variables(&url)].concat();
+        for count in ["1 moved, 0", "0 moved, 1"] {
+            let said = fine(&data, &both, &["migrate", "to-postgres"]).await;
+            assert!(
+                said.contains(&format!("packages: {count} there already")),
+                "{said}"
+            );
+        }
+        let (said, is_fine) = command(&data, &bucket.variables, &[]).await;
+        assert!(!is_fine && said.contains("migrate from-postgres"), "{said}");
+        let registry = serve(Some(folder), &both).await;
+        let whoami = registry.get_as(&alice, "/-/whoami").await;
+        assert_eq!(whoami.status, StatusCode::OK);
+        let next = Package::new("app", "2.0.0");
+        registry.publish(&alice, &next).await.assert(201);
+        let folder = registry.stop().await;
+        fine(&data, &both, &["migrate", "from-postgres", "--overwrite"]).await;
+        let registry = serve(Some(folder), &bucket.variables).await;
+        assert_eq!(registry.tarball(&next).await.assert(200).body, next.tarball);
+    }
+}
