@@ -13,6 +13,8 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+#[cfg(all(feature = "test-services", feature = "s3", feature = "postgres"))]
+mod backends;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;

@@ -128,7 +128,8 @@ impl Registry {
 
     pub(crate) async fn with(start: Start<'_>) -> Self {
         let folder = start.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
-        let mut config = config(&start.variables, start.file, folder.path());
+        let stored_in = stored_in(folder.path()).await;
+        let mut config = config(&stored_in, &start.variables, start.file, folder.path());
         if let Some(tune) = start.tune {
             tune(&mut config);
         }
@@ -287,7 +288,20 @@ pub(crate) fn client() -> Client {
         .unwrap()
 }
 
-fn config(variables: &[(&str, String)], file: &str, folder: &Path) -> Config {
+/// What a run of the same test on another backend sets.
+async fn stored_in(_folder: &Path) -> Vec<(String, String)> {
+    #[cfg(all(feature = "test-services", feature = "s3", feature = "postgres"))]
+    return super::backend::variables(_folder).await;
+    #[cfg(not(all(feature = "test-services", feature = "s3", feature = "postgres")))]
+    Vec::new()
+}
+
+fn config(
+    stored_in: &[(String, String)],
+    variables: &[(&str, String)],
+    file: &str,
+    folder: &Path,
+) -> Config {
     let mut env: Vec<(String, String)> = vec![
         (
             "RUSTACCIO_DATA_DIR".to_owned(),
@@ -298,6 +312,7 @@ fn config(variables: &[(&str, String)], file: &str, folder: &Path) -> Config {
     if file.contains("uplinks:") {
         env.pop();
     }
+    env.extend_from_slice(stored_in);
     for (name, value) in variables {
         env.retain(|(known, _)| known != name);
         env.push(((*name).to_owned(), value.clone()));

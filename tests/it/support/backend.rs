@@ -1,0 +1,61 @@
+//! Where a test's registries keep what they store: a folder, or what [`on`] says.
+
+use std::{cell::Cell, path::Path};
+
+use super::{bucket, postgres};
+
+/// What stores packages and accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backend {
+    Folder,
+    /// All of it in S3.
+    Bucket,
+    /// Tarballs in S3, the rest in Postgres.
+    BucketAndDatabase,
+    /// Tarballs in a folder, the rest in Postgres.
+    FolderAndDatabase,
+}
+
+thread_local! {
+    static CHOSEN: Cell<Backend> = const { Cell::new(Backend::Folder) };
+    static STARTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Runs a test whose registries use `backend`.
+pub(crate) fn on(backend: Backend, test: fn()) {
+    CHOSEN.set(backend);
+    STARTED.set(0);
+    test();
+    CHOSEN.set(Backend::Folder);
+    assert!(
+        STARTED.get() > 0,
+        "the test started no registry on {backend:?}"
+    );
+}
+
+/// The variables of a registry that starts in `folder`; in the same folder they are the same again.
+pub(crate) async fn variables(folder: &Path) -> Vec<(String, String)> {
+    let chosen = CHOSEN.get();
+    if chosen == Backend::Folder {
+        return Vec::new();
+    }
+    STARTED.set(STARTED.get() + 1);
+    let kept = folder.join("backend.json");
+    if let Ok(bytes) = std::fs::read(&kept) {
+        return serde_json::from_slice(&bytes).unwrap();
+    }
+    let mut variables = Vec::new();
+    if chosen != Backend::FolderAndDatabase {
+        variables.extend(bucket::s3_at(&bucket::s3_endpoint()));
+    }
+    if chosen != Backend::Bucket {
+        let url = postgres::schema().await;
+        variables.extend(postgres::variables(&url));
+    }
+    let variables: Vec<(String, String)> = variables
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect();
+    std::fs::write(kept, serde_json::to_vec(&variables).unwrap()).unwrap();
+    variables
+}
