@@ -367,7 +367,8 @@ impl Documents {
 
     /// Forgets what is remembered of `name`, documents of upstream included. Whether anything was.
     pub(super) async fn forget(&self, name: &PackageName) -> Result<bool, StorageError> {
-        let mut is_known = self.hosted.contains_key(name);
+        // That there is nothing may be remembered too.
+        let mut is_known = self.known(name).is_some();
         self.changed(name);
         self.merged.invalidate(name);
         for uplink in self.uplinks_of(name) {
