@@ -181,11 +181,13 @@ pub(crate) async fn accounts_survive_a_restart_and_keep_no_secret() {
 
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
-    let path = registry.data().join("state.json");
-    let state = std::fs::read_to_string(&path).unwrap();
-    assert!(!state.contains(&alice.token) && !state.contains("password\""));
-    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    if registry.is_in_folder() {
+        let path = registry.data().join("state.json");
+        let state = std::fs::read_to_string(&path).unwrap();
+        assert!(!state.contains(&alice.token) && !state.contains("password\""));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
     let folder = registry.stop().await;
     let registry = Registry::with(Start {
         folder: Some(folder),
@@ -262,11 +264,15 @@ pub(crate) async fn logins_end_in_time_and_are_forgotten() {
     let list = registry.get_as(&later, "/-/npm/v1/tokens").await;
     assert_eq!(list.assert(200).json()["total"], 1);
     let path = registry.data().join("state.json");
-    let count = || {
+    let is_in_folder = registry.is_in_folder();
+    let is_count = |count: usize| {
+        if !is_in_folder {
+            return true;
+        }
         let state: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-        state["auth_tokens"].as_object().unwrap().len()
+        state["auth_tokens"].as_object().unwrap().len() == count
     };
-    assert_eq!(count(), 2);
+    assert!(is_count(2));
     let folder = registry.stop().await;
     let registry = Registry::with(Start {
         folder: Some(folder),
@@ -275,7 +281,7 @@ pub(crate) async fn logins_end_in_time_and_are_forgotten() {
     })
     .await;
     // Those that have ended are removed at start, and then every hour.
-    assert_eq!(count(), 1);
+    assert!(is_count(1));
     registry.get_as(&later, "/-/whoami").await.assert(200);
 }
 

@@ -97,9 +97,11 @@ pub(crate) async fn two_hundred_register_at_once() {
         users.push(user.unwrap());
     }
     let registry = Arc::into_inner(registry).unwrap();
-    let path = registry.data().join("state.json");
-    let state: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    assert_eq!(state["users"].as_object().unwrap().len(), 200);
+    if registry.is_in_folder() {
+        let state = std::fs::read(registry.data().join("state.json")).unwrap();
+        let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+        assert_eq!(state["users"].as_object().unwrap().len(), 200);
+    }
     let folder = registry.stop().await;
     let registry = Registry::with(Start {
         folder: Some(folder),

@@ -396,10 +396,12 @@ pub(crate) async fn a_publish_that_does_not_add_up_is_refused_and_leaves_nothing
         assert!(!answer.error().is_empty());
     }
     registry.get("/app").await.assert(404);
-    let tarballs = std::fs::read_dir(registry.data().join("tarballs")).unwrap();
-    assert_eq!(tarballs.count(), 0);
-    let temporary = std::fs::read_dir(registry.data().join("tmp")).unwrap();
-    assert_eq!(temporary.count(), 0);
+    if registry.is_in_folder() {
+        for folder in ["tarballs", "tmp"] {
+            let left = std::fs::read_dir(registry.data().join(folder)).unwrap();
+            assert_eq!(left.count(), 0, "{folder}");
+        }
+    }
     let upper = Package::new("App", "1.0.0");
     registry.publish(&alice, &upper).await.assert(400);
 }

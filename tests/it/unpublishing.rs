@@ -69,11 +69,13 @@ pub(crate) async fn unpublishing_a_package_leaves_only_its_name() {
     assert_eq!(gone.error(), "no such package available");
     registry.tarball(&package).await.assert(404);
     registry.delete(&alice, "/app/-rev/any").await.assert(404);
-    let left: Vec<_> = std::fs::read_dir(registry.data().join("tarballs/app"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["package.json"]);
+    if registry.is_in_folder() {
+        let left: Vec<_> = std::fs::read_dir(registry.data().join("tarballs/app"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["package.json"]);
+    }
     let answer = registry.publish(&alice, &package).await.assert(201);
     assert_eq!(answer.json()["ok"], "created new package");
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, path::Path};
 
-use super::{bucket, postgres};
+use super::{bucket, postgres, registry::STORED_IN};
 
 /// What stores packages and accounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub(crate) async fn variables(folder: &Path) -> Vec<(String, String)> {
         return Vec::new();
     }
     STARTED.set(STARTED.get() + 1);
-    let kept = folder.join("backend.json");
+    let kept = folder.join(STORED_IN);
     if let Ok(bytes) = std::fs::read(&kept) {
         return serde_json::from_slice(&bytes).unwrap();
     }

@@ -19,6 +19,9 @@ use tempfile::TempDir;
 
 use super::{Package, publish_body};
 
+/// The file that says so of a registry that stores elsewhere.
+pub(crate) const STORED_IN: &str = "backend.json";
+
 /// A running registry; stops when dropped.
 pub(crate) struct Registry {
     pub(crate) url: String,
@@ -172,6 +175,11 @@ impl Registry {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()
+    }
+
+    /// Whether all that it stores is in its folder, where a test can look at it.
+    pub(crate) fn is_in_folder(&self) -> bool {
+        !self.folder().join(STORED_IN).exists()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
