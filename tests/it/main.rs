@@ -13,7 +13,13 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
-#[cfg(all(feature = "test-services", feature = "s3", feature = "postgres"))]
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
 mod backends;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
@@ -39,9 +45,24 @@ mod installs;
 mod leases;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod migrate;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+mod nodes;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "postgres",
+    feature = "redis"
+))]
+mod outages;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod postgres;
 mod protocol_http;

@@ -10,6 +10,10 @@ pub(crate) enum Backend {
     Folder,
     /// All of it in S3.
     Bucket,
+    /// All of it in Azure.
+    Azure,
+    /// All of it in what speaks like Google's.
+    Gcs,
     /// Tarballs in S3, the rest in Postgres.
     BucketAndDatabase,
     /// Tarballs in a folder, the rest in Postgres.
@@ -44,18 +48,27 @@ pub(crate) async fn variables(folder: &Path) -> Vec<(String, String)> {
     if let Ok(bytes) = std::fs::read(&kept) {
         return serde_json::from_slice(&bytes).unwrap();
     }
-    let mut variables = Vec::new();
-    if chosen != Backend::FolderAndDatabase {
-        variables.extend(bucket::s3_at(&bucket::s3_endpoint()));
-    }
-    if chosen != Backend::Bucket {
-        let url = postgres::schema().await;
-        variables.extend(postgres::variables(&url));
-    }
-    let variables: Vec<(String, String)> = variables
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
+    let variables = fresh(chosen).await;
     std::fs::write(kept, serde_json::to_vec(&variables).unwrap()).unwrap();
     variables
+}
+
+/// Variables of storage that nobody else uses.
+pub(crate) async fn fresh(backend: Backend) -> Vec<(String, String)> {
+    let mut variables = match backend {
+        Backend::Folder | Backend::FolderAndDatabase => Vec::new(),
+        Backend::Bucket | Backend::BucketAndDatabase => bucket::s3_at(&bucket::s3_endpoint()),
+        Backend::Azure => bucket::azure(),
+        Backend::Gcs => bucket::gcs(),
+    };
+    if matches!(
+        backend,
+        Backend::BucketAndDatabase | Backend::FolderAndDatabase
+    ) {
+        variables.extend(postgres::variables(&postgres::schema().await));
+    }
+    let variables = variables.into_iter();
+    variables
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }

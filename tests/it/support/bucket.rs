@@ -7,6 +7,9 @@ use rustaccio::{
 
 use super::registry::{Registry, Start};
 
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
 /// Below a prefix of its own.
 pub(crate) struct Bucket {
     pub(crate) variables: Vec<(&'static str, String)>,
@@ -40,6 +43,36 @@ pub(crate) fn s3_at(endpoint: &str) -> Vec<(&'static str, String)> {
             variable("RUSTACCIO_S3_IT_SECRET_KEY"),
         ),
         ("RUSTACCIO_S3_PREFIX", format!("it/{nonce:016x}")),
+    ]
+}
+
+/// The settings of Azurite, whose account and key are the same everywhere.
+pub(crate) fn azure() -> Vec<(&'static str, String)> {
+    let nonce: u64 = rand::random();
+    vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "azure".to_owned()),
+        (
+            "RUSTACCIO_AZURE_ENDPOINT",
+            variable("RUSTACCIO_AZURE_IT_ENDPOINT"),
+        ),
+        ("RUSTACCIO_AZURE_ACCOUNT", "devstoreaccount1".to_owned()),
+        ("RUSTACCIO_AZURE_ACCESS_KEY", AZURITE_KEY.to_owned()),
+        ("RUSTACCIO_AZURE_CONTAINER", "rustaccio-it".to_owned()),
+        ("RUSTACCIO_AZURE_PREFIX", format!("it/{nonce:016x}")),
+    ]
+}
+
+/// The settings of the store of our own that speaks like Google's.
+pub(crate) fn gcs() -> Vec<(&'static str, String)> {
+    let nonce: u64 = rand::random();
+    vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "gcs".to_owned()),
+        (
+            "RUSTACCIO_GCS_ENDPOINT",
+            variable("RUSTACCIO_GCS_IT_ENDPOINT"),
+        ),
+        ("RUSTACCIO_GCS_BUCKET", "rustaccio-it".to_owned()),
+        ("RUSTACCIO_GCS_PREFIX", format!("it/{nonce:016x}")),
     ]
 }
 

@@ -298,9 +298,21 @@ pub(crate) fn client() -> Client {
 
 /// What a run of the same test on another backend sets.
 async fn stored_in(_folder: &Path) -> Vec<(String, String)> {
-    #[cfg(all(feature = "test-services", feature = "s3", feature = "postgres"))]
+    #[cfg(all(
+        feature = "test-services",
+        feature = "s3",
+        feature = "gcs",
+        feature = "azure",
+        feature = "postgres"
+    ))]
     return super::backend::variables(_folder).await;
-    #[cfg(not(all(feature = "test-services", feature = "s3", feature = "postgres")))]
+    #[cfg(not(all(
+        feature = "test-services",
+        feature = "s3",
+        feature = "gcs",
+        feature = "azure",
+        feature = "postgres"
+    )))]
     Vec::new()
 }
 
