@@ -20,7 +20,7 @@ use crate::support::{
 
 const NODES: usize = 3;
 const WRITERS: usize = 9;
-const KILLS: usize = 9;
+const KILLS: usize = 6;
 /// How many publishes pass between two blows.
 const BETWEEN: usize = 12;
 
