@@ -329,7 +329,19 @@ async fn empty_objects_are_no_trouble_for_others() {
 
 #[tokio::test]
 async fn fsck_repairs_a_bucket() {
-    let bucket = Bucket::s3().await;
+    repairs(Bucket::s3().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn fsck_repairs_a_bucket_beside_a_database() {
+    use crate::support::postgres;
+    let mut variables = s3_at(&s3_endpoint());
+    variables.extend(postgres::variables(&postgres::schema().await));
+    repairs(Bucket::of(variables).await).await;
+}
+
+async fn repairs(bucket: Bucket) {
     let node = bucket.node().await;
     let alice = node.user("alice").await;
     let (one, two) = (
