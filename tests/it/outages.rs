@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{
     Answer, Package, Registry, User,
-    bucket::{s3_at, s3_endpoint},
+    bucket::{self, s3_at, s3_endpoint},
     postgres,
     registry::Start,
     wire::{Line, Wire},
@@ -160,7 +160,45 @@ async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
-async fn outages(line: Line, variables: Vec<(&str, String)>) {
+/// Something that happens to what is behind a registry, and its end.
+struct Blow {
+    name: String,
+    strike: Box<dyn Fn() + Send>,
+    heal: Box<dyn Fn() + Send>,
+    must_hurt: bool,
+}
+
+/// What a wire can do.
+fn blows_of(line: Line) -> Vec<Blow> {
+    let line = Arc::new(line);
+    let blow = |wire| {
+        let (struck, healed) = (Arc::clone(&line), Arc::clone(&line));
+        Blow {
+            name: format!("{wire:?}"),
+            strike: Box::new(move || struck.set(wire)),
+            heal: Box::new(move || healed.set(Wire::Whole)),
+            must_hurt: wire != Wire::Slow,
+        }
+    };
+    [Wire::Cut, Wire::Stuck, Wire::Slow].map(blow).into()
+}
+
+/// A server that is stopped and started again.
+fn restarts<S: Send + Sync + 'static>(server: S, stop: fn(&S), start: fn(&S)) -> Vec<Blow> {
+    let server = Arc::new(server);
+    let blow = |name: &str| {
+        let (struck, healed) = (Arc::clone(&server), Arc::clone(&server));
+        Blow {
+            name: name.to_owned(),
+            strike: Box::new(move || stop(&struck)),
+            heal: Box::new(move || start(&healed)),
+            must_hurt: true,
+        }
+    };
+    vec![blow("stopped"), blow("stopped again")]
+}
+
+async fn outages(blows: Vec<Blow>, variables: Vec<(&str, String)>) {
     let load = Load::start(variables).await;
     let mut clients = JoinSet::new();
     for client in 0..WRITERS {
@@ -169,17 +207,19 @@ async fn outages(line: Line, variables: Vec<(&str, String)>) {
     for client in WRITERS..WRITERS + READERS {
         clients.spawn(Arc::clone(&load).read(client));
     }
-    let (watched, held) = (Arc::clone(&load), Arc::new(line));
-    let line = Arc::clone(&held);
+    let watched = Arc::clone(&load);
+    // They come back in the end: a wire that is dropped is cut.
+    let (give_back, held) = std::sync::mpsc::channel();
     clients.spawn(async move {
-        for wire in [Wire::Cut, Wire::Stuck, Wire::Slow] {
+        for blow in blows {
             watched.progress(&watched.successes).await;
             let before = watched.failures.load(Ordering::Relaxed);
-            line.set(wire);
+            tokio::task::block_in_place(&blow.strike);
             watched.progress(&watched.answers).await;
             let failures = watched.failures.load(Ordering::Relaxed) - before;
-            assert!(failures > 0 || wire == Wire::Slow, "{wire:?} did nothing");
-            line.set(Wire::Whole);
+            assert!(failures > 0 || !blow.must_hurt, "{}: no effect", blow.name);
+            tokio::task::block_in_place(&blow.heal);
+            give_back.send(blow).unwrap();
         }
         watched.progress(&watched.successes).await;
         watched.is_over.store(true, Ordering::Relaxed);
@@ -211,7 +251,24 @@ async fn over_a_wire(url: &str) -> (Line, String) {
 async fn of_the_store() {
     let line = Line::to(&s3_endpoint()).await;
     let variables = s3_at(&line.url);
-    outages(line, variables).await;
+    outages(blows_of(line), variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_store_that_restarts() {
+    let server = bucket::Server::start();
+    let variables = s3_at(&server.url);
+    let blows = restarts(server, bucket::Server::pause, bucket::Server::resume);
+    outages(blows, variables).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_database_that_restarts() {
+    let server = postgres::Server::start();
+    let mut variables = s3_at(&s3_endpoint());
+    variables.extend(postgres::variables(&server.url));
+    let blows = restarts(server, postgres::Server::pause, postgres::Server::resume);
+    outages(blows, variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -219,7 +276,7 @@ async fn of_the_store_beside_a_database() {
     let line = Line::to(&s3_endpoint()).await;
     let mut variables = s3_at(&line.url);
     variables.extend(postgres::variables(&postgres::schema().await));
-    outages(line, variables).await;
+    outages(blows_of(line), variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -227,7 +284,7 @@ async fn of_the_database() {
     let (line, url) = over_a_wire(&postgres::schema().await).await;
     let mut variables = s3_at(&s3_endpoint());
     variables.extend(postgres::variables(&url));
-    outages(line, variables).await;
+    outages(blows_of(line), variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -244,5 +301,5 @@ async fn of_redis() {
             format!("rustaccio-it:{:016x}", rand::random::<u64>()),
         ),
     ]);
-    outages(line, variables).await;
+    outages(blows_of(line), variables).await;
 }
