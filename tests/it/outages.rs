@@ -186,16 +186,13 @@ fn blows_of(line: Line) -> Vec<Blow> {
 /// A server that is stopped and started again.
 fn restarts<S: Send + Sync + 'static>(server: S, stop: fn(&S), start: fn(&S)) -> Vec<Blow> {
     let server = Arc::new(server);
-    let blow = |name: &str| {
-        let (struck, healed) = (Arc::clone(&server), Arc::clone(&server));
-        Blow {
-            name: name.to_owned(),
-            strike: Box::new(move || stop(&struck)),
-            heal: Box::new(move || start(&healed)),
-            must_hurt: true,
-        }
-    };
-    vec![blow("stopped"), blow("stopped again")]
+    let struck = Arc::clone(&server);
+    vec![Blow {
+        name: "stopped".to_owned(),
+        strike: Box::new(move || stop(&struck)),
+        heal: Box::new(move || start(&server)),
+        must_hurt: true,
+    }]
 }
 
 async fn outages(blows: Vec<Blow>, variables: Vec<(&str, String)>) {
@@ -228,7 +225,8 @@ async fn outages(blows: Vec<Blow>, variables: Vec<(&str, String)>) {
     while let Some(done) = clients.join_next().await {
         done.unwrap();
     }
-    for package in load.acknowledged.lock().clone() {
+    let acknowledged = load.acknowledged.lock().clone();
+    for package in acknowledged {
         let tarball = load.registry.tarball(&package).await.assert(200);
         assert!(tarball.body == package.tarball, "other bytes");
         let path = format!("/{}/{}", package.name.replace('/', "%2f"), package.version);
