@@ -52,31 +52,19 @@ pub async fn build_state_with_clock(
     hook: Option<Arc<dyn AuthHook>>,
     clock: SharedClock,
 ) -> Result<AppState, RegistryError> {
-    let problems = find_problems(config).await;
-    if !problems.is_empty() {
-        return Err(RegistryError::Settings {
-            message: describe(&problems),
-        });
-    }
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
+    Box::pin(check(config)).await?;
     let lifecycle = Lifecycle::new();
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
-    if config.server.startup_connectivity_check {
-        // Before they are opened: it says why that fails.
-        connectivity::check_stores(config).await;
-    }
     let backends = Box::pin(Backends::open(config)).await?;
     let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
     let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
     let is_shared = store.is_shared();
     lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
-    let secrets = backends.open_secrets(config).await?;
-    let accounts = backends.open_accounts(config, &leases.leases).await?;
+    let secrets = Box::pin(backends.open_secrets(config)).await?;
+    let accounts = Box::pin(backends.open_accounts(config, &leases.leases)).await?;
     backends.listen(&lifecycle).await;
     if hook.is_none() {
-        warn_of_strangers(config, &rules, &*accounts).await?;
+        Box::pin(warn_of_strangers(config, &rules, &*accounts)).await?;
     }
     let auth = Arc::new(Auth::new(AuthOptions {
         config: config.auth.clone(),
@@ -89,12 +77,13 @@ pub async fn build_state_with_clock(
     }));
     // Where there may be very many, it is done while others are served.
     if !is_shared {
-        auth.prune().await?;
+        Box::pin(auth.prune()).await?;
     }
-    let uplinks = without_ourselves(config).await;
+    let uplinks = Box::pin(without_ourselves(config)).await;
     let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
-        Some(SigningKeys::open(&*backends.keys(config), &secrets).await?)
+        let keys = backends.keys(config);
+        Some(Box::pin(SigningKeys::open(&*keys, &secrets)).await?)
     } else {
         None
     };
@@ -124,7 +113,7 @@ pub async fn build_state_with_clock(
     if is_shared {
         lifecycle.spawn(async move { surveyed.survey_in_background().await });
     } else {
-        registry.recover().await?;
+        Box::pin(registry.recover()).await?;
         lifecycle.spawn(async move { surveyed.discover_in_background().await });
     }
     if config.server.startup_connectivity_check {
@@ -142,6 +131,24 @@ pub async fn build_state_with_clock(
             lifecycle,
         ),
     })
+}
+
+/// Whether these settings can be started with; says what might be meant otherwise.
+async fn check(config: &Config) -> Result<(), RegistryError> {
+    let problems = find_problems(config).await;
+    if !problems.is_empty() {
+        return Err(RegistryError::Settings {
+            message: describe(&problems),
+        });
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    if config.server.startup_connectivity_check {
+        // Before they are opened: it says why that fails.
+        connectivity::check_stores(config).await;
+    }
+    Ok(())
 }
 
 /// Keeps the cache as large as the settings say, until `lifecycle` ends.

@@ -99,12 +99,19 @@ impl Sessions {
         page: &str,
         now: Timestamp,
     ) -> Result<SessionView, RegistryError> {
-        let session = alive(self.store.of_page(page).await?, now)?;
+        let session = alive(self.of_page_id(page).await?, now)?;
         Ok(SessionView {
             is_pending: !session.is_answered,
             purpose: session.purpose,
             asked_by: session.asked_by,
         })
+    }
+
+    async fn of_page_id(&self, page: &str) -> Result<Option<SessionRecord>, RegistryError> {
+        if !is_id(page) {
+            return Ok(None);
+        }
+        Ok(self.store.of_page(page).await?)
     }
 
     /// Answers the session of a page, a login with its token. `false`: it was answered already.
@@ -114,7 +121,7 @@ impl Sessions {
         token: Option<&SecretString>,
         now: Timestamp,
     ) -> Result<bool, RegistryError> {
-        let session = alive(self.store.of_page(page).await?, now)?;
+        let session = alive(self.of_page_id(page).await?, now)?;
         if session.is_answered {
             return Ok(false);
         }
@@ -129,6 +136,9 @@ impl Sessions {
     /// What has come of the session that a client waits for. An answer is given once; then there
     /// is no such session.
     pub(super) async fn fetch(&self, done: &str, now: Timestamp) -> Result<Outcome, RegistryError> {
+        if !is_id(done) {
+            return Err(unknown());
+        }
         let session = alive(self.store.of_client(done).await?, now)?;
         if !session.is_answered {
             return Ok(Outcome::Pending);
@@ -144,6 +154,11 @@ impl Sessions {
             token.map_err(RegistryError::internal)?.into(),
         ))
     }
+}
+
+/// Whether it can be one of ours. Storage is not asked for what else a visitor may say.
+fn is_id(text: &str) -> bool {
+    text.len() == uuid::fmt::Hyphenated::LENGTH && uuid::Uuid::try_parse(text).is_ok()
 }
 
 fn alive(session: Option<SessionRecord>, now: Timestamp) -> Result<SessionRecord, RegistryError> {

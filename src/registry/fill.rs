@@ -350,7 +350,7 @@ impl Download {
         if let Ok(Some(kept)) = self.kept().await {
             return Ok(kept);
         }
-        if let Some(downloaded) = self.from_shared().await? {
+        if let Some(downloaded) = self.download_shared().await? {
             return Ok(downloaded);
         }
         let Some(response) = self.uplink.tarball(&self.url).await? else {
@@ -361,7 +361,7 @@ impl Download {
     }
 
     /// What another node has downloaded, where nodes share a cache. `None`: upstream is to be asked.
-    async fn from_shared(&self) -> Result<Option<Downloaded>, FillError> {
+    async fn download_shared(&self) -> Result<Option<Downloaded>, FillError> {
         let (cache, digest) = (self.store.cache(), self.integrity.strongest());
         let Some(blob) = cache.shared_tarball(&self.name, digest).await else {
             return Ok(None);

@@ -64,6 +64,7 @@ impl fmt::Display for Damage {
 }
 
 /// How much of a report there was.
+#[derive(Clone, Copy)]
 struct Counts {
     packages: usize,
     tarballs: usize,

@@ -272,9 +272,11 @@ impl HostedDocuments {
         self.changes.note(name, || self.kept.invalidate(name));
     }
 
-    /// Whether anything is kept of `name`.
+    /// Whether a manifest of `name` is kept. That there is none may be remembered too.
     pub(super) fn knows(&self, name: &PackageName) -> bool {
-        self.kept.contains_key(name)
+        self.kept
+            .get(name)
+            .is_some_and(|kept| kept.document.is_some())
     }
 
     /// Makes the next read of `name` look at storage, where another node may have published what

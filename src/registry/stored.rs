@@ -67,13 +67,14 @@ pub(super) async fn names(store: &Store) -> Result<BTreeSet<PackageName>, Storag
 enum Read {
     Absent,
     Damaged,
-    Whole(Hosted),
+    Whole(Box<Hosted>),
 }
 
 async fn read(store: &Store, name: &PackageName) -> Result<Read, StorageError> {
     Ok(match store.metadata().get(name).await? {
         None => Read::Absent,
-        Some(document) => Hosted::parse(&document.json).map_or(Read::Damaged, Read::Whole),
+        Some(document) => Hosted::parse(&document.json)
+            .map_or(Read::Damaged, |manifest| Read::Whole(Box::new(manifest))),
     })
 }
 

@@ -46,6 +46,9 @@ enum Shared {
     Postgres(Database),
 }
 
+/// Manifests and tarballs.
+pub(super) type Hosting = (Arc<dyn MetadataStore>, Arc<dyn Blobs>);
+
 impl Backends {
     /// Opens what `config` says. Nothing in the data folder is touched. Fails where its packages were
     /// moved elsewhere, and would be served as they were before.
@@ -60,6 +63,10 @@ impl Backends {
     }
 
     /// The same, wherever what it has was moved.
+    #[cfg_attr(
+        not(any(feature = "object", feature = "postgres")),
+        expect(clippy::unused_async, reason = "the features await")
+    )]
     pub(super) async fn connect(config: &Config) -> Result<Self, RegistryError> {
         #[cfg(feature = "object")]
         let bucket = open_bucket(config).await?;
@@ -102,10 +109,7 @@ impl Backends {
     }
 
     /// Manifests and tarballs alone, which somebody else may be using.
-    pub(super) fn hosted(
-        &self,
-        config: &Config,
-    ) -> Result<(Arc<dyn MetadataStore>, Arc<dyn Blobs>), RegistryError> {
+    pub(super) fn hosted(&self, config: &Config) -> Result<Hosting, RegistryError> {
         #[cfg(feature = "object")]
         if let Some((bucket, guarantees)) = &self.bucket {
             let metadata: Arc<dyn MetadataStore> = match &self.shared {

@@ -215,7 +215,7 @@ pub(crate) async fn restore(
 /// The settings of everything in one folder.
 fn at(folder: &Path) -> Config {
     let mut config = Config::default();
-    config.storage.data_dir = folder.to_owned();
+    folder.clone_into(&mut config.storage.data_dir);
     config
 }
 

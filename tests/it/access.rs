@@ -52,7 +52,7 @@ async fn is_public(registry: &Registry) -> bool {
 }
 
 #[tokio::test]
-async fn a_publish_changes_access_where_its_user_asked_for_it() {
+pub(crate) async fn a_publish_changes_access_where_its_user_asked_for_it() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let npm = "npm/12.2.1 node/v24.21.0 linux x64 workspaces/false";
@@ -104,7 +104,7 @@ async fn a_publish_changes_access_where_its_user_asked_for_it() {
 }
 
 #[tokio::test]
-async fn a_grant_outlives_a_publish() {
+pub(crate) async fn a_grant_outlives_a_publish() {
     let (registry, alice) = with_secret(&[("RUSTACCIO_ADMIN_USERS", "alice")]).await;
     let team = json!({ "name": "core" });
     let teams = "/-/org/acme/team";
@@ -125,7 +125,7 @@ async fn a_grant_outlives_a_publish() {
 }
 
 #[tokio::test]
-async fn the_two_encodings_are_one_package() {
+pub(crate) async fn the_two_encodings_are_one_package() {
     let (registry, alice) = with_secret(&[]).await;
     let path = "/-/package/%40acme%2Fsecret/access";
     let restricted = json!({ "access": "private" });
@@ -145,7 +145,7 @@ async fn the_two_encodings_are_one_package() {
 }
 
 #[tokio::test]
-async fn collaborators_have_the_shape_that_each_client_reads() {
+pub(crate) async fn collaborators_have_the_shape_that_each_client_reads() {
     let (registry, alice) = with_secret(&[]).await;
     let path = "/-/package/@acme%2fsecret/collaborators?format=cli";
     let ask = async |agent: &str| {
@@ -164,7 +164,7 @@ async fn collaborators_have_the_shape_that_each_client_reads() {
 }
 
 #[tokio::test]
-async fn what_is_no_organisation_may_be_a_user() {
+pub(crate) async fn what_is_no_organisation_may_be_a_user() {
     let registry = Registry::alone().await;
     let user = registry.user("Alice.B").await;
     let package = Package::new("app", "1.0.0");
@@ -180,7 +180,7 @@ async fn what_is_no_organisation_may_be_a_user() {
 }
 
 #[tokio::test]
-async fn nobody_locks_a_package_without_a_key() {
+pub(crate) async fn nobody_locks_a_package_without_a_key() {
     let (registry, alice) = with_secret(&[("RUSTACCIO_ADMIN_USERS", "root")]).await;
     let lock = json!({ "publish_requires_tfa": true, "automation_token_overrides_tfa": false });
     let refused = change(&registry, &alice, SECRET, lock.clone()).await;
@@ -205,7 +205,7 @@ async fn with_pass(registry: &Registry, by: &User, pass: &str, body: Value) -> A
 }
 
 #[tokio::test]
-async fn whoever_has_the_key_locks_and_unlocks() {
+pub(crate) async fn whoever_has_the_key_locks_and_unlocks() {
     let variables = vec![("RUSTACCIO_ADMIN_USERS", "root".to_owned())];
     let (registry, alice) = with_secret(&[]).await;
     let bob = registry.user("bob").await;
@@ -255,7 +255,7 @@ async fn whoever_has_the_key_locks_and_unlocks() {
 }
 
 #[tokio::test]
-async fn a_token_without_second_factor_does_not_unlock() {
+pub(crate) async fn a_token_without_second_factor_does_not_unlock() {
     let (registry, alice) = with_secret(&[]).await;
     let wish = json!({ "password": "password", "name": "ci", "bypass_2fa": true });
     let made = change(&registry, &alice, "/-/npm/v1/tokens", wish).await;
@@ -279,7 +279,7 @@ async fn a_token_without_second_factor_does_not_unlock() {
 }
 
 #[tokio::test]
-async fn a_hidden_package_and_a_missing_one_sound_alike() {
+pub(crate) async fn a_hidden_package_and_a_missing_one_sound_alike() {
     let (registry, alice) = with_secret(&[]).await;
     let open = Package::new("@acme/open", "1.0.0");
     registry.publish(&alice, &open).await.assert(201);

@@ -17,7 +17,7 @@ async fn invalidate(registry: &Registry, user: Option<&User>, body: &str) -> Ans
 }
 
 #[tokio::test]
-async fn what_is_remembered_of_a_package_can_be_forgotten() {
+pub(crate) async fn what_is_remembered_of_a_package_can_be_forgotten() {
     let upstream = Upstream::start().await;
     upstream.has(&[&Package::new("lib", "1.0.0")]);
     let registry = Registry::start(&[
@@ -54,7 +54,7 @@ async fn what_is_remembered_of_a_package_can_be_forgotten() {
 }
 
 #[tokio::test]
-async fn what_another_node_published_is_there_when_it_is_asked_for() {
+pub(crate) async fn what_another_node_published_is_there_when_it_is_asked_for() {
     let one = Package::new("app", "1.0.0");
     let two = Package::new("app", "2.0.0");
     let other = Registry::alone().await;

@@ -3,6 +3,7 @@
 #[cfg(feature = "crash-points")]
 mod crash;
 mod discovery;
+mod many;
 mod reports;
 
 use std::{
@@ -80,46 +81,6 @@ async fn everything_works_in_a_bucket_and_on_every_node() {
         .assert(201);
     other.get("/@team%2fapp").await.assert(404);
     other.tarball(&small).await.assert(404);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn writers_on_three_nodes_lose_nothing() {
-    const WRITERS: u32 = 16;
-    const VERSIONS: u32 = 20;
-    let bucket = Bucket::s3().await;
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        nodes.push(std::sync::Arc::new(bucket.node().await));
-    }
-    let mut tasks = tokio::task::JoinSet::new();
-    for writer in 0..WRITERS {
-        let node = std::sync::Arc::clone(&nodes[usize::try_from(writer % 3).unwrap()]);
-        tasks.spawn(async move {
-            let user = node.user(&format!("writer-{writer}")).await;
-            for version in 0..VERSIONS {
-                let package = Package::new("shared", &format!("{writer}.{version}.0"));
-                let tag = format!("tag-{writer}-{version}");
-                // No client has to try again.
-                node.publish_as(&user, &package, &tag).await.assert(201);
-            }
-        });
-    }
-    tasks.join_all().await;
-    for node in &nodes {
-        let shown = node.get("/shared").await.assert(200).json();
-        let versions = shown["versions"].as_object().unwrap();
-        assert_eq!(versions.len(), 320);
-        for (version, _) in versions {
-            let (writer, rest) = version.split_once('.').unwrap();
-            let tag = format!("tag-{writer}-{}", rest.split_once('.').unwrap().0);
-            assert_eq!(shown["dist-tags"][&tag], json!(version));
-            let package = Package::new("shared", version);
-            assert_eq!(
-                node.tarball(&package).await.assert(200).body,
-                package.tarball
-            );
-        }
-    }
 }
 
 /// A manifest as other software has written it.
@@ -400,7 +361,19 @@ async fn empty_objects_are_no_trouble_for_others() {
 
 #[tokio::test]
 async fn fsck_repairs_a_bucket() {
-    let bucket = Bucket::s3().await;
+    repairs(Bucket::s3().await).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn fsck_repairs_a_bucket_beside_a_database() {
+    use crate::support::postgres;
+    let mut variables = s3_at(&s3_endpoint());
+    variables.extend(postgres::variables(&postgres::schema().await));
+    repairs(Bucket::of(variables).await).await;
+}
+
+async fn repairs(bucket: Bucket) {
     let node = bucket.node().await;
     let alice = node.user("alice").await;
     let (one, two) = (

@@ -58,7 +58,7 @@ async fn cached(data: &Path, package: &Package) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_short_one_is_read_once() {
+pub(crate) async fn a_short_one_is_read_once() {
     let upstream = Upstream::start().await;
     let (ours, theirs) = (
         Package::heavy("ours", "1.0.0", 300_000),
@@ -91,7 +91,7 @@ async fn a_short_one_is_read_once() {
 }
 
 #[tokio::test]
-async fn one_that_is_read_from_disk_stays_in_memory() {
+pub(crate) async fn one_that_is_read_from_disk_stays_in_memory() {
     let upstream = Upstream::start().await;
     let package = Package::new("lib", "1.0.0");
     upstream.has(&[&package]);
@@ -108,7 +108,7 @@ async fn one_that_is_read_from_disk_stays_in_memory() {
 }
 
 #[tokio::test]
-async fn what_is_unpublished_is_gone_from_memory_too() {
+pub(crate) async fn what_is_unpublished_is_gone_from_memory_too() {
     let package = Package::new("app", "1.0.0");
     let (registry, alice) = registry_with(&[&package]).await;
     let etag = registry.tarball(&package).await.assert(200);
@@ -132,7 +132,7 @@ async fn what_is_unpublished_is_gone_from_memory_too() {
 }
 
 #[tokio::test]
-async fn whoever_has_it_is_told_so_without_a_look_at_it() {
+pub(crate) async fn whoever_has_it_is_told_so_without_a_look_at_it() {
     let package = Package::heavy("app", "1.0.0", LONG);
     let (registry, _) = registry_with(&[&package]).await;
     let etag = registry.tarball(&package).await.assert(200);
@@ -155,7 +155,7 @@ fn damages(good: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn damage_of_a_hosted_one_is_a_failure() {
+pub(crate) async fn damage_of_a_hosted_one_is_a_failure() {
     let package = Package::new("app", "1.0.0");
     let (registry, _) = registry_with(&[&package]).await;
     let blob = hosted(&registry, &package);
@@ -173,7 +173,7 @@ async fn damage_of_a_hosted_one_is_a_failure() {
 }
 
 #[tokio::test]
-async fn a_damaged_one_of_upstream_is_fetched_again() {
+pub(crate) async fn a_damaged_one_of_upstream_is_fetched_again() {
     let upstream = Upstream::start().await;
     let package = Package::new("lib", "1.0.0");
     upstream.has(&[&package]);
@@ -195,7 +195,7 @@ async fn a_damaged_one_of_upstream_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn a_long_one_that_shrinks_while_it_is_read_breaks_off() {
+pub(crate) async fn a_long_one_that_shrinks_while_it_is_read_breaks_off() {
     let package = Package::heavy("app", "1.0.0", LONG);
     let (registry, _) = registry_with(&[&package]).await;
     // Longer than what fits between the two.
@@ -236,7 +236,7 @@ fn steps(upstream: &Upstream, package: &Package, steps: &Arc<Semaphore>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_late_catches_up_with_those_who_follow() {
+pub(crate) async fn who_comes_late_catches_up_with_those_who_follow() {
     let upstream = Upstream::start().await;
     let package = Package::heavy("lib", "1.0.0", 4_000_000);
     upstream.has(&[&package]);

@@ -106,7 +106,7 @@ fn texts_that_clients_look_for_stay() {
 }
 
 #[tokio::test]
-async fn every_error_has_its_shape() {
+pub(crate) async fn every_error_has_its_shape() {
     let registry = Registry::start(&[("RUSTACCIO_MAX_BODY_SIZE", "1mb")]).await;
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
     let package = Package::new("app", "1.0.0");
@@ -178,7 +178,7 @@ async fn every_error_has_its_shape() {
 }
 
 #[tokio::test]
-async fn errors_of_upstream_name_nothing_of_ours() {
+pub(crate) async fn errors_of_upstream_name_nothing_of_ours() {
     let upstream = Upstream::start().await;
     upstream.plays("/lib", |_| async {
         axum::response::IntoResponse::into_response("<html>")

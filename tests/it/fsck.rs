@@ -17,7 +17,7 @@ fn fsck(data: &Path, arguments: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn damage_is_found_and_repaired() {
+pub(crate) async fn damage_is_found_and_repaired() {
     let upstream = Upstream::start().await;
     let cached = Package::new("cached", "1.0.0");
     upstream.has(&[&cached]);
@@ -99,7 +99,7 @@ async fn damage_is_found_and_repaired() {
 }
 
 #[tokio::test]
-async fn every_manifest_that_is_rebuilt_is_counted() {
+pub(crate) async fn every_manifest_that_is_rebuilt_is_counted() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     for name in ["one", "two", "@s/three"] {

@@ -13,6 +13,14 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+mod backends;
 mod backup;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
@@ -42,9 +50,24 @@ mod leases;
 mod lost_answers;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod migrate;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+mod nodes;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "postgres",
+    feature = "redis"
+))]
+mod outages;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod postgres;
 #[cfg(all(feature = "postgres", feature = "test-services"))]

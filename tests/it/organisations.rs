@@ -52,7 +52,7 @@ async fn token(registry: &Registry, user: &User, mut wish: Value) -> User {
 }
 
 #[tokio::test]
-async fn nobody_lets_herself_in() {
+pub(crate) async fn nobody_lets_herself_in() {
     let registry = closed().await;
     let (root, alice) = (registry.user("root").await, registry.user("alice").await);
     let mallory = registry.user("mallory").await;
@@ -106,7 +106,7 @@ async fn nobody_lets_herself_in() {
 }
 
 #[tokio::test]
-async fn roles_say_who_changes_whom() {
+pub(crate) async fn roles_say_who_changes_whom() {
     let (registry, root) = company().await;
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
     set(&registry, &root, "alice", "owner").await.assert(200);
@@ -135,7 +135,7 @@ async fn roles_say_who_changes_whom() {
 }
 
 #[tokio::test]
-async fn limited_tokens_change_no_organisation() {
+pub(crate) async fn limited_tokens_change_no_organisation() {
     let (registry, root) = company().await;
     set(&registry, &root, "alice", "owner").await.assert(200);
     let alice = registry.user("alice").await;
@@ -170,7 +170,7 @@ async fn limited_tokens_change_no_organisation() {
 }
 
 #[tokio::test]
-async fn everybody_being_an_administrator_is_not_enough() {
+pub(crate) async fn everybody_being_an_administrator_is_not_enough() {
     let registry = Registry::start(&[("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", "true")]).await;
     let alice = registry.user("alice").await;
     set(&registry, &alice, "alice", "owner").await.assert(403);
@@ -180,7 +180,7 @@ async fn everybody_being_an_administrator_is_not_enough() {
 }
 
 #[tokio::test]
-async fn the_last_member_may_leave() {
+pub(crate) async fn the_last_member_may_leave() {
     let (registry, root) = company().await;
     set(&registry, &root, "alice", "owner").await.assert(200);
     let path = "/-/org/acme/user";

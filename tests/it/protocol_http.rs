@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn documents_for_two_addresses_do_not_mix() {
+pub(crate) async fn documents_for_two_addresses_do_not_mix() {
     let (registry, _upstream, _) = registry().await;
     let get = async |host: &str, etag: &str| {
         let request = registry.request(Method::GET, "/@up/lib");
@@ -41,7 +41,7 @@ async fn documents_for_two_addresses_do_not_mix() {
 }
 
 #[tokio::test]
-async fn tarballs_have_no_coding_and_an_exact_length() {
+pub(crate) async fn tarballs_have_no_coding_and_an_exact_length() {
     let (registry, upstream, alice) = registry().await;
     let ours = Package::heavy("@acme/heavy", "1.0.0", 300_000);
     registry.publish(&alice, &ours).await.assert(201);
@@ -63,7 +63,7 @@ async fn tarballs_have_no_coding_and_an_exact_length() {
 }
 
 #[tokio::test]
-async fn every_representation_has_its_own_validators() {
+pub(crate) async fn every_representation_has_its_own_validators() {
     let (registry, _upstream, _) = registry().await;
     for path in ["/@acme/app", "/@up/lib"] {
         let mut tags = BTreeSet::new();
@@ -148,7 +148,7 @@ fn get_routes() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn head_is_get_without_a_body_on_every_route() {
+pub(crate) async fn head_is_get_without_a_body_on_every_route() {
     let (registry, _upstream, alice) = registry().await;
     // From the cache: a tarball that is still on its way has no parts yet.
     registry.get("/@up%2flib/-/lib-1.0.0.tgz").await.assert(200);
@@ -177,7 +177,7 @@ async fn head_is_get_without_a_body_on_every_route() {
 }
 
 #[tokio::test]
-async fn every_answer_says_how_long_it_may_be_kept() {
+pub(crate) async fn every_answer_says_how_long_it_may_be_kept() {
     let (registry, _upstream, alice) = registry().await;
     for path in get_routes() {
         for user in [None, Some(&alice)] {
@@ -212,7 +212,7 @@ async fn every_answer_says_how_long_it_may_be_kept() {
 }
 
 #[tokio::test]
-async fn no_accept_header_is_unacceptable() {
+pub(crate) async fn no_accept_header_is_unacceptable() {
     let (registry, _upstream, alice) = registry().await;
     let accepts = [
         "application/vnd.npm.install-v1+json; q=1.0, application/json; q=0.8, */*",
@@ -252,7 +252,7 @@ async fn no_accept_header_is_unacceptable() {
 }
 
 #[tokio::test]
-async fn small_addresses_answer_as_tools_expect() {
+pub(crate) async fn small_addresses_answer_as_tools_expect() {
     let (registry, _upstream, _) = registry().await;
     for path in ["/-/ping", "/-/ping?write=true"] {
         assert_eq!(registry.get(path).await.assert(200).json(), json!({}));
@@ -290,7 +290,7 @@ async fn small_addresses_answer_as_tools_expect() {
 }
 
 #[tokio::test]
-async fn what_is_not_built_is_not_found_in_json() {
+pub(crate) async fn what_is_not_built_is_not_found_in_json() {
     let prefixed = Registry::start(&[("RUSTACCIO_URL_PREFIX", "/npm")]).await;
     let root = prefixed.url.trim_end_matches("/npm").to_owned();
     let alice = prefixed.user("alice").await;
@@ -335,7 +335,7 @@ async fn raw(registry: &Registry, request: &str) -> String {
 }
 
 #[tokio::test]
-async fn nobody_writes_into_the_notice_of_others() {
+pub(crate) async fn nobody_writes_into_the_notice_of_others() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
 
     let (registry, _upstream, _) = registry().await;

@@ -24,7 +24,7 @@ pub(crate) async fn registry() -> (Registry, Upstream, User) {
 }
 
 #[tokio::test]
-async fn four_spellings_of_a_name_give_one_document() {
+pub(crate) async fn four_spellings_of_a_name_give_one_document() {
     let (registry, upstream, _) = registry().await;
     for (scope, base) in [("acme", "app"), ("up", "lib")] {
         for accept in ["application/json", ABBREVIATED] {
@@ -70,7 +70,7 @@ fn fields_of_an_install() -> Value {
 }
 
 #[tokio::test]
-async fn the_abbreviated_form_has_all_that_an_install_reads() {
+pub(crate) async fn the_abbreviated_form_has_all_that_an_install_reads() {
     let (registry, upstream, alice) = registry().await;
     let fields = fields_of_an_install();
     let mut all = fields.clone();
@@ -118,7 +118,7 @@ async fn the_abbreviated_form_has_all_that_an_install_reads() {
 type Files = &'static [(&'static str, &'static [u8])];
 
 #[tokio::test]
-async fn install_scripts_are_marked_where_there_are_any() {
+pub(crate) async fn install_scripts_are_marked_where_there_are_any() {
     let (registry, upstream, alice) = registry().await;
     let (none, gyp): (Files, Files) = (&[], &[("binding.gyp", b"{}")]);
     let script = |name: &str| json!({ "scripts": { name: "true" } });
@@ -170,7 +170,7 @@ async fn install_scripts_are_marked_where_there_are_any() {
 }
 
 #[tokio::test]
-async fn version_documents_are_signed() {
+pub(crate) async fn version_documents_are_signed() {
     let (registry, upstream, _) = registry().await;
     let lib = Package::new("signed", "1.0.0");
     let mut document = upstream.document(&[&lib]);
@@ -207,7 +207,7 @@ async fn version_documents_are_signed() {
 }
 
 #[tokio::test]
-async fn deprecations_show_in_every_form() {
+pub(crate) async fn deprecations_show_in_every_form() {
     let (registry, upstream, alice) = registry().await;
     let old = Package::with("old", "1.0.0", &json!({ "deprecated": "too old" }), &[]);
     upstream.has(&[&old]);
@@ -234,7 +234,7 @@ async fn deprecations_show_in_every_form() {
 }
 
 #[tokio::test]
-async fn legacy_names_are_read_and_kept_apart() {
+pub(crate) async fn legacy_names_are_read_and_kept_apart() {
     let upstream = Upstream::start().await;
     let long = format!("Long{}", "x".repeat(210));
     let names = [
@@ -295,7 +295,7 @@ fn large(upstream: &Upstream, count: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_document_of_thousands_of_versions_is_right_in_every_form() {
+pub(crate) async fn a_document_of_thousands_of_versions_is_right_in_every_form() {
     const COUNT: usize = 5000;
     let upstream = Upstream::start().await;
     let mut expected = large(&upstream, COUNT);
@@ -334,7 +334,7 @@ async fn a_document_of_thousands_of_versions_is_right_in_every_form() {
 }
 
 #[tokio::test]
-async fn time_is_complete() {
+pub(crate) async fn time_is_complete() {
     let (registry, _upstream, alice) = registry().await;
     registry
         .publish(&alice, &Package::new("@acme/app", "1.2.0"))
@@ -377,7 +377,7 @@ async fn time_is_complete() {
 }
 
 #[tokio::test]
-async fn one_dist_tag_is_shown_alone() {
+pub(crate) async fn one_dist_tag_is_shown_alone() {
     let (registry, _upstream, _) = registry().await;
     for (path, version) in [("@acme%2fapp", "1.1.0"), ("@up%2flib", "1.0.0")] {
         let path = format!("/-/package/{path}/dist-tags/latest");
@@ -391,7 +391,7 @@ async fn one_dist_tag_is_shown_alone() {
 }
 
 #[tokio::test]
-async fn a_publish_shows_at_once_in_every_form() {
+pub(crate) async fn a_publish_shows_at_once_in_every_form() {
     let (registry, _upstream, alice) = registry().await;
     let path = "/@acme/app";
     let mut known = Vec::new();

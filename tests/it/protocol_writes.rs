@@ -38,7 +38,7 @@ async fn for_writing(registry: &Registry, user: &User, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn older_clients_merge_their_version_into_what_is_there() {
+pub(crate) async fn older_clients_merge_their_version_into_what_is_there() {
     let (registry, _upstream, alice) = registry().await;
     let before = registry.get("/@acme/app").await.json();
     let mut merged = for_writing(&registry, &alice, "/@acme%2fapp").await.json();
@@ -78,7 +78,7 @@ async fn older_clients_merge_their_version_into_what_is_there() {
 }
 
 #[tokio::test]
-async fn what_is_stored_of_a_version_is_ours() {
+pub(crate) async fn what_is_stored_of_a_version_is_ours() {
     let (registry, _upstream, alice) = registry().await;
     let package = Package::new("@acme/leaky", "1.0.0");
     let mut body = publish_body(&package, "latest");
@@ -134,7 +134,7 @@ async fn what_is_stored_of_a_version_is_ours() {
 }
 
 #[tokio::test]
-async fn editors_see_what_they_edit() {
+pub(crate) async fn editors_see_what_they_edit() {
     let (registry, _upstream, alice) = registry().await;
     let first = for_writing(&registry, &alice, "/@acme%2fapp").await;
     assert_eq!(first.header("content-type"), Some("application/json"));
@@ -166,7 +166,7 @@ async fn editors_see_what_they_edit() {
 }
 
 #[tokio::test]
-async fn a_deprecation_shows_and_goes_in_the_abbreviated_form_too() {
+pub(crate) async fn a_deprecation_shows_and_goes_in_the_abbreviated_form_too() {
     let (registry, _upstream, alice) = registry().await;
     let short = async || {
         let answer = get_with(&registry, "/@acme/app", &[("accept", ABBREVIATED)]).await;
@@ -189,7 +189,7 @@ async fn a_deprecation_shows_and_goes_in_the_abbreviated_form_too() {
 }
 
 #[tokio::test]
-async fn what_comes_from_upstream_is_changed_there() {
+pub(crate) async fn what_comes_from_upstream_is_changed_there() {
     let (registry, _upstream, alice) = registry().await;
     let tags = registry.get("/-/package/lib/dist-tags").await.assert(200);
     assert_eq!(tags.json(), json!({ "latest": "1.0.0" }));
@@ -232,7 +232,7 @@ async fn what_comes_from_upstream_is_changed_there() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_ours_is_not_looked_for_upstream() {
+pub(crate) async fn a_name_that_was_ours_is_not_looked_for_upstream() {
     let (registry, upstream, alice) = registry().await;
     registry
         .delete(&alice, "/@acme%2fapp/-rev/x")
@@ -252,7 +252,7 @@ async fn a_name_that_was_ours_is_not_looked_for_upstream() {
 }
 
 #[tokio::test]
-async fn new_names_are_not_those_of_nodes_own_modules() {
+pub(crate) async fn new_names_are_not_those_of_nodes_own_modules() {
     let (registry, upstream, alice) = registry().await;
     for name in ["http", "fs", "worker_threads"] {
         let refused = registry.publish(&alice, &Package::new(name, "1.0.0")).await;
@@ -284,7 +284,7 @@ async fn new_names_are_not_those_of_nodes_own_modules() {
 }
 
 #[tokio::test]
-async fn build_metadata_makes_no_other_version() {
+pub(crate) async fn build_metadata_makes_no_other_version() {
     let (registry, upstream, alice) = registry().await;
     registry
         .publish(&alice, &Package::new("app", "1.0.0+one"))
@@ -314,7 +314,7 @@ async fn build_metadata_makes_no_other_version() {
 }
 
 #[tokio::test]
-async fn all_dist_tags_are_set_at_once() {
+pub(crate) async fn all_dist_tags_are_set_at_once() {
     let (registry, _upstream, alice) = registry().await;
     let path = "/-/package/@acme%2fapp/dist-tags";
     let send = async |method: Method, tags: Value| {
@@ -400,7 +400,7 @@ async fn sent_to_the_end(
 }
 
 #[tokio::test]
-async fn a_refused_body_is_read_before_the_answer() {
+pub(crate) async fn a_refused_body_is_read_before_the_answer() {
     let rules = "max_body_size: 1mb\npackages:\n  '**':\n    access: alice\n    publish: alice\n";
     let registry = Registry::with_file(rules).await;
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
@@ -417,7 +417,7 @@ async fn a_refused_body_is_read_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_not_sent_yet_is_not_waited_for() {
+pub(crate) async fn a_body_that_is_not_sent_yet_is_not_waited_for() {
     let registry = Registry::alone().await;
     let address = registry.url.trim_start_matches("http://");
     // Far too large to be read for nothing, and one that waits to be asked for.

@@ -32,7 +32,7 @@ pub(crate) async fn get_with(registry: &Registry, path: &str, headers: &[(&str, 
 }
 
 #[tokio::test]
-async fn every_spelling_of_a_scoped_name_is_the_same() {
+pub(crate) async fn every_spelling_of_a_scoped_name_is_the_same() {
     let (registry, alice) = registry(&[]).await;
     let plain = registry.get("/@acme/app").await.assert(200);
     for spelling in [
@@ -77,7 +77,7 @@ async fn every_spelling_of_a_scoped_name_is_the_same() {
 }
 
 #[tokio::test]
-async fn both_forms_have_their_exact_types() {
+pub(crate) async fn both_forms_have_their_exact_types() {
     let (registry, _) = registry(&[]).await;
     let full = registry.get("/@acme/app").await.assert(200);
     assert_eq!(full.header("content-type"), Some("application/json"));
@@ -104,7 +104,7 @@ async fn both_forms_have_their_exact_types() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_it_gets_nothing() {
+pub(crate) async fn a_client_that_has_it_gets_nothing() {
     let (registry, alice) = registry(&[]).await;
     let first = registry.get("/@acme/app").await.assert(200);
     let etag = first.header("etag").unwrap().to_owned();
@@ -136,7 +136,7 @@ async fn a_client_that_has_it_gets_nothing() {
 }
 
 #[tokio::test]
-async fn bodies_come_in_the_coding_that_was_asked_for() {
+pub(crate) async fn bodies_come_in_the_coding_that_was_asked_for() {
     let (registry, _) = registry(&[]).await;
     let plain = registry.get("/@acme/app").await;
     assert!(plain.header("content-encoding").is_none());
@@ -181,7 +181,7 @@ async fn bodies_come_in_the_coding_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn what_many_ask_for_is_compressed_better() {
+pub(crate) async fn what_many_ask_for_is_compressed_better() {
     let registry = Registry::start(&[]).await;
     let alice = registry.user("alice").await;
     let words: Vec<String> = (0..20_000_u32)
@@ -217,7 +217,7 @@ async fn what_many_ask_for_is_compressed_better() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_its_body() {
+pub(crate) async fn head_is_get_without_its_body() {
     let (registry, _) = registry(&[]).await;
     for path in [
         "/@acme/app",
@@ -239,7 +239,7 @@ async fn head_is_get_without_its_body() {
 }
 
 #[tokio::test]
-async fn tarballs_come_in_parts() {
+pub(crate) async fn tarballs_come_in_parts() {
     let (registry, alice) = registry(&[]).await;
     for (name, length) in [("short", 700_000), ("long", 1_500_000)] {
         let package = Package::heavy(name, "1.0.0", length);
@@ -294,7 +294,7 @@ async fn comes_in_parts(registry: &Registry, package: &Package) {
 }
 
 #[tokio::test]
-async fn what_is_not_there_says_so_in_json() {
+pub(crate) async fn what_is_not_there_says_so_in_json() {
     let (registry, _) = registry(&[]).await;
     let check = async |path: &str, error: &str| {
         let answer = registry.get(path).await.assert(404);
@@ -326,7 +326,7 @@ fn tarball_url(document: &Value) -> String {
 }
 
 #[tokio::test]
-async fn tarball_addresses_are_those_that_the_client_uses() {
+pub(crate) async fn tarball_addresses_are_those_that_the_client_uses() {
     let (registry, _) = registry(&[
         ("RUSTACCIO_TRUST_PROXY", "true"),
         ("RUSTACCIO_URL_PREFIX", "/npm/"),
@@ -359,7 +359,7 @@ async fn tarball_addresses_are_those_that_the_client_uses() {
 }
 
 #[tokio::test]
-async fn a_visitor_cannot_put_words_into_documents() {
+pub(crate) async fn a_visitor_cannot_put_words_into_documents() {
     let (registry, _) = registry(&[]).await;
     for host in ["evil.example\"},\"x\":{\"", "a/b", "user@evil.example"] {
         let request = registry
@@ -393,7 +393,7 @@ async fn a_visitor_cannot_put_words_into_documents() {
 }
 
 #[tokio::test]
-async fn a_public_url_overrules_everything() {
+pub(crate) async fn a_public_url_overrules_everything() {
     let (registry, _) = registry(&[("RUSTACCIO_PUBLIC_URL", "https://npm.example/team/")]).await;
     let document = registry.get("/@acme/app").await.json();
     assert_eq!(
@@ -403,7 +403,7 @@ async fn a_public_url_overrules_everything() {
 }
 
 #[tokio::test]
-async fn rules_decide_who_reads() {
+pub(crate) async fn rules_decide_who_reads() {
     let upstream = Upstream::start().await;
     let theirs = Package::new("@theirs/secret", "1.0.0");
     upstream.has(&[&theirs]);
@@ -497,7 +497,7 @@ async fn check_reads(registry: &Registry, alice: &User, bob: &User, name: &str, 
 }
 
 #[tokio::test]
-async fn search_pages_and_counts() {
+pub(crate) async fn search_pages_and_counts() {
     let (registry, alice) = registry(&[]).await;
     for number in 0..5 {
         let package = Package::with(
@@ -554,7 +554,7 @@ async fn search_pages_and_counts() {
 }
 
 #[tokio::test]
-async fn requests_have_names_and_answers_have_guards() {
+pub(crate) async fn requests_have_names_and_answers_have_guards() {
     let (registry, _) = registry(&[]).await;
     let named = get_with(&registry, "/-/ping", &[("x-request-id", "abc-1")]).await;
     assert_eq!(named.header("x-request-id"), Some("abc-1"));
@@ -567,7 +567,7 @@ async fn requests_have_names_and_answers_have_guards() {
 }
 
 #[tokio::test]
-async fn with_a_ttl_an_edit_from_outside_waits_and_one_of_ours_does_not() {
+pub(crate) async fn with_a_ttl_an_edit_from_outside_waits_and_one_of_ours_does_not() {
     let (registry, alice) = registry(&[("RUSTACCIO_PACKAGE_CACHE_TTL_SECS", "3600")]).await;
     registry.get("/@acme/app").await.assert(200);
     let path = registry.data().join("tarballs/@acme__app/package.json");
@@ -582,7 +582,7 @@ async fn with_a_ttl_an_edit_from_outside_waits_and_one_of_ours_does_not() {
 }
 
 #[tokio::test]
-async fn an_edit_from_outside_shows_at_once() {
+pub(crate) async fn an_edit_from_outside_shows_at_once() {
     let (registry, _) = registry(&[]).await;
     registry.get("/@acme/app").await.assert(200);
     let path = registry.data().join("tarballs/@acme__app/package.json");

@@ -31,7 +31,7 @@ async fn page(registry: &Registry, query: &str) -> Value {
 }
 
 #[tokio::test]
-async fn pages_of_all_sources_add_up() {
+pub(crate) async fn pages_of_all_sources_add_up() {
     let (first, second) = (Upstream::start().await, Upstream::start().await);
     // Of these, one is hosted here, one is hidden, one is nobody's, and some come twice.
     let found = [
@@ -89,7 +89,7 @@ async fn pages_of_all_sources_add_up() {
 }
 
 #[tokio::test]
-async fn qualifiers_that_are_not_known_here_change_nothing() {
+pub(crate) async fn qualifiers_that_are_not_known_here_change_nothing() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let tool = Package::new("tool", "1.0.0");
@@ -109,7 +109,7 @@ async fn qualifiers_that_are_not_known_here_change_nothing() {
 }
 
 #[tokio::test]
-async fn hits_of_upstream_have_maintainers() {
+pub(crate) async fn hits_of_upstream_have_maintainers() {
     let upstream = Upstream::start().await;
     finds(&upstream, &["a-1"]);
     let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
@@ -120,7 +120,7 @@ async fn hits_of_upstream_have_maintainers() {
 }
 
 #[tokio::test]
-async fn equal_searches_are_one_question_which_outlives_those_who_wait() {
+pub(crate) async fn equal_searches_are_one_question_which_outlives_those_who_wait() {
     let upstream = Upstream::start().await;
     let (open, opened) = tokio::sync::watch::channel(false);
     let hits =
@@ -144,7 +144,7 @@ async fn equal_searches_are_one_question_which_outlives_those_who_wait() {
 }
 
 #[tokio::test]
-async fn a_search_that_fails_late_counts_as_a_failure() {
+pub(crate) async fn a_search_that_fails_late_counts_as_a_failure() {
     let upstream = Upstream::start().await;
     upstream.plays("/-/v1/search", |_| std::future::pending());
     // Later than a search waits.

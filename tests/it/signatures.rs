@@ -98,7 +98,7 @@ async fn signers(registry: &Registry, name: &str, version: &str) -> Vec<String> 
 }
 
 #[tokio::test]
-async fn readers_do_not_wait_for_keys() {
+pub(crate) async fn readers_do_not_wait_for_keys() {
     let upstream = Upstream::start().await;
     upstream.has(&[&Package::new("lib", "1.0.0")]);
     upstream.has(&[&Package::new("other", "1.0.0")]);
@@ -128,7 +128,7 @@ async fn readers_do_not_wait_for_keys() {
 }
 
 #[tokio::test]
-async fn an_uplink_whose_keys_cannot_be_had_is_not_asked_by_every_reader() {
+pub(crate) async fn an_uplink_whose_keys_cannot_be_had_is_not_asked_by_every_reader() {
     for status in [401, 403, 404, 500, 503] {
         let upstream = Upstream::start().await;
         upstream.has(&[&Package::new("lib", "1.0.0")]);
@@ -150,7 +150,7 @@ async fn an_uplink_whose_keys_cannot_be_had_is_not_asked_by_every_reader() {
 }
 
 #[tokio::test]
-async fn the_keys_are_ours_and_those_of_all_uplinks() {
+pub(crate) async fn the_keys_are_ours_and_those_of_all_uplinks() {
     let (signing, keyless) = (Upstream::start().await, Upstream::start().await);
     let signer = Signer::new().await;
     signing.answers(KEYS, &signer.document());
@@ -179,7 +179,7 @@ async fn the_keys_are_ours_and_those_of_all_uplinks() {
 }
 
 #[tokio::test]
-async fn keys_outlive_the_uplink_that_had_them() {
+pub(crate) async fn keys_outlive_the_uplink_that_had_them() {
     let upstream = Upstream::start().await;
     let signer = Signer::new().await;
     upstream.answers(KEYS, &signer.document());
@@ -235,7 +235,7 @@ fn age(folder: &Path) {
 }
 
 #[tokio::test]
-async fn what_a_mirror_without_keys_passes_on_stays_as_it_is() {
+pub(crate) async fn what_a_mirror_without_keys_passes_on_stays_as_it_is() {
     for (status, caching) in [
         (404, "public, max-age=300"),
         (403, "public, max-age=300"),
@@ -289,7 +289,7 @@ fn signing_key(data: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (
 }
 
 #[tokio::test]
-async fn a_key_that_was_replaced_stays_among_the_keys() {
+pub(crate) async fn a_key_that_was_replaced_stays_among_the_keys() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let old = Package::new("old", "1.0.0");
@@ -397,7 +397,7 @@ fn with_bundle(package: &Package, bundle: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn provenance_is_kept_and_served() {
+pub(crate) async fn provenance_is_kept_and_served() {
     let registry = Registry::start(&[("RUSTACCIO_URL_PREFIX", "/npm")]).await;
     let alice = registry.user("alice").await;
     let package = Package::new("@acme/built", "1.0.0");
@@ -432,7 +432,7 @@ async fn provenance_is_kept_and_served() {
 }
 
 #[tokio::test]
-async fn attestations_of_upstream_pass_through() {
+pub(crate) async fn attestations_of_upstream_pass_through() {
     let upstream = Upstream::start().await;
     let package = Package::new("@up/built", "1.0.0");
     upstream.has(&[&package]);
@@ -468,7 +468,7 @@ async fn attestations_of_upstream_pass_through() {
 }
 
 #[tokio::test]
-async fn attestations_do_not_tell_what_is_restricted() {
+pub(crate) async fn attestations_do_not_tell_what_is_restricted() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let package = Package::new("@acme/secret", "1.0.0");

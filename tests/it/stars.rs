@@ -23,7 +23,7 @@ async fn owned_by_alice() -> (Registry, User) {
 }
 
 #[tokio::test]
-async fn pnpm_says_the_name_twice() {
+pub(crate) async fn pnpm_says_the_name_twice() {
     let (registry, bob) = owned_by_alice().await;
     let path = "/-/user/v1/star";
     let send = async |method: Method, body: Value| {
@@ -47,7 +47,7 @@ async fn pnpm_says_the_name_twice() {
 }
 
 #[tokio::test]
-async fn all_listings_of_stars_agree() {
+pub(crate) async fn all_listings_of_stars_agree() {
     let (registry, bob) = owned_by_alice().await;
     let star = json!({ "name": "app" });
     registry

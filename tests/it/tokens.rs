@@ -23,7 +23,7 @@ fn holder(token: &Value) -> User {
 }
 
 #[tokio::test]
-async fn tokens_are_made_listed_and_revoked() {
+pub(crate) async fn tokens_are_made_listed_and_revoked() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let old = json!({ "password": "password", "readonly": false, "cidr_whitelist": [] });
@@ -76,7 +76,7 @@ async fn tokens_are_made_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn a_token_is_revoked_by_its_key_its_beginning_and_itself() {
+pub(crate) async fn a_token_is_revoked_by_its_key_its_beginning_and_itself() {
     let registry = Registry::alone().await;
     let (alice, bob) = (registry.user("alice").await, registry.user("bob").await);
     for revoke_by in [
@@ -101,7 +101,7 @@ async fn a_token_is_revoked_by_its_key_its_beginning_and_itself() {
 }
 
 #[tokio::test]
-async fn a_token_ends_when_it_shall() {
+pub(crate) async fn a_token_ends_when_it_shall() {
     let now = Timestamp::parse_rfc3339("2026-01-02T12:00:00Z").unwrap();
     let clock = ManualClock::at(now);
     let registry = Registry::at(&clock, &[("RUSTACCIO_AUTH_TOKEN_TTL_SECS", "0")]).await;
@@ -130,7 +130,7 @@ async fn a_token_ends_when_it_shall() {
 }
 
 #[tokio::test]
-async fn a_wish_for_limits_never_makes_a_token_without() {
+pub(crate) async fn a_wish_for_limits_never_makes_a_token_without() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let ask = async |wish: Value| {
@@ -187,7 +187,7 @@ async fn a_wish_for_limits_never_makes_a_token_without() {
 }
 
 #[tokio::test]
-async fn a_limited_token_reads_what_anybody_may() {
+pub(crate) async fn a_limited_token_reads_what_anybody_may() {
     let file = "packages:\n  '@acme/*':\n    access: $authenticated\n    publish: $authenticated\n  \
                 '**':\n    access: $all\n    publish: $authenticated\n";
     let registry = Registry::with_file(file).await;
@@ -221,7 +221,7 @@ async fn a_limited_token_reads_what_anybody_may() {
 }
 
 #[tokio::test]
-async fn a_limited_token_finds_nothing_restricted() {
+pub(crate) async fn a_limited_token_finds_nothing_restricted() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let package = Package::new("@acme/secret", "1.0.0");
@@ -245,7 +245,7 @@ async fn a_limited_token_finds_nothing_restricted() {
 }
 
 #[tokio::test]
-async fn a_limited_token_changes_no_organisation() {
+pub(crate) async fn a_limited_token_changes_no_organisation() {
     let registry = Registry::start(&[("RUSTACCIO_ADMIN_USERS", "alice")]).await;
     let alice = registry.user("alice").await;
     let wish = json!({ "password": "password", "scopes": ["@acme"] });
@@ -257,7 +257,7 @@ async fn a_limited_token_changes_no_organisation() {
 }
 
 #[tokio::test]
-async fn limits_of_tokens_hold() {
+pub(crate) async fn limits_of_tokens_hold() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let package = Package::new("mine", "1.0.0");

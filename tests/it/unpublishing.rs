@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn unpublishing_a_version_as_npm_does() {
+pub(crate) async fn unpublishing_a_version_as_npm_does() {
     let (one, two) = (Package::new("app", "1.0.0"), Package::new("app", "2.0.0"));
     let (registry, alice) = registry_with(&[&one, &two]).await;
     let mut document = for_writing(&registry, &alice, "app").await;
@@ -42,7 +42,7 @@ async fn unpublishing_a_version_as_npm_does() {
 }
 
 #[tokio::test]
-async fn a_partial_unpublish_needs_the_current_revision() {
+pub(crate) async fn a_partial_unpublish_needs_the_current_revision() {
     let (one, two) = (Package::new("app", "1.0.0"), Package::new("app", "2.0.0"));
     let (registry, alice) = registry_with(&[&one, &two]).await;
     let mut document = for_writing(&registry, &alice, "app").await;
@@ -60,7 +60,7 @@ async fn a_partial_unpublish_needs_the_current_revision() {
 }
 
 #[tokio::test]
-async fn unpublishing_a_package_leaves_only_its_name() {
+pub(crate) async fn unpublishing_a_package_leaves_only_its_name() {
     let package = Package::new("app", "1.0.0");
     let (registry, alice) = registry_with(&[&package]).await;
     let removed = registry.delete(&alice, "/app/-rev/any").await.assert(201);
@@ -69,17 +69,19 @@ async fn unpublishing_a_package_leaves_only_its_name() {
     assert_eq!(gone.error(), "no such package available");
     registry.tarball(&package).await.assert(404);
     registry.delete(&alice, "/app/-rev/any").await.assert(404);
-    let left: Vec<_> = std::fs::read_dir(registry.data().join("tarballs/app"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name())
-        .collect();
-    assert_eq!(left, ["package.json"]);
+    if registry.is_in_folder() {
+        let left: Vec<_> = std::fs::read_dir(registry.data().join("tarballs/app"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["package.json"]);
+    }
     let answer = registry.publish(&alice, &package).await.assert(201);
     assert_eq!(answer.json()["ok"], "created new package");
 }
 
 #[tokio::test]
-async fn unpublished_versions_stay_away_where_they_must() {
+pub(crate) async fn unpublished_versions_stay_away_where_they_must() {
     let registry = Registry::start(&[("RUSTACCIO_PUBLISH_IMMUTABLE", "true")]).await;
     let alice = registry.user("alice").await;
     let package = Package::new("app", "1.0.0");
@@ -93,7 +95,7 @@ async fn unpublished_versions_stay_away_where_they_must() {
 }
 
 #[tokio::test]
-async fn unpublishing_needs_its_own_permission() {
+pub(crate) async fn unpublishing_needs_its_own_permission() {
     let registry = Registry::with_file(
         "packages:\n  '**':\n    access: $all\n    publish: $authenticated\n    unpublish: boss\n",
     )

@@ -218,7 +218,7 @@ impl Tier for FolderTier {
     }
 
     fn folders(&self) -> BoxStream<'static, Result<Folder, StorageError>> {
-        walk::folders(self.root.clone())
+        walk::folders(&self.root)
     }
 
     async fn remove(&self, folder: &str, entries: &[Entry]) -> Result<Vec<bool>, StorageError> {

@@ -19,7 +19,7 @@ use crate::storage::{StorageError, fs::blocking};
 const AT_ONCE: usize = 64;
 
 /// The folders of the cache at `root`.
-pub(super) fn folders(root: PathBuf) -> BoxStream<'static, Result<Folder, StorageError>> {
+pub(super) fn folders(root: &Path) -> BoxStream<'static, Result<Folder, StorageError>> {
     let areas = [PACKAGES, DOCUMENTS].map(|area| folders_of(root.join(area), area));
     stream::iter(areas).flatten().boxed()
 }

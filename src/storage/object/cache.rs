@@ -174,7 +174,7 @@ impl Gathering {
             let kind = match main.strip_suffix(".json") {
                 _ if !found.has_main => Kind::Leftover,
                 Some(stem) => Kind::Document(of_uplink.clone().unwrap_or_else(|| stem.to_owned())),
-                None if main.ends_with(".tgz") => Kind::Tarball,
+                None if is_tarball(&main) => Kind::Tarball,
                 None => Kind::Leftover,
             };
             let main = found.has_main.then_some(main);
@@ -352,6 +352,12 @@ impl Tier for CacheTier {
     fn folder(&self) -> Option<&FilePath> {
         None
     }
+}
+
+fn is_tarball(file: &str) -> bool {
+    FilePath::new(file)
+        .extension()
+        .is_some_and(|extension| extension == "tgz")
 }
 
 fn is_hex(text: &str) -> bool {

@@ -77,9 +77,8 @@ async fn verify(client: &Client, url: &str, there: &BTreeMap<String, Package>, u
     }
 }
 
-fn start(data: &Path, bucket: &Bucket, crash: Option<&str>) -> Process {
-    let mut variables: Vec<(&str, &str)> = bucket
-        .variables
+fn start(data: &Path, shared: &[(&'static str, String)], crash: Option<&str>) -> Process {
+    let mut variables: Vec<(&str, &str)> = shared
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
@@ -89,6 +88,23 @@ fn start(data: &Path, bucket: &Bucket, crash: Option<&str>) -> Process {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_dies_loses_nothing() {
+    node_dies(&[1, 2], async || Bucket::s3().await.variables).await;
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_dies_beside_a_database_loses_nothing() {
+    use crate::support::postgres;
+    node_dies(&[1], async || {
+        let mut variables = Bucket::s3().await.variables;
+        variables.extend(postgres::variables(&postgres::schema().await));
+        variables
+    })
+    .await;
+}
+
+/// At each point, as it is passed so many times, with storage of its own.
+async fn node_dies(counts: &[u32], storage: impl AsyncFn() -> Vec<(&'static str, String)>) {
     let small = Package::new("@s/app", "1.0.0");
     let heavy = Package::heavy("@s/app", "2.0.0", 9 * 1024 * 1024);
     let steps = [
@@ -103,12 +119,12 @@ async fn a_node_that_dies_loses_nothing() {
     ];
     let points = ["blob-placed", "manifest-touched"].into_iter();
     let points = points.chain(BUCKET_POINTS);
-    for (point, count) in points.flat_map(|point| [(point, 1), (point, 2)]) {
-        let bucket = Bucket::s3().await;
+    for (point, count) in points.flat_map(|point| counts.iter().map(move |count| (point, count))) {
+        let shared = storage().await;
         let client = client();
         let crash = format!("{point}:{count}");
         let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let node = start(folders[0].path(), &bucket, Some(&crash));
+        let node = start(folders[0].path(), &shared, Some(&crash));
         let mut url = node.url.clone();
         let mut alice = token(&client, &url).await;
         let mut dying = Some(node);
@@ -119,7 +135,7 @@ async fn a_node_that_dies_loses_nothing() {
             if status.is_none() {
                 let ended = dying.take().unwrap().wait();
                 assert_eq!(ended.signal(), Some(ABORTED), "{crash}");
-                let other = start(folders[1].path(), &bucket, None);
+                let other = start(folders[1].path(), &shared, None);
                 url.clone_from(&other.url);
                 alice = token(&client, &url).await;
                 verify(&client, &url, &there, step).await;

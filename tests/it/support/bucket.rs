@@ -1,11 +1,71 @@
 //! A part of a bucket that belongs to one test.
 
+use std::process::Command;
+
 use rustaccio::{
     config::{Config, Env, Sources},
     storage::object::{self, Precondition},
 };
 
+use tempfile::TempDir;
+
 use super::registry::{Registry, Start};
+
+const AZURITE_KEY: &str =
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
+
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services/s3");
+
+/// A store of a test's own, which can be stopped.
+pub(crate) struct Server {
+    pub(crate) url: String,
+    folder: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Self::run("start", &folder);
+        let url = said
+            .lines()
+            .find_map(|line| line.strip_prefix("RUSTACCIO_S3_IT_ENDPOINT="))
+            .unwrap();
+        Self {
+            url: url.to_owned(),
+            folder,
+        }
+    }
+
+    pub(crate) fn pause(&self) {
+        Self::run("stop", &self.folder);
+    }
+
+    pub(crate) fn resume(&self) {
+        Self::run("resume", &self.folder);
+    }
+
+    fn run(command: &str, folder: &TempDir) -> String {
+        // Its processes would hold a pipe open.
+        let said = folder.path().join("said");
+        let done = Command::new(SCRIPT)
+            .arg(command)
+            .arg(folder.path())
+            .stdout(std::fs::File::create(&said).unwrap())
+            .status()
+            .unwrap();
+        assert!(done.success(), "{command}");
+        std::fs::read_to_string(said).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = Command::new(SCRIPT)
+            .arg("stop")
+            .arg(self.folder.path())
+            .status();
+    }
+}
 
 /// Below a prefix of its own.
 pub(crate) struct Bucket {
@@ -40,6 +100,36 @@ pub(crate) fn s3_at(endpoint: &str) -> Vec<(&'static str, String)> {
             variable("RUSTACCIO_S3_IT_SECRET_KEY"),
         ),
         ("RUSTACCIO_S3_PREFIX", format!("it/{nonce:016x}")),
+    ]
+}
+
+/// The settings of Azurite, whose account and key are the same everywhere.
+pub(crate) fn azure() -> Vec<(&'static str, String)> {
+    let nonce: u64 = rand::random();
+    vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "azure".to_owned()),
+        (
+            "RUSTACCIO_AZURE_ENDPOINT",
+            variable("RUSTACCIO_AZURE_IT_ENDPOINT"),
+        ),
+        ("RUSTACCIO_AZURE_ACCOUNT", "devstoreaccount1".to_owned()),
+        ("RUSTACCIO_AZURE_ACCESS_KEY", AZURITE_KEY.to_owned()),
+        ("RUSTACCIO_AZURE_CONTAINER", "rustaccio-it".to_owned()),
+        ("RUSTACCIO_AZURE_PREFIX", format!("it/{nonce:016x}")),
+    ]
+}
+
+/// The settings of the store of our own that speaks like Google's.
+pub(crate) fn gcs() -> Vec<(&'static str, String)> {
+    let nonce: u64 = rand::random();
+    vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "gcs".to_owned()),
+        (
+            "RUSTACCIO_GCS_ENDPOINT",
+            variable("RUSTACCIO_GCS_IT_ENDPOINT"),
+        ),
+        ("RUSTACCIO_GCS_BUCKET", "rustaccio-it".to_owned()),
+        ("RUSTACCIO_GCS_PREFIX", format!("it/{nonce:016x}")),
     ]
 }
 

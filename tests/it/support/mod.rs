@@ -1,5 +1,13 @@
 //! What tests share: a registry to talk to, an upstream to lie to it, packages to publish.
 
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+pub(crate) mod backend;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 pub(crate) mod bucket;
 #[cfg(feature = "test-clients")]

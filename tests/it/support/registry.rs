@@ -17,7 +17,18 @@ use rustaccio::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+use super::backend::variables as stored_in;
 use super::{Package, publish_body};
+
+/// The file that says so of a registry that stores elsewhere.
+pub(crate) const STORED_IN: &str = "backend.json";
 
 /// A running registry; stops when dropped.
 pub(crate) struct Registry {
@@ -128,7 +139,8 @@ impl Registry {
 
     pub(crate) async fn with(start: Start<'_>) -> Self {
         let folder = start.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
-        let mut config = config(&start.variables, start.file, folder.path());
+        let stored_in = stored_in(folder.path()).await;
+        let mut config = config(&stored_in, &start.variables, start.file, folder.path());
         if let Some(tune) = start.tune {
             tune(&mut config);
         }
@@ -136,7 +148,7 @@ impl Registry {
             Some(clock) => clock,
             None => Arc::new(SystemClock),
         };
-        let state = build_state_with_clock(&config, start.hook, clock)
+        let state = Box::pin(build_state_with_clock(&config, start.hook, clock))
             .await
             .unwrap();
         let lifecycle = state.lifecycle().clone();
@@ -171,6 +183,11 @@ impl Registry {
 
     pub(crate) fn folder(&self) -> &Path {
         self.folder.as_ref().unwrap().path()
+    }
+
+    /// Whether all that it stores is in its folder, where a test can look at it.
+    pub(crate) fn is_in_folder(&self) -> bool {
+        !self.folder().join(STORED_IN).exists()
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -286,7 +303,24 @@ pub(crate) fn client() -> Client {
         .unwrap()
 }
 
-fn config(variables: &[(&str, String)], file: &str, folder: &Path) -> Config {
+/// What a run of the same test on another backend sets: nothing without services.
+#[cfg(not(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+)))]
+fn stored_in(_: &Path) -> std::future::Ready<Vec<(String, String)>> {
+    std::future::ready(Vec::new())
+}
+
+fn config(
+    stored_in: &[(String, String)],
+    variables: &[(&str, String)],
+    file: &str,
+    folder: &Path,
+) -> Config {
     let mut env: Vec<(String, String)> = vec![
         (
             "RUSTACCIO_DATA_DIR".to_owned(),
@@ -297,6 +331,7 @@ fn config(variables: &[(&str, String)], file: &str, folder: &Path) -> Config {
     if file.contains("uplinks:") {
         env.pop();
     }
+    env.extend_from_slice(stored_in);
     for (name, value) in variables {
         env.retain(|(known, _)| known != name);
         env.push(((*name).to_owned(), value.clone()));

@@ -1,6 +1,9 @@
 //! A wire between a registry and a store, which counts requests and can be cut.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -8,9 +11,14 @@ use tokio::{
     sync::watch,
 };
 
+/// How much later each piece comes over a slow wire.
+const DELAY: Duration = Duration::from_millis(60);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
     Whole,
+    /// Everything takes a while.
+    Slow,
     /// Connections break.
     Cut,
     /// Nothing moves.
@@ -108,6 +116,7 @@ async fn carry(
                 }
                 continue;
             }
+            Wire::Slow => tokio::time::sleep(DELAY).await,
             Wire::Whole => {}
         }
         let is_moved = tokio::select! {
