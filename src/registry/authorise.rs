@@ -24,15 +24,20 @@ impl Registry {
         self.authorised(caller, action, name).await.map(drop)
     }
 
-    /// The same; returns the manifest that was looked at, for those who go on with it.
+    /// The same; returns the manifest that was looked at, for those who go on with it. Who may
+    /// change something is decided by what is stored now.
     pub(super) async fn authorised(
         &self,
         caller: &Caller,
         action: Action,
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
-        self.authorised_by(caller, action, name, Sight::Believed)
-            .await
+        let sight = if is_write(action) {
+            Sight::Strict
+        } else {
+            Sight::Believed
+        };
+        self.authorised_by(caller, action, name, sight).await
     }
 
     /// The same, where the manifest has to be looked at with this `sight`.
@@ -54,8 +59,7 @@ impl Registry {
         let owners = hosted.manifest.packument().maintainers();
         let within = caller.within_limits(name);
         require_unrestricted(restrictions, &within, action, name, &owners)?;
-        let is_write = !matches!(action, Action::Access | Action::Star);
-        if is_write && restrictions.publish_requires_tfa {
+        if is_write(action) && restrictions.publish_requires_tfa {
             let proof = self.policy.proof(caller).await?;
             require_proof(restrictions, caller, proof, name)?;
         }
@@ -80,4 +84,9 @@ impl Registry {
         Ok(restrictions.is_empty()
             || restrictions.allow(&caller.within_limits(name), action, &owners()))
     }
+}
+
+/// Whether `action` changes a package. A star is its giver's own affair.
+fn is_write(action: Action) -> bool {
+    !matches!(action, Action::Access | Action::Star)
 }

@@ -133,12 +133,12 @@ impl Documents {
         self.found(name, hosted, upstream).await
     }
 
-    /// Only what is hosted of `name`.
-    pub(super) async fn hosted_only(
+    /// What is known of `name`, where it was just seen what is `hosted`, without upstream.
+    pub(super) async fn hosted_alone(
         &self,
         name: &PackageName,
+        hosted: Option<HostedDocument>,
     ) -> Result<Option<Found>, RegistryError> {
-        let hosted = self.hosted.get(name, Sight::Current).await?;
         self.found(name, hosted, None).await
     }
 

@@ -54,6 +54,8 @@ pub(super) enum Sight {
     /// The client believes it, and would not know what it lacks. Where others publish too, storage is
     /// looked at; while it cannot be, what was seen a while ago will do.
     Current,
+    /// Something is decided by it: where others publish too, it is what is stored now, or a failure.
+    Strict,
 }
 
 type Reading = Result<Option<HostedDocument>, Arc<StorageError>>;
@@ -129,8 +131,11 @@ impl HostedDocuments {
         let Some(known) = self.believed(name) else {
             return self.look(name, epoch).await;
         };
-        if sight == Sight::Believed || !self.has_other_nodes {
-            return Ok(Some(known));
+        match sight {
+            _ if !self.has_other_nodes => return Ok(Some(known)),
+            Sight::Believed => return Ok(Some(known)),
+            Sight::Strict => return self.look(name, epoch).await,
+            Sight::Current => {}
         }
         match tokio::time::timeout(PATIENCE, self.look(name, epoch)).await {
             Ok(Ok(current)) => return Ok(current),
@@ -145,9 +150,10 @@ impl HostedDocuments {
         Ok(Some(known))
     }
 
-    /// What is known, if it was seen not long ago.
+    /// What is known, if it was seen not long ago. Where storage tells of all changes, nothing is
+    /// believed while it does not.
     fn believed(&self, name: &PackageName) -> Option<HostedDocument> {
-        if self.ttl.is_zero() {
+        if self.ttl.is_zero() || self.store.metadata().coherence().is_some() {
             return None;
         }
         let now = self.clock.now();

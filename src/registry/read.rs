@@ -86,8 +86,10 @@ impl Registry {
         name: &PackageName,
         base: &BaseUrl,
     ) -> Result<Document, RegistryError> {
-        self.authorise(caller, Action::Access, name).await?;
-        let found = match self.documents.hosted_only(name).await? {
+        // What is shown is what was decided by.
+        let (action, sight) = (Action::Access, Sight::Current);
+        let hosted = self.authorised_by(caller, action, name, sight).await?;
+        let found = match self.documents.hosted_alone(name, hosted).await? {
             Some(found) => found,
             None => self.visible(caller, name).await?,
         };

@@ -11,7 +11,7 @@ use super::{
     document::{ListedTarball, TarballSource},
     documents::Found,
     fill::{Followed, Following},
-    hosted_documents::HostedDocument,
+    hosted_documents::{HostedDocument, Sight},
     small_tarballs::{Promised, SMALL},
     upstream_documents::warn_of_cache,
 };
@@ -213,14 +213,10 @@ impl Registry {
         // It may have been unpublished since the document was read.
         let still_listed = self
             .documents
-            .hosted_only(name)
+            .hosted
+            .get(name, Sight::Current)
             .await?
-            .is_some_and(|found| {
-                found
-                    .document
-                    .tarball(file)
-                    .is_some_and(|listed| listed.source == TarballSource::Hosted)
-            });
+            .is_some_and(|hosted| hosted.manifest.files(name).contains(file));
         if still_listed {
             let what = format!("the tarball `{file}` of `{name}`");
             let missing = io::Error::other("its manifest names it and it is not there");

@@ -267,3 +267,53 @@ async fn a_single_node_believes_what_is_in_memory_as_long_as_it_is_told_to() {
     assert_eq!(other.get(path).await.assert(200).json(), "1.0.0");
     assert_eq!(latest().await, "2.0.0");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_lost_a_right_changes_nothing_through_another_node() {
+    let bucket = Bucket::s3().await;
+    let admin = ("RUSTACCIO_ADMIN_USERS", "alice");
+    let (one, other) = (
+        bucket.node_with(&[MANY, NEVER, admin]).await,
+        bucket.node_with(&[MANY, NEVER, admin]).await,
+    );
+    let (alice, bob) = (one.user("alice").await, one.user("bob").await);
+    let package = |version: &str| Package::new("@acme/app", version);
+    one.publish(&alice, &package("1.0.0")).await.assert(201);
+    let teams = "/-/org/acme/team";
+    let team = json!({ "name": "core" });
+    one.put(&alice, teams, &team).await.assert(201);
+    let member = json!({ "user": "bob", "role": "developer" });
+    one.put(&alice, "/-/org/acme/user", &member)
+        .await
+        .assert(200);
+    let member = json!({ "user": "bob" });
+    one.put(&alice, "/-/team/acme/core/user", &member)
+        .await
+        .assert(201);
+    let (path, access) = ("/-/team/acme/core/package", "/-/package/@acme%2fapp/access");
+    let grant = json!({ "package": "@acme/app", "permissions": "read-write" });
+    one.put(&alice, path, &grant).await.assert(200);
+    let restricted = json!({ "access": "restricted" });
+    let user = Some(&alice);
+    one.send_json(user, Method::POST, access, &restricted)
+        .await
+        .assert(200);
+    // The other node has it in memory, and believes it for two minutes.
+    other.publish(&bob, &package("1.0.1")).await.assert(201);
+    other.get_as(&bob, "/@acme%2fapp").await.assert(200);
+    let taken = json!({ "package": "@acme/app" });
+    one.send_json(user, Method::DELETE, path, &taken)
+        .await
+        .assert(200);
+    let tag = "/-/package/@acme%2fapp/dist-tags/mine";
+    let tagged = other.put(&bob, tag, &json!("1.0.0")).await;
+    let published = other.publish(&bob, &package("1.0.2")).await;
+    let shown = other.get_as(&bob, "/@acme%2fapp?write=true").await;
+    for refused in [tagged, published, shown] {
+        let status = refused.status.as_u16();
+        assert!((401..=404).contains(&status), "{status}");
+    }
+    let known = one.get_as(&alice, "/@acme%2fapp").await.json();
+    assert_eq!(known["versions"].as_object().unwrap().len(), 2);
+    assert_eq!(known["dist-tags"], json!({ "latest": "1.0.1" }));
+}
