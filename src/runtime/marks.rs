@@ -10,6 +10,12 @@ use crate::{
 
 #[cfg(feature = "object")]
 use crate::storage::object::{Bucket, Precondition};
+#[cfg(feature = "object")]
+use futures_util::{StreamExt as _, TryStreamExt as _};
+
+/// What a store lists in one answer.
+#[cfg(feature = "object")]
+const PAGE: usize = 1000;
 
 /// Where something was moved to. Its text is part of the names of marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,14 +132,48 @@ pub(super) async fn require_current_bucket(
     bucket: &Bucket,
 ) -> Result<(), RegistryError> {
     let is_sidecar = config.storage.metadata == MetadataBackend::Sidecar;
+    let mut was_moved = false;
     for destination in [Destination::Postgres, Destination::Folder] {
         let key = bucket.key(&format!(".rustaccio/{}", destination.name()))?;
         let is_served = is_sidecar || destination == Destination::Folder;
-        if is_served && bucket.read(&key).await?.is_some() {
+        let is_marked = bucket.read(&key).await?.is_some();
+        if is_served && is_marked {
             return Err(destination.refusal("this bucket", key.as_ref()));
         }
+        was_moved |= is_marked;
+    }
+    if !is_sidecar
+        && !was_moved
+        && let Some(left) = first_of_before(bucket).await?
+    {
+        return Err(RegistryError::Settings {
+            message: format!(
+                "the bucket has manifests or accounts that are not in Postgres, such as {left}: \
+                 move them with `rustaccio migrate to-postgres`, or take them away"
+            ),
+        });
     }
     Ok(())
+}
+
+/// Something in the bucket that belongs into Postgres. As far as the first page of a listing shows:
+/// more would cost every start as much as there are packages.
+#[cfg(feature = "object")]
+async fn first_of_before(bucket: &Bucket) -> Result<Option<String>, RegistryError> {
+    let accounts = bucket.list(".rustaccio/accounts/users").take(1);
+    let packages = bucket.list("").take(PAGE).try_filter(|meta| {
+        let is_manifest = meta.location.filename() == Some("package.json");
+        let is_own = meta
+            .location
+            .parts()
+            .any(|part| part.as_ref() == ".rustaccio");
+        std::future::ready(is_manifest && !is_own)
+    });
+    let mut found = Box::pin(accounts.chain(packages));
+    Ok(found
+        .try_next()
+        .await?
+        .map(|meta| meta.location.to_string()))
 }
 
 /// Fails where the data folder has manifests or accounts that were not moved to Postgres, and would
