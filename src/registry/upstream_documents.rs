@@ -293,11 +293,9 @@ impl Shelf {
     }
 
     fn is_fresh(&self, known: &UpstreamDocument, uplink: &Uplink) -> bool {
-        let age = self
-            .clock
-            .now()
-            .millis_since(known.cached.freshness.fetched_at);
-        Duration::from_millis(age) < uplink.maxage()
+        let (now, freshness) = (self.clock.now(), &known.cached.freshness);
+        let age = now.millis_since(freshness.fetched_at);
+        !freshness.is_ahead_of(now) && Duration::from_millis(age) < uplink.maxage()
     }
 
     /// Lets `uplink` alone about this document for a while.

@@ -428,3 +428,28 @@ async fn a_disk_that_hangs_keeps_no_client_for_ever() {
     }
     until(&registry, "/lib", |answer| answer.status == 200).await;
 }
+
+#[tokio::test]
+async fn a_clock_that_was_wrong_keeps_nothing_fresh() {
+    let upstream = Upstream::start().await;
+    let (one, two) = (Package::new("lib", "1.0.0"), Package::new("lib", "2.0.0"));
+    upstream.has(&[&one]);
+    let file = format!("uplinks:\n  default:\n    url: {}\n", upstream.url);
+    let now = 1_800_000_000_000;
+    let start = async |folder, at| {
+        Registry::with(Start {
+            file: &file,
+            folder,
+            clock: Some(ManualClock::at(Timestamp::from_unix_millis(at))),
+            ..Start::default()
+        })
+        .await
+    };
+    let tomorrow = start(None, now + 86_400_000).await;
+    tomorrow.get("/lib").await.assert(200);
+    let folder = tomorrow.stop().await;
+    upstream.has(&[&one, &two]);
+    let today = start(Some(folder), now).await;
+    let shown = today.get("/lib").await.assert(200).json();
+    assert_eq!(shown["dist-tags"]["latest"], "2.0.0");
+}

@@ -30,6 +30,17 @@ pub struct Freshness {
     pub last_modified: Option<String>,
 }
 
+/// Clocks of nodes differ by so much in milliseconds.
+const SKEW: u64 = 60_000;
+
+impl Freshness {
+    /// Whether it is later than `now` can be anywhere. Some clock was wrong then, and nothing is
+    /// known of how fresh the document is.
+    pub fn is_ahead_of(&self, now: Timestamp) -> bool {
+        self.fetched_at.millis_since(now) > SKEW
+    }
+}
+
 /// A document as upstream sent it.
 #[derive(Clone, Debug)]
 pub struct CachedDocument {

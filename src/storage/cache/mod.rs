@@ -111,7 +111,7 @@ impl UpstreamCache {
         if digest == known.digest {
             let confirmed = CachedDocument { freshness, ..known };
             let kept = self.local.refresh_document(&place, confirmed.clone());
-            kept.await?;
+            warn_if_failed(kept.await);
             return Ok(Some(confirmed));
         }
         self.fetch(shared, &place).await
@@ -294,7 +294,8 @@ impl UpstreamCache {
         let Some(document) = shared.document(place).await else {
             return Ok(None);
         };
-        self.local.put_document(place, document.clone()).await?;
+        let kept = self.local.put_document(place, document.clone());
+        warn_if_failed(kept.await);
         Ok(Some(document))
     }
 
@@ -312,5 +313,15 @@ impl UpstreamCache {
         let local: &dyn Tier = &self.local;
         let shared = self.shared.as_ref().map(|shared| shared.tier());
         std::iter::once(local).chain(shared)
+    }
+}
+
+/// What is shared is good although it cannot be kept here.
+fn warn_if_failed(kept: Result<(), StorageError>) {
+    if let Err(error) = kept {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "what the nodes share cannot be kept here"
+        );
     }
 }

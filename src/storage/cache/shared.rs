@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, stream};
 use moka::sync::Cache;
 use parking_lot::Mutex;
 use tokio::{
-    sync::mpsc,
+    sync::{Semaphore, mpsc},
     time::{Instant, timeout},
 };
 
@@ -34,11 +34,19 @@ const MAX_NOTED: u64 = 200_000;
 const MAX_WAITING: usize = 10_000;
 /// How many are noted at once.
 const AT_ONCE: usize = 4;
+/// How many entries are written at once, and how many more wait for that with what they are to
+/// write. What comes beyond is not written: another node fetches it from upstream.
+const WRITES: usize = 16;
+const WAITING_WRITES: usize = 256;
+/// How long one may take.
+const LONGEST_WRITE: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub(super) struct Shared {
     tier: Arc<dyn Tier>,
     rests_until: Mutex<Option<Instant>>,
+    writes: Semaphore,
+    waiting_writes: Semaphore,
     noted: Cache<Place, ()>,
     uses: mpsc::Sender<Place>,
     /// The other end, until somebody notes them.
@@ -52,6 +60,8 @@ impl Shared {
         Self {
             tier,
             rests_until: Mutex::default(),
+            writes: Semaphore::new(WRITES),
+            waiting_writes: Semaphore::new(WRITES + WAITING_WRITES),
             noted: Cache::builder()
                 .max_capacity(MAX_NOTED)
                 .time_to_live(STEP)
@@ -103,15 +113,22 @@ impl Shared {
         }
     }
 
-    /// Writes, unless it is left alone.
+    /// Writes, unless it is left alone or too much waits to be written.
     pub(super) async fn write(
         &self,
         work: impl Future<Output = Result<(), StorageError>>,
     ) -> Result<(), StorageError> {
+        let Ok(_waiting) = self.waiting_writes.try_acquire() else {
+            return Ok(());
+        };
+        let _writing = self.writes.acquire().await;
         if self.rests() {
             return Ok(());
         }
-        let written = work.await;
+        let written = timeout(LONGEST_WRITE, work).await.unwrap_or_else(|late| {
+            let operation = "writing to the shared cache";
+            Err(StorageError::backend(operation, late))
+        });
         if written.is_err() {
             self.rest();
         }

@@ -246,7 +246,8 @@ impl Tier for CacheTier {
         match self.head(place).await? {
             Some(head) if head.sha256 == document.digest => {
                 // Another node may have asked at the same time.
-                if head.freshness.fetched_at >= document.freshness.fetched_at {
+                let is_newer = head.freshness.fetched_at >= document.freshness.fetched_at;
+                if is_newer && !head.freshness.is_ahead_of(SystemClock.now()) {
                     return Ok(());
                 }
                 self.write_head(place, &document).await
