@@ -181,13 +181,29 @@ impl Auth {
         address: Option<IpAddr>,
         pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
+        let hash = self.password_hash(user).await?;
         self.check_password(user, password, address).await?;
         self.require_second_factor(user, pass).await?;
-        let token = self.issue_login_token(user).await?;
+        let record = self.record(user, TokenKind::Login, self.config.token_ttl);
+        let (token, record) = self.keep(user, record).await?;
+        // Who changes a password revokes the tokens that are there, and this one may have come after.
+        if self.password_hash(user).await? != hash {
+            self.accounts.remove_token(&record.key).await?;
+            return Err(RegistryError::unauthorized(BAD_PASSWORD));
+        }
         Ok(LoggedIn {
             is_new: false,
             token,
         })
+    }
+
+    /// What is stored now; `None` for users of a hook and for nobody.
+    async fn password_hash(&self, user: &Username) -> Result<Option<String>, RegistryError> {
+        if self.hook.is_some() {
+            return Ok(None);
+        }
+        let record = self.accounts.user(user).await?;
+        Ok(record.map(|record| record.password_hash.clone()))
     }
 
     /// Makes an account, if visitors may.

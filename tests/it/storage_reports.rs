@@ -153,9 +153,11 @@ async fn only_administrators_may_and_a_failure_is_no_report() {
             .await
             .assert(403);
         let request = registry.request(method, path).bearer_auth(&root.token);
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert!(answer.bytes().await.is_err(), "{path}: half of an answer");
+        // It breaks off, before or after the first bytes have come.
+        if let Ok(answer) = request.send().await {
+            assert_eq!(answer.status(), 200);
+            assert!(answer.bytes().await.is_err(), "{path}: half of an answer");
+        }
     }
     // Others are served, and it may be tried again.
     registry.get("/a").await.assert(200);
