@@ -21,7 +21,19 @@ pub(super) fn run(settings: &Config, repair: bool, out: &mut impl Write) -> Exit
         return complain(settings.problems());
     }
     match run_check(settings, repair) {
-        Ok(report) => {
+        Ok((report, done)) => {
+            if let Err(error) = done {
+                // There is nobody left to tell if this cannot be written. Nor is it a whole report.
+                for damage in &report.damages {
+                    let _ = writeln!(out, "{damage}");
+                }
+                let _ = writeln!(
+                    io::stderr().lock(),
+                    "rustaccio fsck: it did not come to its end: {}",
+                    explain(&error)
+                );
+                return ExitCode::FAILURE;
+            }
             let written = writeln!(out, "{report}");
             if written.is_ok() && report.is_clean() {
                 ExitCode::SUCCESS
@@ -37,7 +49,13 @@ pub(super) fn run(settings: &Config, repair: bool, out: &mut impl Write) -> Exit
     }
 }
 
-fn run_check(settings: &Config, repair: bool) -> Result<FsckReport, RegistryError> {
+/// What is said where nothing keeps a repair apart from registries that write.
+const UNSAFE_REPAIR: &str = "the store of the bucket ignores If-None-Match or If-Match, so that --repair could undo what \
+    registries write meanwhile; leave --repair away to look only, or use a store with conditional writes";
+
+type Checked = (FsckReport, Result<(), RegistryError>);
+
+fn run_check(settings: &Config, repair: bool) -> Result<Checked, RegistryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -45,8 +63,16 @@ fn run_check(settings: &Config, repair: bool) -> Result<FsckReport, RegistryErro
     runtime.block_on(async {
         // It changes nothing but by compare-and-swap, so that others may go on serving the bucket.
         let backends = Backends::open(settings).await?;
-        let store = backends.open_store(settings, true).await?;
+        // A look takes no lease, and needs none.
+        let store = match backends.open_store(settings, !repair).await {
+            Err(RegistryError::Settings { .. }) if repair => {
+                return Err(RegistryError::Settings {
+                    message: UNSAFE_REPAIR.to_owned(),
+                });
+            }
+            opened => opened?,
+        };
         let clock: SharedClock = Arc::new(SystemClock);
-        check(&store, repair, &clock).await
+        Ok(check(&store, repair, &clock).await)
     })
 }

@@ -7,9 +7,9 @@ use std::{
 };
 
 use futures_util::TryStreamExt as _;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
-use super::Registry;
+use super::{Registry, discovery::is_damage};
 use crate::{
     error::RegistryError,
     models::PackageName,
@@ -18,6 +18,8 @@ use crate::{
 
 /// How often it is looked whether notices were lost.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between attempts to fill the index, at most.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 impl Registry {
     /// Drops what is cached of packages that other nodes change, and lets searches find them, until
@@ -54,13 +56,28 @@ impl Registry {
         let names: HashSet<PackageName> = self.store.metadata().list().try_collect().await?;
         for entry in self.index.after("") {
             if !names.contains(&entry.name) {
-                self.fill_entry(&entry.name).await?;
+                self.fill_readable(&entry.name).await?;
             }
         }
         for name in &names {
-            self.fill_entry(name).await?;
+            self.fill_readable(name).await?;
         }
         Ok(())
+    }
+
+    /// Lets searches find what is stored of `name`. One that is damaged is for people to put right.
+    async fn fill_readable(&self, name: &PackageName) -> Result<(), RegistryError> {
+        match self.fill_entry(name).await {
+            Err(error) if is_damage(&error) => {
+                tracing::error!(
+                    package.name = %name,
+                    error = &error as &dyn std::error::Error,
+                    "a package cannot be found by searches"
+                );
+                Ok(())
+            }
+            done => done,
+        }
     }
 }
 
@@ -72,6 +89,7 @@ async fn follow(
 ) {
     // It is being filled, with all notices heard since.
     let mut filled_in: Option<Epoch> = coherence.epoch();
+    let (mut pause, mut not_before) = (LOOK, Instant::now());
     loop {
         let name = tokio::select! {
             name = changed.recv() => match name {
@@ -84,16 +102,20 @@ async fn follow(
             return;
         };
         if let Some(name) = name
-            && let Err(error) = registry.fill_entry(&name).await
+            && let Err(error) = registry.fill_readable(&name).await
         {
             filled_in = None;
             complain(&error);
         }
         let epoch = coherence.epoch();
-        if epoch.is_some() && epoch != filled_in {
+        if epoch.is_some() && epoch != filled_in && Instant::now() >= not_before {
             match registry.refill_index().await {
-                Ok(()) => filled_in = epoch,
-                Err(error) => complain(&error),
+                Ok(()) => (filled_in, pause) = (epoch, LOOK),
+                Err(error) => {
+                    complain(&error);
+                    not_before = Instant::now() + pause;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         }
     }

@@ -1,6 +1,9 @@
 //! [`check`]: reads everything that is stored and says what does not fit together.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, fs, io::Write as _, path::PathBuf};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
 
 use super::{
     packument::{Dist, Hosted},
@@ -17,6 +20,8 @@ use crate::{
 const BY: &str = "rustaccio fsck";
 /// No publish takes this long, in milliseconds.
 const LONGEST_UPLOAD: i64 = 24 * 3600 * 1000;
+/// After so many failures in a row it is asked whether the store answers at all.
+const MANY_FAILURES: u32 = 5;
 
 /// Something that does not fit together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub enum Damage {
     DanglingTag(PackageName, String),
     /// The bytes of a tarball that was never published.
     Leftover(String),
+    /// Something of a package that the store could not read.
+    Unreadable(PackageName, String),
     /// A cached tarball with other bytes than its name says.
     DamagedCache(PathBuf),
 }
@@ -58,6 +65,7 @@ impl fmt::Display for Damage {
                 write!(f, "{name}: the dist-tag {tag} points at no version")
             }
             Self::Leftover(name) => write!(f, "{name}: nothing leads to it"),
+            Self::Unreadable(name, what) => write!(f, "{name}: {what} could not be read"),
             Self::DamagedCache(path) => write!(f, "cache: {} is damaged", path.display()),
         }
     }
@@ -133,24 +141,32 @@ impl fmt::Display for FsckReport {
 ///
 /// With `repair`, versions without their bytes are unpublished, lost manifests rebuilt, and
 /// tarballs that nobody names or that are damaged moved to `quarantine` in the data folder;
-/// nothing that was published is ever deleted.
+/// nothing that was published is ever deleted. What cannot be read is reported and left as it is.
+///
+/// The report is of everything that was found, also where an error says why it came to an end.
 pub async fn check(
     store: &Store,
     repair: bool,
     clock: &SharedClock,
-) -> Result<FsckReport, RegistryError> {
+) -> (FsckReport, Result<(), RegistryError>) {
     let mut check = Check {
         store,
         repair,
         clock,
         report: FsckReport::default(),
+        failures: 0,
     };
-    for name in &stored::names(store).await? {
-        check.package(name).await?;
+    let done = check.everything().await;
+    (check.report, done)
+}
+
+/// Whether tarballs are in the folder of one node of several: the others may have what it lacks.
+fn is_folder_of_one_node(store: &Store) -> bool {
+    #[cfg(feature = "object")]
+    if store.bucket().is_some() {
+        return false;
     }
-    check.leftovers().await?;
-    check.cache().await?;
-    Ok(check.report)
+    store.is_shared()
 }
 
 struct Check<'a> {
@@ -158,6 +174,8 @@ struct Check<'a> {
     repair: bool,
     clock: &'a SharedClock,
     report: FsckReport,
+    /// Failures of the store in a row.
+    failures: u32,
 }
 
 /// What is wrong with one package.
@@ -169,6 +187,40 @@ struct Findings {
 }
 
 impl Check<'_> {
+    async fn everything(&mut self) -> Result<(), RegistryError> {
+        for name in &stored::names(self.store).await? {
+            self.package(name).await?;
+        }
+        self.leftovers().await?;
+        self.cache().await
+    }
+
+    /// What was read; `None` where it could not be, which is reported. Fails where the store does not
+    /// answer at all.
+    async fn noted<T>(
+        &mut self,
+        name: &PackageName,
+        what: impl Into<String>,
+        read: Result<T, StorageError>,
+    ) -> Result<Option<T>, RegistryError> {
+        let error = match read {
+            Ok(read) => {
+                self.failures = 0;
+                return Ok(Some(read));
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(package.name = %name, error = &error as &dyn std::error::Error, "cannot be read");
+        self.failures += 1;
+        if self.failures >= MANY_FAILURES {
+            self.store.check().await?;
+            self.failures = 0;
+        }
+        let damage = Damage::Unreadable(name.clone(), what.into());
+        self.report.damages.push(damage);
+        Ok(None)
+    }
+
     /// Checks `name`; once more from the beginning where somebody else has changed it meanwhile.
     async fn package(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         let mut conflicts = Conflicts::default();
@@ -186,7 +238,10 @@ impl Check<'_> {
 
     async fn package_once(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         self.report.packages += 1;
-        let mut document = self.store.metadata().get(name).await?;
+        let read = self.store.metadata().get(name).await;
+        let Some(mut document) = self.noted(name, "the manifest", read).await? else {
+            return Ok(());
+        };
         if document.is_none() {
             document = self.lost(name).await?;
         }
@@ -203,6 +258,12 @@ impl Check<'_> {
         let has_findings = !findings.missing.is_empty()
             || !findings.damaged.is_empty()
             || !findings.tags.is_empty();
+        let lets_go = !findings.missing.is_empty() || !findings.damaged.is_empty();
+        if self.repair && lets_go && self.store.blobs().packages().next().await.is_none() {
+            return Err(RegistryError::Settings {
+                message: NO_TARBALLS.to_owned(),
+            });
+        }
         if self.repair && has_findings {
             revision = self
                 .rewrite(name, &mut manifest, &findings, revision)
@@ -213,7 +274,9 @@ impl Check<'_> {
 
     /// A package without a manifest: the one that was rebuilt, if one was.
     async fn lost(&mut self, name: &PackageName) -> Result<Option<Document>, RegistryError> {
-        if self.store.blobs().list(name).await?.is_empty() {
+        let listed = self.store.blobs().list(name).await;
+        let listed = self.noted(name, "the list of tarballs", listed).await?;
+        if listed.is_none_or(|listed| listed.is_empty()) {
             return Ok(None);
         }
         self.report.damages.push(Damage::LostManifest(name.clone()));
@@ -239,7 +302,9 @@ impl Check<'_> {
                 continue;
             };
             let integrity = dist.and_then(|dist| dist.integrity);
-            match self.verify(name, &file, integrity.as_ref()).await? {
+            let verdict = self.verify(name, &file, integrity.as_ref()).await;
+            let verdict = self.noted(name, file.to_string(), verdict).await?;
+            match verdict.unwrap_or(Verdict::Fine) {
                 Verdict::Fine => {}
                 Verdict::Missing => findings.missing.push(version.to_owned()),
                 Verdict::Damaged => findings.damaged.push((version.to_owned(), file)),
@@ -268,7 +333,7 @@ impl Check<'_> {
         name: &PackageName,
         file: &TarballName,
         integrity: Option<&Integrity>,
-    ) -> Result<Verdict, RegistryError> {
+    ) -> Result<Verdict, StorageError> {
         let blobs = self.store.blobs();
         let Some(integrity) = integrity else {
             let is_there = blobs.open(name, file).await?.is_some();
@@ -294,8 +359,18 @@ impl Check<'_> {
         revision: Revision,
     ) -> Result<Revision, RegistryError> {
         let now = self.clock.now();
+        // The tarball may be on another node.
+        let missing = if is_folder_of_one_node(self.store) {
+            &[]
+        } else {
+            findings.missing.as_slice()
+        };
+        if missing.is_empty() && findings.damaged.is_empty() && findings.tags.is_empty() {
+            return Ok(revision);
+        }
+        keep_copy(self.store, name, manifest.to_json(), now).await?;
         let damaged = findings.damaged.iter().map(|(version, _)| version);
-        for version in findings.missing.iter().chain(damaged) {
+        for version in missing.iter().chain(damaged) {
             manifest.remove_version(version, BY, now);
         }
         for tag in &findings.tags {
@@ -304,8 +379,7 @@ impl Check<'_> {
         let expected = Expected::Exactly(revision);
         let json = manifest.to_json();
         let revision = self.store.metadata().put(name, json, expected).await?;
-        self.report.repaired +=
-            findings.missing.len() + findings.damaged.len() + findings.tags.len();
+        self.report.repaired += missing.len() + findings.damaged.len() + findings.tags.len();
         Ok(revision)
     }
 
@@ -319,7 +393,9 @@ impl Check<'_> {
         let named = manifest.files(name);
         let mut files = Vec::new();
         let mut unknown = 0;
-        for blob in self.store.blobs().list(name).await? {
+        let listed = self.store.blobs().list(name).await;
+        let listed = self.noted(name, "the list of tarballs", listed).await?;
+        for blob in listed.unwrap_or_default() {
             if named.contains(&blob.file) {
                 continue;
             }
@@ -383,6 +459,33 @@ impl Check<'_> {
         self.report.damages.extend(damages);
         Ok(())
     }
+}
+
+const NO_TARBALLS: &str = "manifests name tarballs, and where tarballs are kept there are none at all, so that this may be \
+    the wrong folder, bucket or prefix and nothing was changed; set RUSTACCIO_DATA_DIR or the RUSTACCIO_S3_, \
+    RUSTACCIO_GCS_ or RUSTACCIO_AZURE_ settings to where they are";
+
+/// Keeps the manifest as it was in `quarantine` of the data folder.
+async fn keep_copy(
+    store: &Store,
+    name: &PackageName,
+    json: Bytes,
+    now: Timestamp,
+) -> Result<(), RegistryError> {
+    // No package's name begins with a dot.
+    let folder = store.data_dir().join("quarantine/.manifests");
+    let file = format!("{name}-{}.json", now.unix_millis()).replace('/', "%2f");
+    let write = move || {
+        fs::create_dir_all(&folder)?;
+        let mut copy = fs::File::create(folder.join(file))?;
+        copy.write_all(&json)?;
+        copy.sync_all()?;
+        fs::File::open(&folder)?.sync_all()
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    written
+        .map_err(RegistryError::internal)?
+        .map_err(|error| StorageError::io("keeping a copy of a manifest", error).into())
 }
 
 enum Verdict {

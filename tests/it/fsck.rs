@@ -99,6 +99,40 @@ pub(crate) async fn damage_is_found_and_repaired() {
 }
 
 #[tokio::test]
+async fn the_old_manifest_is_kept_and_what_cannot_be_read_is_left_alone() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    for name in ["first", "@s/second"] {
+        for version in ["1.0.0", "2.0.0"] {
+            let package = Package::new(name, version);
+            registry.publish(&alice, &package).await.assert(201);
+        }
+    }
+    let data = registry.data();
+    let _folder = registry.stop().await;
+    let tarballs = data.join("tarballs");
+    // A folder cannot be read as a manifest, not even by root.
+    let manifest = tarballs.join("first/package.json");
+    fs::remove_file(&manifest).unwrap();
+    fs::create_dir(&manifest).unwrap();
+    fs::remove_file(tarballs.join("@s__second/second-1.0.0.tgz")).unwrap();
+    let (is_clean, report) = fsck(&data, &["--repair"]);
+    assert!(!is_clean, "{report}");
+    for line in [
+        "first: the manifest could not be read",
+        "@s/second@1.0.0: the tarball is missing",
+        "2 problems, 1 put right",
+    ] {
+        assert!(report.contains(line), "`{line}` is not in:\n{report}");
+    }
+    assert!(manifest.is_dir() && tarballs.join("first/first-1.0.0.tgz").exists());
+    let mut kept = fs::read_dir(data.join("quarantine/.manifests")).unwrap();
+    let kept = fs::read(kept.next().unwrap().unwrap().path()).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    assert!(kept["versions"]["1.0.0"].is_object(), "{kept}");
+}
+
+#[tokio::test]
 pub(crate) async fn every_manifest_that_is_rebuilt_is_counted() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;

@@ -119,6 +119,40 @@ async fn what_is_stored_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn fsck_takes_no_version_away_whose_tarball_may_be_elsewhere() {
+    let url = schema().await;
+    let registry = node(&url).await;
+    let alice = registry.user("alice").await;
+    for version in ["1.0.0", "2.0.0"] {
+        let package = Package::new("app", version);
+        registry.publish(&alice, &package).await.assert(201);
+    }
+    let tarballs = registry.data().join("tarballs/app");
+    let folder = tempfile::tempdir().unwrap();
+    let fsck = || {
+        let variables = variables(&url);
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let mut command = Process::command(folder.path(), &variables);
+        let output = command.args(["fsck", "--repair"]).output().unwrap();
+        assert!(!output.status.success());
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let (_, refused) = fsck();
+    assert!(refused.contains("there are none at all"), "{refused}");
+    let own = folder.path().join("tarballs/app");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(tarballs.join("app-2.0.0.tgz"), own.join("app-2.0.0.tgz")).unwrap();
+    let (report, _) = fsck();
+    let missing = "app@1.0.0: the tarball is missing";
+    assert!(report.contains(missing), "{report}");
+    assert_eq!(versions(&registry, "app").await, ["1.0.0", "2.0.0"]);
+}
+
+#[tokio::test]
 async fn what_one_node_publishes_shows_on_the_others() {
     let url = schema().await;
     let (one, other) = (node(&url).await, node(&url).await);

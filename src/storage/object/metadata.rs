@@ -26,6 +26,8 @@ use crate::{
 /// What a deleted manifest is replaced by, since no store deletes conditionally.
 const NOTHING: &[u8] = b"null";
 const NOTHING_LENGTH: u64 = 4;
+/// How many scopes without old folders are remembered.
+const UNENCODED: u64 = 10_000;
 
 /// Keeps each manifest in `package.json` of the package's folder.
 ///
@@ -39,6 +41,9 @@ const NOTHING_LENGTH: u64 = 4;
 pub struct ObjectMetadata {
     bucket: Bucket,
     old: Arc<RwLock<Old>>,
+    /// Scopes that have no folder with an encoded slash. Anybody may ask for any scope, so they are
+    /// not all remembered.
+    unencoded: moka::sync::Cache<String, ()>,
 }
 
 /// Which manifests have older keys. Nobody writes new ones.
@@ -47,7 +52,7 @@ struct Old {
     spellings: HashMap<PackageName, Spelling>,
     /// Whose a folder is of which only the manifest tells.
     owners: HashMap<String, PackageName>,
-    /// The scopes of which all folders with an encoded slash are known.
+    /// The scopes that have folders with an encoded slash, all of which are known.
     encoded: HashSet<String>,
     are_all_known: bool,
 }
@@ -70,6 +75,7 @@ impl ObjectMetadata {
         Self {
             bucket,
             old: Arc::default(),
+            unencoded: moka::sync::Cache::new(UNENCODED),
         }
     }
 
@@ -116,10 +122,14 @@ impl ObjectMetadata {
 
     /// Finds out which folders of `scope` have their slash encoded, once.
     async fn find_encoded(&self, scope: &str) -> Result<(), StorageError> {
-        if self.old.read().encoded.contains(scope) {
+        if self.unencoded.contains_key(scope) || self.old.read().encoded.contains(scope) {
             return Ok(());
         }
         let folders = self.bucket.folders(&format!("{scope}%2")).await?;
+        if folders.is_empty() {
+            self.unencoded.insert(scope.to_owned(), ());
+            return Ok(());
+        }
         let mut old = self.old.write();
         for folder in folders {
             if let Some(Folder::Of(name, spelling)) = keys::folder_of(&folder) {
