@@ -204,11 +204,19 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
             assert!(report.contains(line), "{report}");
         }
         let report = fsck(&["--repair"]);
-        assert!(report.contains("3 problems, 3 put right"), "{report}");
-        assert!(fsck(&[]).contains("all fine"), "{}", fsck(&[]));
+        // A tarball that is in no folder here may be in another node's.
+        let repaired = if in_bucket { 3 } else { 2 };
+        let expected = format!("3 problems, {repaired} put right");
+        assert!(report.contains(&expected), "{report}");
+        let left = fsck(&[]);
+        assert_eq!(left.contains("all fine"), in_bucket, "{left}");
         let node = Registry::with(start(Some(folder))).await;
         let lost = Package::new("lost", "1.0.0");
         assert_eq!(node.tarball(&lost).await.assert(200).body, lost.tarball);
+        if !in_bucket {
+            node.get("/@s%2fapp").await.assert(200);
+            continue;
+        }
         node.get("/@s%2fapp").await.assert(404);
         let report: Value = health(&node, &root).await;
         let problems = report["problems"].as_object().unwrap().values();
