@@ -85,10 +85,7 @@ async fn everything_goes_into_postgres_and_comes_back() {
         "{said}"
     );
     let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
-    assert!(
-        is_fine && said.contains("packages: 0 moved, 2 there already"),
-        "{said}"
-    );
+    assert!(is_fine && said.contains("nothing was changed"), "{said}");
     assert_eq!(std::fs::read(data.join("state.json")).unwrap(), state);
 
     let registry = serve(folder, variables(&url)).await;
@@ -113,6 +110,20 @@ async fn everything_goes_into_postgres_and_comes_back() {
         .assert(201);
     sign_out(&registry, &bob).await;
     let folder = registry.stop().await;
+
+    // What is of before is not moved as if it were of now: no token is good again.
+    for arguments in [&["to-postgres"][..], &["to-postgres", "--overwrite"]] {
+        let (said, is_fine) = migrate(&data, &url, arguments);
+        assert!(is_fine && said.contains("nothing was changed"), "{said}");
+    }
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &bob).await, StatusCode::UNAUTHORIZED);
+    let versions = registry.get("/app").await.json()["versions"].clone();
+    assert_eq!(versions.as_object().unwrap().len(), 2);
+    let folder = registry.stop().await;
+    // Nor into another database, as if it were new.
+    let (said, is_fine) = migrate(&data, &schema().await, &["to-postgres"]);
+    assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
 
     // What is of before is not served as if it were of now.
     let said = refusal(&data, &[]);
