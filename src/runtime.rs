@@ -10,7 +10,7 @@ mod problems;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
-pub(crate) use migrate::{Route, back_up, migrate, restore};
+pub(crate) use migrate::{Migrated, Route, back_up, migrate, restore};
 pub use problems::find_problems;
 
 use crate::{

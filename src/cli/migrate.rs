@@ -14,7 +14,7 @@ use super::{complain, serve::explain};
 use crate::{
     config::Config,
     error::RegistryError,
-    runtime::{self, Route},
+    runtime::{self, Migrated, Route},
     storage::Moved,
 };
 
@@ -48,7 +48,11 @@ pub(super) fn run(task: Task<'_>, settings: &Config, out: &mut impl Write) -> Ex
         return complain(settings.problems());
     }
     match run_task(task, settings) {
-        Ok(moved) => {
+        Ok(Migrated::Before(text)) => match writeln!(out, "{text}") {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Ok(Migrated::Now(moved)) => {
             let written = writeln!(out, "{moved}\n{}", conclusion(task, &moved));
             if written.is_ok() && moved.is_complete() {
                 ExitCode::SUCCESS
@@ -102,7 +106,7 @@ fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
     }
 }
 
-fn run_task(task: Task<'_>, settings: &Config) -> Result<Moved, RegistryError> {
+fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -120,9 +124,13 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Moved, RegistryError> {
                 };
                 Box::pin(runtime::migrate(settings, route, overwrite, &watch)).await
             }
-            Task::BackUp(folder) => Box::pin(runtime::back_up(settings, folder, &watch)).await,
+            Task::BackUp(folder) => {
+                let moved = Box::pin(runtime::back_up(settings, folder, &watch)).await;
+                moved.map(Migrated::Now)
+            }
             Task::Restore(folder, overwrite) => {
-                Box::pin(runtime::restore(settings, folder, overwrite, &watch)).await
+                let moved = Box::pin(runtime::restore(settings, folder, overwrite, &watch)).await;
+                moved.map(Migrated::Now)
             }
         }
     });

@@ -1,6 +1,9 @@
 //! Marks of what was moved elsewhere, so that it is not served as it was before.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
@@ -106,23 +109,64 @@ pub(super) async fn set_in_bucket(
     Ok(())
 }
 
+/// The mark of what was moved elsewhere.
+#[derive(Debug)]
+pub(super) struct Mark {
+    pub(super) destination: Destination,
+    /// What has it.
+    place: &'static str,
+    /// Where it is.
+    path: String,
+}
+
+impl Mark {
+    /// Why what has it is not used.
+    pub(super) fn refusal(&self) -> RegistryError {
+        self.destination.refusal(self.place, &self.path)
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (place, path) = (self.place, &self.path);
+        write!(
+            f,
+            "everything was moved from {place} before (it has the mark {path}): nothing was changed. \
+             What {place} has is of before that"
+        )
+    }
+}
+
 /// Fails where the data folder is not the newest, or has what Postgres lacks.
 pub(super) async fn require_current_folder(config: &Config) -> Result<(), RegistryError> {
-    let storage = &config.storage;
-    let is_sidecar = storage.metadata == MetadataBackend::Sidecar;
-    if storage.tarballs == TarballBackend::Local {
-        for destination in [Destination::Postgres, Destination::Bucket] {
-            let mark = in_folder(config, destination);
-            let is_served = is_sidecar || destination == Destination::Bucket;
-            if is_served && is_there(&mark).await {
-                return Err(destination.refusal("this data folder", &mark.display().to_string()));
-            }
-        }
+    if let Some(mark) = of_folder(config).await {
+        return Err(mark.refusal());
     }
-    if !is_sidecar {
+    if config.storage.metadata != MetadataBackend::Sidecar {
         require_moved(config).await?;
     }
     Ok(())
+}
+
+/// The mark of the data folder, if what `config` has there was moved.
+pub(super) async fn of_folder(config: &Config) -> Option<Mark> {
+    let storage = &config.storage;
+    if storage.tarballs != TarballBackend::Local {
+        return None;
+    }
+    let is_sidecar = storage.metadata == MetadataBackend::Sidecar;
+    for destination in [Destination::Postgres, Destination::Bucket] {
+        let path = in_folder(config, destination);
+        let is_served = is_sidecar || destination == Destination::Bucket;
+        if is_served && is_there(&path).await {
+            return Some(Mark {
+                destination,
+                place: "this data folder",
+                path: path.display().to_string(),
+            });
+        }
+    }
+    None
 }
 
 /// Fails where the bucket is not the newest.
@@ -131,19 +175,14 @@ pub(super) async fn require_current_bucket(
     config: &Config,
     bucket: &Bucket,
 ) -> Result<(), RegistryError> {
-    let is_sidecar = config.storage.metadata == MetadataBackend::Sidecar;
-    let mut was_moved = false;
-    for destination in [Destination::Postgres, Destination::Folder] {
-        let key = bucket.key(&format!(".rustaccio/{}", destination.name()))?;
-        let is_served = is_sidecar || destination == Destination::Folder;
-        let is_marked = bucket.read(&key).await?.is_some();
-        if is_served && is_marked {
-            return Err(destination.refusal("this bucket", key.as_ref()));
-        }
-        was_moved |= is_marked;
+    if let Some(mark) = of_bucket(config, bucket).await? {
+        return Err(mark.refusal());
     }
-    if !is_sidecar
-        && !was_moved
+    if config.storage.metadata == MetadataBackend::Sidecar {
+        return Ok(());
+    }
+    let moved = bucket.key(&format!(".rustaccio/{}", Destination::Postgres.name()))?;
+    if bucket.read(&moved).await?.is_none()
         && let Some(left) = first_of_before(bucket).await?
     {
         return Err(RegistryError::Settings {
@@ -154,6 +193,27 @@ pub(super) async fn require_current_bucket(
         });
     }
     Ok(())
+}
+
+/// The mark of the bucket, if what `config` has there was moved.
+#[cfg(feature = "object")]
+pub(super) async fn of_bucket(
+    config: &Config,
+    bucket: &Bucket,
+) -> Result<Option<Mark>, RegistryError> {
+    let is_sidecar = config.storage.metadata == MetadataBackend::Sidecar;
+    for destination in [Destination::Postgres, Destination::Folder] {
+        let key = bucket.key(&format!(".rustaccio/{}", destination.name()))?;
+        let is_served = is_sidecar || destination == Destination::Folder;
+        if is_served && bucket.read(&key).await?.is_some() {
+            return Ok(Some(Mark {
+                destination,
+                place: "this bucket",
+                path: key.as_ref().to_owned(),
+            }));
+        }
+    }
+    Ok(None)
 }
 
 /// Something in the bucket that belongs into Postgres. As far as the first page of a listing shows:

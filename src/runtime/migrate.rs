@@ -5,9 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::TryStreamExt as _;
+
 use super::{
     backends::Backends,
-    marks::{self, Destination},
+    marks::{self, Destination, Mark},
 };
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
@@ -35,6 +37,26 @@ pub(crate) enum Route {
     ToBucket,
     /// Back again.
     FromBucket,
+}
+
+impl Route {
+    /// Which mark the source has afterwards. The folder has none that it was moved to from Postgres.
+    fn destination(self) -> Option<Destination> {
+        match self {
+            Self::ToPostgres => Some(Destination::Postgres),
+            Self::FromPostgres => None,
+            Self::ToBucket => Some(Destination::Bucket),
+            Self::FromBucket => Some(Destination::Folder),
+        }
+    }
+}
+
+/// What has come of moving.
+pub(crate) enum Migrated {
+    /// What was moved.
+    Now(Moved),
+    /// It was moved before, and nothing was changed, as the text says.
+    Before(String),
 }
 
 /// Hears what was done so far.
@@ -81,6 +103,21 @@ impl End {
         }
     }
 
+    /// The mark of having been moved elsewhere.
+    async fn moved_to(&self, config: &Config) -> Result<Option<Mark>, RegistryError> {
+        #[cfg(feature = "object")]
+        if let Some(bucket) = self.backends.bucket() {
+            return marks::of_bucket(config, bucket).await;
+        }
+        Ok(marks::of_folder(config).await)
+    }
+
+    /// Whether nothing is here.
+    async fn is_empty(&self) -> Result<bool, RegistryError> {
+        let first = self.metadata.list().try_next().await?;
+        Ok(first.is_none() && self.accounts.user_count().await? == 0)
+    }
+
     #[cfg(not(feature = "object"))]
     #[expect(clippy::unused_async, reason = "the feature awaits")]
     async fn mark(&self, _destination: Destination, _moved: bool) -> Result<(), RegistryError> {
@@ -95,7 +132,7 @@ pub(crate) async fn migrate(
     route: Route,
     overwrite: bool,
     watch: Watch<'_>,
-) -> Result<Moved, RegistryError> {
+) -> Result<Migrated, RegistryError> {
     let (mut one, mut other) = (config.clone(), config.clone());
     let is_bucket = matches!(route, Route::ToBucket | Route::FromBucket);
     if is_bucket {
@@ -115,13 +152,22 @@ pub(crate) async fn migrate(
     let folder = &config.storage.data_dir;
     let _claim = FolderClaim::take(folder.clone()).await?;
     let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
-    let (one, other) = (Box::pin(End::open(&one)).await?, End::open(&other).await?);
     let is_back = matches!(route, Route::FromPostgres | Route::FromBucket);
+    let source = if is_back { &other } else { &one }.clone();
+    let (one, other) = (Box::pin(End::open(&one)).await?, End::open(&other).await?);
     let (from, to) = if is_back {
         (&other, &one)
     } else {
         (&one, &other)
     };
+    // What it has is of before: tokens that were revoked since would be good again.
+    if let Some(mark) = from.moved_to(&source).await? {
+        let is_same_way = route.destination() == Some(mark.destination);
+        if !is_same_way || to.is_empty().await? {
+            return Err(mark.refusal());
+        }
+        return Ok(Migrated::Before(mark.to_string()));
+    }
     let moving = Moving {
         overwrite,
         tarballs: is_bucket.then_some(&temporary),
@@ -130,16 +176,20 @@ pub(crate) async fn migrate(
     };
     let moved = move_everything(from.place(), to.place(), moving).await?;
     if moved.is_complete() {
-        if is_bucket {
-            marks::set_in_folder(config, Destination::Bucket, !is_back).await?;
-            other.mark(Destination::Folder, is_back).await?;
+        // Never are both marked, and nothing can go either way.
+        if is_bucket && is_back {
+            marks::set_in_folder(config, Destination::Bucket, false).await?;
+            other.mark(Destination::Folder, true).await?;
+        } else if is_bucket {
+            other.mark(Destination::Folder, false).await?;
+            marks::set_in_folder(config, Destination::Bucket, true).await?;
         } else if config.storage.tarballs == TarballBackend::Local {
             marks::set_in_folder(config, Destination::Postgres, !is_back).await?;
         } else {
             one.mark(Destination::Postgres, !is_back).await?;
         }
     }
-    Ok(moved)
+    Ok(Migrated::Now(moved))
 }
 
 /// Copies everything into `folder`, while registries go on serving it. What is there already of an

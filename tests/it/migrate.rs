@@ -52,6 +52,16 @@ async fn sign_out(registry: &Registry, user: &User) {
     registry.send(request).await.assert(200);
 }
 
+/// The data folder was moved to the database at `url` before: not again, and not to another one.
+async fn moves_nothing(data: &Path, url: &str) {
+    for arguments in [&["to-postgres"][..], &["to-postgres", "--overwrite"]] {
+        let (said, is_fine) = migrate(data, url, arguments);
+        assert!(is_fine && said.contains("nothing was changed"), "{said}");
+    }
+    let (said, is_fine) = migrate(data, &schema().await, &["to-postgres"]);
+    assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_goes_into_postgres_and_comes_back() {
     let url = schema().await;
@@ -85,10 +95,7 @@ async fn everything_goes_into_postgres_and_comes_back() {
         "{said}"
     );
     let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
-    assert!(
-        is_fine && said.contains("packages: 0 moved, 2 there already"),
-        "{said}"
-    );
+    assert!(is_fine && said.contains("nothing was changed"), "{said}");
     assert_eq!(std::fs::read(data.join("state.json")).unwrap(), state);
 
     let registry = serve(folder, variables(&url)).await;
@@ -114,6 +121,11 @@ async fn everything_goes_into_postgres_and_comes_back() {
     sign_out(&registry, &bob).await;
     let folder = registry.stop().await;
 
+    // What is of before is not moved as if it were of now: no token is good again.
+    moves_nothing(&data, &url).await;
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &bob).await, StatusCode::UNAUTHORIZED);
+    let folder = registry.stop().await;
     // What is of before is not served as if it were of now.
     let said = refusal(&data, &[]);
     assert!(said.contains("rustaccio migrate from-postgres"), "{said}");

@@ -134,6 +134,18 @@ async fn one_at_a_time_until_the_client_hangs_up() {
     }
 }
 
+/// What `rustaccio fsck` prints with these settings.
+#[cfg(feature = "postgres")]
+fn fsck(data: &std::path::Path, settings: &[(&str, String)], arguments: &[&str]) -> String {
+    let settings: Vec<(&str, &str)> = settings
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let mut command = Process::command(data, &settings);
+    let output = command.arg("fsck").args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread")]
 async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
@@ -187,15 +199,7 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
             std::fs::write(tarballs.join("lost/lost-9.0.0.tgz"), orphan).unwrap();
             std::fs::remove_file(tarballs.join("@s__app/app-1.0.0.tgz")).unwrap();
         }
-        let fsck = |arguments: &[&str]| {
-            let settings: Vec<(&str, &str)> = settings
-                .iter()
-                .map(|(name, value)| (*name, value.as_str()))
-                .collect();
-            let mut command = Process::command(&data, &settings);
-            let output = command.arg("fsck").args(arguments).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
-        };
+        let fsck = |arguments: &[&str]| fsck(&data, &settings, arguments);
         let report = fsck(&[]);
         for line in [
             "lost: tarballs, and no manifest",
