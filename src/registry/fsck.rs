@@ -462,8 +462,8 @@ impl Check<'_> {
 }
 
 const NO_TARBALLS: &str = "manifests name tarballs, and where tarballs are kept there are none at all, so that this may be \
-    the wrong folder, bucket or prefix and nothing was changed; set RUSTACCIO_DATA_DIR or the RUSTACCIO_S3_, \
-    RUSTACCIO_GCS_ or RUSTACCIO_AZURE_ settings to where they are";
+    the wrong folder, bucket or prefix and nothing was changed; set RUSTACCIO_DATA_DIR, or the \
+    bucket and prefix, to where they are";
 
 /// Keeps the manifest as it was in `quarantine` of the data folder.
 async fn keep_copy(
