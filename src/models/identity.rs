@@ -51,7 +51,29 @@ impl TokenLimits {
     }
 }
 
-/// Everything that a decision may depend on: identity, token limits, address, request id.
+/// The organisation and the project that a trusted proxy says a request is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Tenant {
+    /// The organisation, if there is one.
+    pub org_id: Option<Arc<str>>,
+    /// The project, if there is one.
+    pub project_id: Option<Arc<str>>,
+}
+
+/// What a request says of itself, for those who are asked about it or told of it.
+#[derive(Clone, Debug, Default)]
+pub struct RequestInfo {
+    /// `x-request-id`.
+    pub id: Arc<str>,
+    /// Its method.
+    pub method: http::Method,
+    /// Its path as the client sent it, without the prefix of the registry and without a query.
+    pub path: Box<str>,
+    /// For whom it is.
+    pub tenant: Tenant,
+}
+
+/// Everything that a decision may depend on: identity, token limits, address, the request.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// `None` for an anonymous caller.
@@ -62,8 +84,8 @@ pub struct Caller {
     pub second_factor: SecondFactor,
     /// The client's address, forwarded by a trusted proxy or the socket's; `None` on a unix socket.
     pub address: Option<IpAddr>,
-    /// `x-request-id`.
-    pub request_id: Arc<str>,
+    /// The request that is being answered.
+    pub request: Arc<RequestInfo>,
     /// `npm-session` or `x-npm-session` of the request; tells a client's own retry apart.
     pub session: Option<Arc<str>>,
 }
@@ -81,7 +103,7 @@ impl Caller {
         }
         Cow::Owned(Self {
             address: self.address,
-            request_id: Arc::clone(&self.request_id),
+            request: Arc::clone(&self.request),
             session: self.session.clone(),
             ..Self::default()
         })

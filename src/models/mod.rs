@@ -23,7 +23,7 @@ mod version;
 pub use action::Action;
 pub use base_url::{BaseUrl, InvalidBaseUrl};
 pub use content_coding::ContentCoding;
-pub use identity::{AuthIdentity, Caller, TokenLimits};
+pub use identity::{AuthIdentity, Caller, RequestInfo, Tenant, TokenLimits};
 pub use integrity::{Algorithm, Digest, Integrity, InvalidIntegrity, Verifier};
 pub use origin::Origin;
 pub use package_name::{InvalidPackageName, PackageName};

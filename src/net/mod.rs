@@ -1,10 +1,13 @@
-//! Floor 2: the one way to make an HTTP client, and the addresses that it may reach.
+//! Floor 2: the one way to make an HTTP client, the addresses that it may reach, and the services of a
+//! company that are asked.
 
 mod client;
 mod egress;
 mod probe;
 mod proxies;
+mod service;
 
 pub use client::{ClientError, ClientOptions, build_client, read_authorities};
 pub use egress::{Reach, has_public_addresses, is_of_this_machine, is_public};
 pub use probe::probe;
+pub use service::{Service, ServiceAnswer, ServiceError};

@@ -1,5 +1,7 @@
 //! Floor 2: what the program tells about itself.
 
 mod logs;
+mod metrics;
 
 pub use logs::{LogError, check_logs, start_logs};
+pub use metrics::{Metrics, Outcome};

@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use super::extract::Bases;
 use crate::{
     admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
-    registry::Registry,
+    registry::Registry, telemetry::Metrics,
 };
 
 /// Settings of the HTTP side.
@@ -48,6 +48,8 @@ pub struct WebParts {
     pub settings: WebSettings,
     /// Tells when the server stops.
     pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Under which addresses clients see the registry.
     pub(super) bases: Bases,
 }
@@ -60,6 +62,7 @@ impl WebState {
         administration: Arc<Administration>,
         settings: WebSettings,
         lifecycle: Lifecycle,
+        metrics: Metrics,
     ) -> Self {
         Self(Arc::new(WebParts {
             registry,
@@ -67,6 +70,7 @@ impl WebState {
             administration,
             settings,
             lifecycle,
+            metrics,
             bases: Bases::default(),
         }))
     }

@@ -11,13 +11,24 @@ use crate::{
     auth::{CredentialProblem, Presented},
     config::TrustProxy,
     error::RegistryError,
-    models::{Caller, PackageName, Username},
+    models::{Caller, PackageName, RequestInfo, Tenant, Username},
     web::{error::Error, state::WebState},
 };
 
 const NPM_OTP: HeaderName = HeaderName::from_static("npm-otp");
 const NPM_SESSION: HeaderName = HeaderName::from_static("npm-session");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Each name by which the organisation may come; the first counts.
+const ORG_ID: [HeaderName; 2] = [
+    HeaderName::from_static("x-rustaccio-org-id"),
+    HeaderName::from_static("x-org-id"),
+];
+const PROJECT_ID: [HeaderName; 2] = [
+    HeaderName::from_static("x-rustaccio-project-id"),
+    HeaderName::from_static("x-project-id"),
+];
+/// The longest name of an organisation or a project, in bytes.
+const MAX_TENANT: usize = 128;
 
 /// What the credentials of a request turned out to be.
 #[derive(Clone, Debug)]
@@ -79,7 +90,12 @@ pub(in crate::web) async fn identify(
         limits: found.limits,
         second_factor: found.second_factor,
         address,
-        request_id,
+        request: Arc::new(RequestInfo {
+            id: request_id,
+            method: parts.method.clone(),
+            path: path.into(),
+            tenant: tenant(parts, state),
+        }),
         session: session(&parts.headers),
     };
     Ok(Credentials {
@@ -130,6 +146,22 @@ fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
         }
     }
     address
+}
+
+/// For whom a trusted proxy says that the request is; anybody's word would be a way around limits.
+fn tenant(parts: &Parts, state: &WebState) -> Tenant {
+    if !state.settings.trust_proxy.covers(peer(parts)) {
+        return Tenant::default();
+    }
+    let named = |names: &[HeaderName]| {
+        let mut values = names.iter().filter_map(|name| parts.headers.get(name));
+        let text = values.find_map(|value| value.to_str().ok().map(str::trim))?;
+        (!text.is_empty() && text.len() <= MAX_TENANT).then(|| text.into())
+    };
+    Tenant {
+        org_id: named(&ORG_ID),
+        project_id: named(&PROJECT_ID),
+    }
 }
 
 fn session(headers: &HeaderMap) -> Option<Arc<str>> {

@@ -1,0 +1,141 @@
+//! [`Service`]: a company's own service that the registry asks over HTTP: for accounts, decisions,
+//! or as a sink of events.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use reqwest::{Client, Response};
+use serde::Serialize;
+use url::Url;
+
+use super::{ClientError, ClientOptions, Reach, build_client};
+
+/// The longest that a connection may take to be made, whatever the time for an answer is.
+const MAX_CONNECT: Duration = Duration::from_secs(3);
+/// The largest answer in bytes; what is asked for is a few words.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// How long an idle connection is kept; less than servers keep them.
+const POOL_IDLE: Duration = Duration::from_secs(30);
+const POOL_MAX_IDLE: usize = 32;
+
+/// A service that answers JSON to `POST`s of JSON.
+///
+/// Whatever it does, asking it takes bounded time and memory. Who asks for a request that a client
+/// waits for does so within `lifecycle::elsewhere`. Clones share connections.
+#[derive(Clone, Debug)]
+pub struct Service {
+    client: Client,
+    /// Without a slash at its end.
+    base: String,
+    timeout: Duration,
+}
+
+/// What a service answered.
+#[derive(Clone, Debug)]
+pub struct ServiceAnswer {
+    /// Its status, whatever it is.
+    pub status: StatusCode,
+    /// The whole body.
+    pub body: Bytes,
+}
+
+/// A service gave no answer. The text never shows its address, which may hold credentials.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServiceError {
+    /// It did not answer in time.
+    #[error("it did not answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
+    /// The answer is longer than anything that it could have to say.
+    #[error("its answer is longer than {MAX_ANSWER} bytes")]
+    TooLarge,
+    /// It cannot be reached, or broke off.
+    #[error("it cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The question cannot be written.
+    #[error("the question cannot be written as JSON")]
+    Question(#[from] serde_json::Error),
+}
+
+impl Service {
+    /// The service at `base`, which has `timeout` for a whole answer.
+    pub fn new(base: &Url, timeout: Duration) -> Result<Self, ClientError> {
+        let client = build_client(&ClientOptions {
+            connect_timeout: timeout.min(MAX_CONNECT),
+            read_timeout: timeout,
+            pool_idle_timeout: POOL_IDLE,
+            pool_max_idle: POOL_MAX_IDLE,
+            tcp_keepalive: POOL_IDLE,
+            strict_ssl: true,
+            ca: None,
+            http_proxy: None,
+            https_proxy: None,
+            no_proxy: Vec::new(),
+            reach: Reach::Anywhere,
+        })?;
+        Ok(Self {
+            client,
+            base: base.as_str().trim_end_matches('/').to_owned(),
+            timeout,
+        })
+    }
+
+    /// Sends `question` to `endpoint` (a slash is put before it where it has none), with the
+    /// request's id in `x-request-id` and further `headers`.
+    pub async fn ask(
+        &self,
+        endpoint: &str,
+        question: &impl Serialize,
+        request_id: Option<&str>,
+        headers: HeaderMap,
+    ) -> Result<ServiceAnswer, ServiceError> {
+        let body = serde_json::to_vec(question)?;
+        self.send(endpoint, body.into(), request_id, headers).await
+    }
+
+    /// Like [`Service::ask`], of JSON that is written already.
+    pub async fn send(
+        &self,
+        endpoint: &str,
+        body: Bytes,
+        request_id: Option<&str>,
+        headers: HeaderMap,
+    ) -> Result<ServiceAnswer, ServiceError> {
+        let url = format!("{}/{}", self.base, endpoint.trim_start_matches('/'));
+        let json = HeaderValue::from_static("application/json");
+        let mut request = self.client.post(url).headers(headers);
+        request = request.header(header::CONTENT_TYPE, json).body(body);
+        if let Some(id) = request_id {
+            request = request.header("x-request-id", id);
+        }
+        let asked = tokio::time::timeout(self.timeout, async {
+            let response = request.send().await.map_err(ServiceError::from_reqwest)?;
+            read(response).await
+        });
+        asked
+            .await
+            .unwrap_or_else(|_| Err(ServiceError::Timeout(self.timeout)))
+    }
+}
+
+async fn read(mut response: Response) -> Result<ServiceAnswer, ServiceError> {
+    let status = response.status();
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(ServiceError::from_reqwest)? {
+        if body.len().saturating_add(chunk.len()) > MAX_ANSWER {
+            return Err(ServiceError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(ServiceAnswer {
+        status,
+        body: body.freeze(),
+    })
+}
+
+impl ServiceError {
+    fn from_reqwest(error: reqwest::Error) -> Self {
+        Self::Unreachable(error.without_url())
+    }
+}

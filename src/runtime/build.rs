@@ -1,0 +1,228 @@
+//! From settings to a registry that is ready to serve.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Backends, connectivity, find_problems, leases, unusable, warn_of_strangers, without_ourselves,
+};
+use crate::{
+    admin::Administration,
+    app::AppState,
+    auth::{Auth, AuthHook, AuthOptions},
+    config::{Config, describe},
+    error::RegistryError,
+    lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
+    policy::{Admins, Policy, Rules},
+    registry::{Registry, RegistryOptions},
+    storage::{CacheBounds, Leases, Secrets, SigningKeys, Store},
+    telemetry::Metrics,
+    uplink::Uplinks,
+    web::{WebSettings, WebState},
+};
+
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Builds a registry from settings, with an embedder's own users and rules if there are any. Its
+/// data folder belongs to it until all of the state is dropped.
+pub async fn build_state(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+) -> Result<AppState, RegistryError> {
+    build_state_with_clock(config, hook, Arc::new(SystemClock)).await
+}
+
+/// Like [`build_state`], where it is as late as `clock` says.
+pub async fn build_state_with_clock(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+    clock: SharedClock,
+) -> Result<AppState, RegistryError> {
+    Box::pin(check(config)).await?;
+    let lifecycle = Lifecycle::new();
+    let metrics = Metrics::counting();
+    let rules = Rules::compile(&config.packages).map_err(unusable)?;
+    let backends = Box::pin(Backends::open(config)).await?;
+    let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
+    let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
+    let is_shared = store.is_shared();
+    lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
+    let secrets = Box::pin(backends.open_secrets(config)).await?;
+    let accounts = Box::pin(backends.open_accounts(config, &leases.leases)).await?;
+    backends.listen(&lifecycle).await;
+    if hook.is_none() {
+        Box::pin(warn_of_strangers(config, &rules, &*accounts)).await?;
+    }
+    let auth = Arc::new(Auth::new(AuthOptions {
+        config: config.auth.clone(),
+        reserved_names: config.admin.groups.clone(),
+        accounts,
+        sessions: backends.sessions(),
+        secrets: secrets.clone(),
+        clock: Arc::clone(&clock),
+        hook: hook.clone(),
+    }));
+    // Where there may be very many, it is done while others are served.
+    if !is_shared {
+        Box::pin(auth.prune()).await?;
+    }
+    let policy = Policy::new(rules, hook, auth.second_factors().clone());
+    let opened = Opened {
+        store,
+        policy,
+        leases: leases.leases,
+        clock,
+    };
+    let registry = Box::pin(open_registry(
+        config, opened, &backends, &secrets, &lifecycle,
+    ))
+    .await?;
+    let admins = Admins::new(config.admin.clone(), config.auth.registration);
+    let administration = Administration::new(
+        admins,
+        Arc::clone(&auth),
+        Arc::clone(&registry),
+        lifecycle.clone(),
+    );
+    Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
+    Ok(AppState {
+        web: WebState::new(
+            registry,
+            auth,
+            Arc::new(administration),
+            web_settings(config),
+            lifecycle,
+            metrics,
+        ),
+    })
+}
+
+/// What a registry is made of that is open already.
+struct Opened {
+    store: Store,
+    policy: Policy,
+    leases: Leases,
+    clock: SharedClock,
+}
+
+async fn open_registry(
+    config: &Config,
+    opened: Opened,
+    backends: &Backends,
+    secrets: &Secrets,
+    lifecycle: &Lifecycle,
+) -> Result<Arc<Registry>, RegistryError> {
+    let Opened {
+        store,
+        policy,
+        leases,
+        clock,
+    } = opened;
+    let uplinks = Box::pin(without_ourselves(config)).await;
+    let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
+    let signing_keys = if config.publish.signing {
+        let keys = backends.keys(config);
+        Some(Box::pin(SigningKeys::open(&*keys, secrets)).await?)
+    } else {
+        None
+    };
+    Ok(Registry::new(RegistryOptions {
+        store,
+        uplinks,
+        policy,
+        publish: config.publish.clone(),
+        hosted_ttl: config.storage.package_cache_ttl,
+        has_other_nodes: config.storage.is_multi_node,
+        discovery_refresh: config.storage.discovery_refresh,
+        negative_cache_ttl: config.storage.negative_cache_ttl,
+        leases,
+        signing_keys,
+        clock,
+        lifecycle: lifecycle.clone(),
+    }))
+}
+
+/// Begins what goes on beside requests.
+async fn begin_work(
+    config: &Config,
+    registry: &Arc<Registry>,
+    auth: &Arc<Auth>,
+    is_shared: bool,
+    lifecycle: &Lifecycle,
+) -> Result<(), RegistryError> {
+    registry.follow_others();
+    let surveyed = Arc::clone(registry);
+    if is_shared {
+        lifecycle.spawn(async move { surveyed.survey_in_background().await });
+    } else {
+        Box::pin(registry.recover()).await?;
+        lifecycle.spawn(async move { surveyed.discover_in_background().await });
+    }
+    if config.server.startup_connectivity_check {
+        let uplinks = config.uplinks.clone();
+        lifecycle.spawn(async move { connectivity::check_uplinks(&uplinks).await });
+    }
+    let pruned = (Arc::clone(auth), lifecycle.clone());
+    lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
+    Ok(())
+}
+
+/// Whether these settings can be started with; says what might be meant otherwise.
+async fn check(config: &Config) -> Result<(), RegistryError> {
+    let problems = find_problems(config).await;
+    if !problems.is_empty() {
+        return Err(RegistryError::Settings {
+            message: describe(&problems),
+        });
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    if config.server.startup_connectivity_check {
+        // Before they are opened: it says why that fails.
+        connectivity::check_stores(config).await;
+    }
+    Ok(())
+}
+
+/// Keeps the cache as large as the settings say, until `lifecycle` ends.
+fn keep_in_bounds(
+    config: &Config,
+    store: &Store,
+    lifecycle: &Lifecycle,
+) -> impl Future<Output = ()> + Send + 'static {
+    let bounds = CacheBounds {
+        max_size: config.storage.cache.max_size,
+        max_age: config.storage.cache.max_age,
+    };
+    let cache = store.cache().clone();
+    cache.keep_in_bounds(bounds, lifecycle.clone())
+}
+
+fn web_settings(config: &Config) -> WebSettings {
+    WebSettings {
+        instance: random_hex::<8>().into(),
+        url_prefix: config.url_prefix.trim_end_matches('/').to_owned(),
+        public_url: config.server.public_url.clone(),
+        trust_proxy: config.server.trust_proxy.clone(),
+        max_body_size: config.server.max_body_size,
+        request_timeout: config.server.request_timeout,
+        web_login: config.web.enable && config.web.web_login,
+        title: config.web.title.clone(),
+        audit: config.audit,
+    }
+}
+
+async fn prune_regularly(auth: &Auth, lifecycle: &Lifecycle) {
+    loop {
+        tokio::select! {
+            () = lifecycle.shutdown_begun() => return,
+            () = tokio::time::sleep(PRUNE_INTERVAL) => {}
+        }
+        if let Err(error) = auth.prune().await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "cannot remove expired tokens"
+            );
+        }
+    }
+}
