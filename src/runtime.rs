@@ -1,7 +1,9 @@
 //! Composition: from settings to a running registry.
 
 mod backends;
+mod backup;
 mod connectivity;
+mod end;
 mod leases;
 mod marks;
 mod migrate;
@@ -10,7 +12,8 @@ mod problems;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
-pub(crate) use migrate::{Migrated, Route, back_up, migrate, restore};
+pub(crate) use backup::{Accepted, back_up, restore};
+pub(crate) use migrate::{Migrated, Route, migrate};
 pub use problems::find_problems;
 
 use crate::{

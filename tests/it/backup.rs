@@ -138,6 +138,52 @@ async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written
     assert!(!is_fine && said.contains("broken off"), "{said}");
 }
 
+#[tokio::test]
+async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let (data, none) = (registry.data(), Variables::new());
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy");
+    let text = copy.to_str().unwrap();
+    fine(&data, &none, &["backup", text]).await;
+    let state = std::fs::read(copy.join("state.json")).unwrap();
+    let is_as_before = || {
+        let said = std::fs::read(copy.join("rustaccio-backup")).unwrap();
+        said == b"complete\n" && std::fs::read(copy.join("state.json")).unwrap() == state
+    };
+
+    // A wrong folder has nothing; another registry has another key.
+    let wrong = folder.path().join("wrong");
+    let (said, is_fine) = command(&wrong, &none, &["backup", text]).await;
+    assert!(!is_fine && said.contains("RUSTACCIO_DATA_DIR"), "{said}");
+    assert!(!wrong.join("tarballs").exists());
+    assert!(is_as_before());
+    let other = Registry::alone().await;
+    other.user("bob").await;
+    let (said, is_fine) = command(&other.data(), &none, &["backup", text]).await;
+    assert!(!is_fine && said.contains("secret.key"), "{said}");
+    assert!(is_as_before());
+    // One without users is the wrong one too, whatever it has else.
+    std::fs::create_dir_all(wrong.join("tarballs/app")).unwrap();
+    let (said, is_fine) = command(&wrong, &none, &["backup", text]).await;
+    assert!(!is_fine && said.contains("no users at all"), "{said}");
+    assert!(is_as_before());
+    let target = folder.path().join("target");
+    fine(&target, &none, &["restore", text]).await;
+
+    // What an update was broken off in is restored if that is asked for.
+    let broken_off = "complete once, and not complete since\n";
+    std::fs::write(copy.join("rustaccio-backup"), broken_off).unwrap();
+    let target = folder.path().join("another");
+    let (said, is_fine) = command(&target, &none, &["restore", text]).await;
+    assert!(!is_fine && said.contains("--incomplete"), "{said}");
+    fine(&target, &none, &["restore", "--incomplete", text]).await;
+    assert!(target.join("tarballs/app/app-1.0.0.tgz").exists());
+}
+
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod in_a_bucket {
     use super::*;
@@ -171,6 +217,10 @@ mod in_a_bucket {
         // What is of before is not served as if it were of now.
         let (said, is_fine) = command(&data, &Variables::new(), &[]).await;
         assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
+        let copy = folder.path().join("copy");
+        let backup = ["backup", copy.to_str().unwrap()];
+        let (said, is_fine) = command(&data, &Variables::new(), &backup).await;
+        assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
         let registry = serve(Some(folder), &bucket.variables).await;
         let whoami = registry.get_as(&alice, "/-/whoami").await;
         assert_eq!(whoami.status, StatusCode::OK);
@@ -185,6 +235,9 @@ mod in_a_bucket {
         fine(&data, &bucket.variables, &back).await;
         let (said, is_fine) = command(&data, &bucket.variables, &[]).await;
         assert!(!is_fine && said.contains("migrate to-bucket"), "{said}");
+        let (said, is_fine) = command(&data, &bucket.variables, &backup).await;
+        assert!(!is_fine && said.contains("migrate to-bucket"), "{said}");
+        assert!(!copy.exists());
         fine(&data, &Variables::new(), &["fsck"]).await;
         let registry = serve(Some(folder), &Variables::new()).await;
         assert_eq!(registry.tarball(&next).await.assert(200).body, next.tarball);
