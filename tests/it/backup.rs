@@ -10,10 +10,14 @@ use reqwest::StatusCode;
 
 use crate::support::{Package, Registry, process::Process, registry::Start};
 
-type Variables = Vec<(&'static str, String)>;
+pub(crate) type Variables = Vec<(&'static str, String)>;
 
 /// A command on the data folder with these settings: what it says, and whether it ended well.
-async fn command(data: &Path, variables: &Variables, arguments: &[&str]) -> (String, bool) {
+pub(crate) async fn command(
+    data: &Path,
+    variables: &Variables,
+    arguments: &[&str],
+) -> (String, bool) {
     let pairs: Vec<_> = variables.iter().map(|(n, v)| (*n, &**v)).collect();
     let mut command = Process::command(data, &pairs);
     command.args(arguments);
@@ -23,7 +27,7 @@ async fn command(data: &Path, variables: &Variables, arguments: &[&str]) -> (Str
     (said, done.status.success())
 }
 
-async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String {
+pub(crate) async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String {
     let (said, is_fine) = command(data, variables, arguments).await;
     assert!(is_fine, "{arguments:?}: {said}");
     // A pipe is no terminal.
@@ -31,7 +35,7 @@ async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String 
     said
 }
 
-async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
+pub(crate) async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
     Registry::with(Start {
         variables: variables.clone(),
         folder,
@@ -136,52 +140,6 @@ async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written
     std::fs::write(copy.join("rustaccio-backup"), "begun, and not complete\n").unwrap();
     let (said, is_fine) = command(&target, &none, &["restore", text]).await;
     assert!(!is_fine && said.contains("broken off"), "{said}");
-}
-
-#[tokio::test]
-async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
-    let registry = Registry::alone().await;
-    let alice = registry.user("alice").await;
-    let package = Package::new("app", "1.0.0");
-    registry.publish(&alice, &package).await.assert(201);
-    let (data, none) = (registry.data(), Variables::new());
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("copy");
-    let text = copy.to_str().unwrap();
-    fine(&data, &none, &["backup", text]).await;
-    let state = std::fs::read(copy.join("state.json")).unwrap();
-    let is_as_before = || {
-        let said = std::fs::read(copy.join("rustaccio-backup")).unwrap();
-        said == b"complete\n" && std::fs::read(copy.join("state.json")).unwrap() == state
-    };
-
-    // A wrong folder has nothing; another registry has another key.
-    let wrong = folder.path().join("wrong");
-    let (said, is_fine) = command(&wrong, &none, &["backup", text]).await;
-    assert!(!is_fine && said.contains("RUSTACCIO_DATA_DIR"), "{said}");
-    assert!(!wrong.join("tarballs").exists());
-    assert!(is_as_before());
-    let other = Registry::alone().await;
-    other.user("bob").await;
-    let (said, is_fine) = command(&other.data(), &none, &["backup", text]).await;
-    assert!(!is_fine && said.contains("secret.key"), "{said}");
-    assert!(is_as_before());
-    // One without users is the wrong one too, whatever it has else.
-    std::fs::create_dir_all(wrong.join("tarballs/app")).unwrap();
-    let (said, is_fine) = command(&wrong, &none, &["backup", text]).await;
-    assert!(!is_fine && said.contains("no users at all"), "{said}");
-    assert!(is_as_before());
-    let target = folder.path().join("target");
-    fine(&target, &none, &["restore", text]).await;
-
-    // What an update was broken off in is restored if that is asked for.
-    let broken_off = "complete once, and not complete since\n";
-    std::fs::write(copy.join("rustaccio-backup"), broken_off).unwrap();
-    let target = folder.path().join("another");
-    let (said, is_fine) = command(&target, &none, &["restore", text]).await;
-    assert!(!is_fine && said.contains("--incomplete"), "{said}");
-    fine(&target, &none, &["restore", "--incomplete", text]).await;
-    assert!(target.join("tarballs/app/app-1.0.0.tgz").exists());
 }
 
 #[cfg(all(feature = "test-services", feature = "s3"))]

@@ -58,8 +58,30 @@ async fn moves_nothing(data: &Path, url: &str) {
         let (said, is_fine) = migrate(data, url, arguments);
         assert!(is_fine && said.contains("nothing was changed"), "{said}");
     }
-    let (said, is_fine) = migrate(data, &schema().await, &["to-postgres"]);
-    assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
+    let used = schema().await;
+    let other = serve(tempfile::tempdir().unwrap(), variables(&used)).await;
+    other.user("carol").await;
+    for url in [&schema().await, &used] {
+        let (said, is_fine) = migrate(data, url, &["to-postgres", "--overwrite"]);
+        assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
+    }
+}
+
+/// The database at `url` was moved back before: what it has is neither moved again, nor served.
+async fn moves_nothing_back(data: &Path, url: &str) {
+    let state = std::fs::read(data.join("state.json")).unwrap();
+    for arguments in [&["from-postgres"][..], &["from-postgres", "--overwrite"]] {
+        let (said, is_fine) = migrate(data, url, arguments);
+        assert!(is_fine && said.contains("nothing was changed"), "{said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (said, is_fine) = migrate(folder.path(), url, &["from-postgres"]);
+    assert!(!is_fine && said.contains("moved-from-postgres"), "{said}");
+    let settings = variables(url);
+    let settings: Vec<_> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+    let said = refusal(folder.path(), &settings);
+    assert!(said.contains("migrate to-postgres"), "{said}");
+    assert_eq!(std::fs::read(data.join("state.json")).unwrap(), state);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,6 +172,14 @@ async fn everything_goes_into_postgres_and_comes_back() {
         .put(&alice, "/-/package/app/dist-tags/old", &tag)
         .await
         .assert(201);
+    sign_out(&registry, &alice).await;
+    let folder = registry.stop().await;
+    moves_nothing_back(&data, &url).await;
+    // It goes there once more, and is the newest again.
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres", "--overwrite"]);
+    assert!(is_fine, "{said}");
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
