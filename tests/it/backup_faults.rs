@@ -33,7 +33,9 @@ fn tarball(folder: &Path, package: &Package) -> PathBuf {
 /// As long, and other bytes.
 fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
-    bytes.iter_mut().for_each(|byte| *byte = !*byte);
+    for byte in &mut bytes {
+        *byte = !*byte;
+    }
     fs::write(path, bytes).unwrap();
 }
 
@@ -419,6 +421,34 @@ mod in_postgres {
         );
         let registry = serve(Some(folder), &both).await;
         for package in [&right, &bad] {
+            let got = registry.tarball(package).await.assert(200);
+            assert!(got.body == package.tarball, "other bytes");
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nodes_with_folders_of_their_own_move_into_one_bucket() {
+        let bucket = crate::support::bucket::Bucket::s3().await;
+        let database = variables(&schema().await);
+        let both = [bucket.variables.clone(), database.clone()].concat();
+        let (one, other) = (serve(None, &database).await, serve(None, &database).await);
+        let alice = one.user("alice").await;
+        let packages = [
+            publish(&one, &alice, "app", "1.0.0").await,
+            publish(&other, &alice, "app", "2.0.0").await,
+        ];
+        let (one, other) = (one.stop().await, other.stop().await);
+        let move_it = ["migrate", "to-bucket"];
+        let (said, is_fine) = command(&one.path().join("data"), &both, &move_it).await;
+        assert!(!is_fine, "{said}");
+        assert!(
+            said.contains("missing in the source: app/-/app-2.0.0.tgz"),
+            "{said}"
+        );
+        fine(&other.path().join("data"), &both, &move_it).await;
+        let registry = serve(Some(one), &both).await;
+        for package in &packages {
             let got = registry.tarball(package).await.assert(200);
             assert!(got.body == package.tarball, "other bytes");
         }

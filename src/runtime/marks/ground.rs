@@ -48,11 +48,7 @@ impl Ground {
                 Err(_) => name.to_owned(),
             },
             #[cfg(feature = "postgres")]
-            Self::Postgres(keys) => {
-                use crate::storage::KeyStore as _;
-
-                keys.place(name)
-            }
+            Self::Postgres(keys) => keys.place(name),
         }
     }
 
