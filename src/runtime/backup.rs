@@ -62,13 +62,17 @@ pub(crate) async fn back_up(
         watch,
     };
     let mut moved = move_packages(from.place(), to.place(), moving).await?;
-    // As they are now: whoever has published meanwhile is among them.
-    match from.read_accounts_again().await {
+    // As they are now: whoever has published meanwhile is among them. The source may have gone.
+    let read = from.read_accounts_again().await;
+    let checked = match read {
+        Ok(()) => require_as_much(config, &from, &to).await,
+        Err(error) => Err(error),
+    };
+    match checked {
         Ok(()) => move_accounts(from.place(), to.place(), moving, &mut moved).await?,
         Err(error) => {
-            moved
-                .failures
-                .push(format!("accounts: {}", explain(&error)));
+            let failure = format!("accounts: {}", explain(&error));
+            moved.failures.push(failure);
             moved.is_broken_off = true;
         }
     }
@@ -205,8 +209,8 @@ fn wrong(config: &Config, why: &str) -> RegistryError {
     };
     RegistryError::Settings {
         message: format!(
-            "{source} {why}, so that it seems to be the wrong one, and nothing was copied; set what \
-             the registry itself is started with, or name another folder for the backup"
+            "{source} {why}, so that it seems to be the wrong one, or to be gone; set what the \
+             registry itself is started with, or name another folder for the backup"
         ),
     }
 }

@@ -287,8 +287,29 @@ async fn what_cannot_be_read_stops_nothing_else() {
     fine(&target, &Variables::new(), &["fsck"]).await;
 }
 
-/// A manifest that cannot be read to its end for as long as somebody has it open holds the backup up in
-/// the middle.
+/// Backs up, which does `something` in the middle: a manifest that cannot be read to its end for as long
+/// as somebody has it open holds it up.
+async fn fails_while(
+    data: &Path,
+    copy: &Path,
+    something: impl FnOnce() + Send + 'static,
+) -> String {
+    let slow = data.join("tarballs/slow");
+    fs::create_dir(&slow).unwrap();
+    let manifest = slow.join("package.json");
+    let made = Command::new("mkfifo").arg(&manifest).status();
+    assert!(made.unwrap().success());
+    let meanwhile = tokio::task::spawn_blocking(move || {
+        let held = fs::File::options().write(true).open(manifest).unwrap();
+        something();
+        drop(held);
+    });
+    let said = fails(data, &Variables::new(), copy).await;
+    meanwhile.await.unwrap();
+    assert!(said.contains("the package `slow`"), "{said}");
+    said
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn accounts_are_read_last_and_never_written_to_the_source() {
     let registry = Registry::alone().await;
@@ -301,39 +322,41 @@ async fn accounts_are_read_last_and_never_written_to_the_source() {
     let mut accounts: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     accounts["auth_tokens"]["raw-token"] = json!({ "user": "alice", "created_at": 1 });
     fs::write(&path, accounts.to_string()).unwrap();
-    let slow = data.join("tarballs/slow");
-    fs::create_dir(&slow).unwrap();
-    let slow = slow.join("package.json");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&slow)
-            .status()
-            .unwrap()
-            .success()
-    );
-
+    accounts["users"]["carol"] = accounts["users"]["alice"].clone();
+    accounts["auth_tokens"]["raw-token"]["user"] = json!("carol");
+    let (later, source) = (accounts.to_string(), path.clone());
     let copy = folder.path().join("copy");
-    let (opened, source) = (slow.clone(), path.clone());
-    let meanwhile = tokio::task::spawn_blocking(move || {
-        let held = fs::File::options().write(true).open(opened).unwrap();
-        accounts["users"]["carol"] = accounts["users"]["alice"].clone();
-        accounts["auth_tokens"]["raw-token"]["user"] = json!("carol");
-        fs::write(&source, accounts.to_string()).unwrap();
-        drop(held);
-        accounts.to_string()
-    });
-    let said = fails(&data, &Variables::new(), &copy).await;
-    assert!(said.contains("the package `slow`"), "{said}");
-    let written = meanwhile.await.unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), written);
+    fails_while(&data, &copy, move || fs::write(source, later).unwrap()).await;
+    assert_eq!(fs::read_to_string(&path).unwrap(), accounts.to_string());
     let copied = fs::read_to_string(copy.join("state.json")).unwrap();
     assert!(!copied.contains("raw-token"), "{copied}");
     let copied: Value = serde_json::from_str(&copied).unwrap();
     assert!(copied["users"]["carol"].is_object(), "{copied}");
     let tokens = copied["auth_tokens"].as_object().unwrap();
     assert!(tokens.values().any(|token| token["user"] == "carol"));
-    fs::remove_file(slow).unwrap();
+    fs::remove_dir_all(data.join("tarballs/slow")).unwrap();
     fine(&data, &Variables::new(), &["backup", text(&copy)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_goes_away_takes_nothing_from_the_copy() {
+    for (gone, what) in [("state.json", "no users at all"), ("tarballs", "tarballs")] {
+        let registry = Registry::alone().await;
+        let alice = registry.user("alice").await;
+        publish(&registry, &alice, "app", "1.0.0").await;
+        let folder = registry.stop().await;
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        fine(&data, &Variables::new(), &["backup", text(&copy)]).await;
+        let accounts = fs::read(copy.join("state.json")).unwrap();
+        let (from, to) = (data.join(gone), folder.path().join("gone"));
+        let said = fails_while(&data, &copy, move || fs::rename(from, to).unwrap()).await;
+        assert!(
+            said.contains("failed: accounts: ") && said.contains(what),
+            "{said}"
+        );
+        assert_eq!(fs::read(copy.join("state.json")).unwrap(), accounts);
+        assert_ne!(state(&copy), COMPLETE);
+    }
 }
 
 #[cfg(all(feature = "test-services", feature = "postgres"))]
