@@ -7,6 +7,21 @@ use http::StatusCode;
 /// Boxed source of an internal failure.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
+/// The message of an error with its causes, for whoever may know them all.
+pub fn explain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// Why a registry operation failed, in terms a client can act on.
 ///
 /// Lower floors have their own error enums and convert them here, in their own file, so that

@@ -1,8 +1,10 @@
 //! Composition: from settings to a running registry.
 
 mod backends;
+mod backup;
 mod build;
 mod connectivity;
+mod end;
 mod leases;
 mod marks;
 mod migrate;
@@ -11,8 +13,9 @@ mod problems;
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
+pub(crate) use backup::{Accepted, back_up, restore};
 pub use build::{build_state, build_state_with_clock};
-pub(crate) use migrate::{Migrated, Route, back_up, migrate, restore};
+pub(crate) use migrate::{Migrated, Route, migrate};
 pub use problems::find_problems;
 
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
     policy::Rules,
     server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
     storage::{AccountStore, UpstreamCache},
-    web::{self},
+    web,
 };
 
 /// How long requests may take to finish after the first signal.

@@ -9,10 +9,10 @@ use std::{
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{complain, serve::explain};
+use super::complain;
 use crate::{
     config::{Config, parse_size, parse_span},
-    error::RegistryError,
+    error::{RegistryError, explain},
     models::{PackageName, UplinkName},
     runtime::open_cache,
     storage::{Amount, CacheBounds, CacheStats, Pruned, Selection, UpstreamCache},

@@ -6,10 +6,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{complain, serve::explain};
+use super::complain;
 use crate::{
     config::Config,
-    error::RegistryError,
+    error::{RegistryError, explain},
     lifecycle::{SharedClock, SystemClock},
     registry::fsck::{FsckReport, check},
     runtime::Backends,

@@ -10,11 +10,11 @@ use std::{
 use clap::ValueEnum;
 use parking_lot::Mutex;
 
-use super::{complain, serve::explain};
+use super::complain;
 use crate::{
     config::Config,
-    error::RegistryError,
-    runtime::{self, Migrated, Route},
+    error::{RegistryError, explain},
+    runtime::{self, Accepted, Migrated, Route},
     storage::Moved,
 };
 
@@ -39,7 +39,7 @@ pub(super) enum Way {
 pub(super) enum Task<'t> {
     Migrate(Way, bool),
     BackUp(&'t Path),
-    Restore(&'t Path, bool),
+    Restore(&'t Path, Accepted),
 }
 
 /// Ends with 0 where the target has everything, else with 1.
@@ -79,7 +79,17 @@ pub(super) fn run(task: Task<'_>, settings: &Config, out: &mut impl Write) -> Ex
 
 fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
     match (moved.is_complete(), task) {
-        (false, Task::BackUp(_)) => "the copy is not what the source is; run this again",
+        (false, Task::BackUp(_)) => {
+            "the copy lacks what is named above; put it right (`rustaccio fsck` tells more of missing and \
+             damaged tarballs) and run this again"
+        }
+        (false, _) if moved.has_moved_all() => {
+            "the target has all that the source has, which lacks the tarballs that are named above; \
+             `rustaccio fsck` tells more of them"
+        }
+        (false, _) if moved.conflicts.is_empty() => {
+            "the target does not have all that the source has; put right what failed, and run this again"
+        }
         (false, _) => {
             "the target is not what the source is; look at what was left as it is, and run this \
              with --overwrite to replace it"
@@ -128,8 +138,8 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError
                 let moved = Box::pin(runtime::back_up(settings, folder, &watch)).await;
                 moved.map(Migrated::Now)
             }
-            Task::Restore(folder, overwrite) => {
-                let moved = Box::pin(runtime::restore(settings, folder, overwrite, &watch)).await;
+            Task::Restore(folder, accepted) => {
+                let moved = Box::pin(runtime::restore(settings, folder, accepted, &watch)).await;
                 moved.map(Migrated::Now)
             }
         }

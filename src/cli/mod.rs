@@ -70,6 +70,9 @@ enum Command {
         /// Replace what is another in the target; without it, that is reported and left as it is
         #[arg(long)]
         overwrite: bool,
+        /// Take a backup that lacks something, or whose last update was broken off
+        #[arg(long)]
+        incomplete: bool,
     },
     /// Look after what came from upstream; the registry may be running
     #[command(subcommand)]
@@ -112,8 +115,16 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
             migrate::run(migrate::Task::Migrate(way, overwrite), &settings, out)
         }
         Command::Backup { folder } => migrate::run(migrate::Task::BackUp(&folder), &settings, out),
-        Command::Restore { folder, overwrite } => {
-            migrate::run(migrate::Task::Restore(&folder, overwrite), &settings, out)
+        Command::Restore {
+            folder,
+            overwrite,
+            incomplete,
+        } => {
+            let accepted = crate::runtime::Accepted {
+                overwrite,
+                incomplete,
+            };
+            migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)
         }
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),

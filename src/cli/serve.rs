@@ -6,7 +6,12 @@ use std::{
 };
 
 use super::{all_problems, complain};
-use crate::{config::Config, error::RegistryError, runtime::Bound, telemetry::start_logs};
+use crate::{
+    config::Config,
+    error::{RegistryError, explain},
+    runtime::Bound,
+    telemetry::start_logs,
+};
 
 pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
     let started = all_problems(settings).map_err(|error| error.to_string());
@@ -85,19 +90,4 @@ fn announce(settings: &Config, bound: &Bound, out: &mut impl Write) -> io::Resul
         )?;
     }
     out.flush()
-}
-
-/// The message with its causes: whoever starts a server may know them all.
-pub(super) fn explain(error: &RegistryError) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }

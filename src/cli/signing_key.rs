@@ -7,10 +7,10 @@ use std::{
 
 use clap::Subcommand;
 
-use super::{complain, serve::explain};
+use super::complain;
 use crate::{
     config::Config,
-    error::RegistryError,
+    error::{RegistryError, explain},
     lifecycle::{Clock as _, SystemClock},
     runtime::Backends,
     storage::{PublicSigningKey, SigningKeys},

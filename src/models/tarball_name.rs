@@ -24,6 +24,18 @@ impl TarballName {
         format!("{}-{version}.tgz", name.base()).parse()
     }
 
+    /// The name under which the tarball at `address` is served here: the last segment of its address,
+    /// or the conventional one where that is not the name of a tarball.
+    pub fn at(address: &str, name: &PackageName, version: &str) -> Option<Self> {
+        let path = address.split(['?', '#']).next().unwrap_or_default();
+        let last = path.rsplit('/').next().unwrap_or_default();
+        let decoded = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
+        let own = decoded.rsplit('/').next().unwrap_or_default();
+        own.parse()
+            .or_else(|_| format!("{}-{version}.tgz", name.base()).parse())
+            .ok()
+    }
+
     /// The file name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -3,6 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::marks;
+#[cfg(feature = "postgres")]
+use super::marks::Ground;
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
@@ -59,6 +61,10 @@ impl Backends {
         if let Some((bucket, _)) = &backends.bucket {
             marks::require_current_bucket(config, bucket).await?;
         }
+        #[cfg(feature = "postgres")]
+        if let Some(database) = backends.database() {
+            marks::require_current_database(database).await?;
+        }
         Ok(backends)
     }
 
@@ -100,6 +106,15 @@ impl Backends {
             #[cfg(feature = "object")]
             bucket,
         })
+    }
+
+    /// What has the marks of the database, if manifests are in one.
+    #[cfg(feature = "postgres")]
+    pub(super) fn database(&self) -> Option<Ground> {
+        match &self.shared {
+            Shared::Postgres(database) => Some(Ground::Postgres(PgKeys::new(database.clone()))),
+            _ => None,
+        }
     }
 
     /// The bucket that hosted packages are in, if they are in one.
@@ -209,6 +224,17 @@ impl Backends {
             #[cfg(feature = "postgres")]
             Shared::Postgres(database) => Arc::new(PgAccounts::new(database.clone())),
         })
+    }
+
+    /// The same accounts as they are now, to be read while others may change them.
+    pub(super) async fn read_accounts(
+        &self,
+        config: &Config,
+    ) -> Result<Arc<dyn AccountStore>, RegistryError> {
+        if matches!(self.shared, Shared::Files) {
+            return Ok(Arc::new(FileAccounts::read(accounts_path(config)).await?));
+        }
+        self.open_accounts(config, &Leases::none()).await
     }
 
     /// Where logins wait for a browser.

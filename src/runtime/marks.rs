@@ -1,18 +1,21 @@
 //! Marks of what was moved elsewhere, so that it is not served as it was before.
 
+mod ground;
+
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
+pub(super) use ground::Ground;
+
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
-    storage::{FileKeys, KeyStore as _},
 };
 
 #[cfg(feature = "object")]
-use crate::storage::object::{Bucket, Precondition};
+use crate::storage::object::Bucket;
 #[cfg(feature = "object")]
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -26,6 +29,8 @@ pub(super) enum Destination {
     Postgres,
     Bucket,
     Folder,
+    /// Out of Postgres, to where tarballs are.
+    Tarballs,
 }
 
 impl Destination {
@@ -34,6 +39,7 @@ impl Destination {
             Self::Postgres => "moved-to-postgres",
             Self::Bucket => "moved-to-bucket",
             Self::Folder => "moved-to-folder",
+            Self::Tarballs => "moved-from-postgres",
         }
     }
 
@@ -55,6 +61,11 @@ impl Destination {
                 "RUSTACCIO_TARBALL_BACKEND=local and that folder",
                 "to-bucket",
             ),
+            Self::Tarballs => (
+                "where tarballs are",
+                "RUSTACCIO_METADATA_BACKEND=sidecar",
+                "to-postgres",
+            ),
         };
         RegistryError::Settings {
             message: format!(
@@ -64,71 +75,75 @@ impl Destination {
             ),
         }
     }
+
+    /// The mark of `ground` that it was moved there, if it has one.
+    async fn mark_of(self, ground: Ground) -> Result<Option<Mark>, RegistryError> {
+        let text = ground.read(self.name()).await?;
+        Ok(text.map(|text| Mark {
+            destination: self,
+            ground,
+            target: text
+                .lines()
+                .find_map(|line| line.strip_prefix(TARGET))
+                .map(str::to_owned),
+        }))
+    }
 }
 
-fn in_folder(config: &Config, destination: Destination) -> PathBuf {
-    config.storage.data_dir.join(destination.name())
-}
+/// Before what tells where it was moved to, in a mark.
+const TARGET: &str = "moved to ";
 
-/// Marks the data folder, or takes the mark away.
-pub(super) async fn set_in_folder(
-    config: &Config,
-    destination: Destination,
-    is_moved: bool,
+/// Marks `from` as moved to `to`, which is the newest from then on: never are both marked, and nothing
+/// can go either way.
+pub(super) async fn set(
+    (from, destination): (&Ground, Destination),
+    (to, back): (&Ground, Destination),
 ) -> Result<(), RegistryError> {
-    if is_moved {
-        let text = "Packages and accounts were moved elsewhere with `rustaccio migrate`; what this \
-                    folder has of them is of before.\n";
-        let files = FileKeys::new(config.storage.data_dir.clone());
-        // It may be there from the time before.
-        files
-            .write(destination.name(), text.as_bytes(), None)
-            .await?;
-        return Ok(());
-    }
-    match tokio::fs::remove_file(in_folder(config, destination)).await {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(RegistryError::internal),
-    }
-}
-
-/// The same for a bucket.
-#[cfg(feature = "object")]
-pub(super) async fn set_in_bucket(
-    bucket: &Bucket,
-    destination: Destination,
-    is_moved: bool,
-) -> Result<(), RegistryError> {
-    let key = bucket.key(&format!(".rustaccio/{}", destination.name()))?;
-    if is_moved {
-        let text = "moved with `rustaccio migrate`\n".into();
-        bucket.write(&key, text, &Precondition::Absent).await?;
-    } else {
-        bucket.delete(&key).await?;
-    }
-    Ok(())
+    to.remove(back.name()).await?;
+    let identity = to.make_identity().await?;
+    let text = format!(
+        "Packages and accounts were moved elsewhere with `rustaccio migrate`; what is here of them is of \
+         before.\n{TARGET}{identity}\n"
+    );
+    from.write(destination.name(), &text).await
 }
 
 /// The mark of what was moved elsewhere.
 #[derive(Debug)]
 pub(super) struct Mark {
-    pub(super) destination: Destination,
+    destination: Destination,
     /// What has it.
-    place: &'static str,
-    /// Where it is.
-    path: String,
+    ground: Ground,
+    /// What tells where it was moved to from others.
+    target: Option<String>,
 }
 
 impl Mark {
     /// Why what has it is not used.
     pub(super) fn refusal(&self) -> RegistryError {
-        self.destination.refusal(self.place, &self.path)
+        let mark = self.ground.path(self.destination.name());
+        self.destination.refusal(self.ground.name(), &mark)
+    }
+
+    /// Whether it says that all was moved to `ground`, and to no other one.
+    pub(super) async fn leads_to(
+        &self,
+        destination: Destination,
+        ground: &Ground,
+    ) -> Result<bool, RegistryError> {
+        if self.destination != destination || self.target.is_none() {
+            return Ok(false);
+        }
+        Ok(self.target == ground.identity().await?)
     }
 }
 
 impl fmt::Display for Mark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (place, path) = (self.place, &self.path);
+        let (place, path) = (
+            self.ground.name(),
+            self.ground.path(self.destination.name()),
+        );
         write!(
             f,
             "everything was moved from {place} before (it has the mark {path}): nothing was changed. \
@@ -139,7 +154,7 @@ impl fmt::Display for Mark {
 
 /// Fails where the data folder is not the newest, or has what Postgres lacks.
 pub(super) async fn require_current_folder(config: &Config) -> Result<(), RegistryError> {
-    if let Some(mark) = of_folder(config).await {
+    if let Some(mark) = of_folder(config).await? {
         return Err(mark.refusal());
     }
     if config.storage.metadata != MetadataBackend::Sidecar {
@@ -148,25 +163,39 @@ pub(super) async fn require_current_folder(config: &Config) -> Result<(), Regist
     Ok(())
 }
 
+fn folder(config: &Config) -> Ground {
+    Ground::Folder(config.storage.data_dir.clone())
+}
+
 /// The mark of the data folder, if what `config` has there was moved.
-pub(super) async fn of_folder(config: &Config) -> Option<Mark> {
+pub(super) async fn of_folder(config: &Config) -> Result<Option<Mark>, RegistryError> {
     let storage = &config.storage;
     if storage.tarballs != TarballBackend::Local {
-        return None;
+        return Ok(None);
     }
     let is_sidecar = storage.metadata == MetadataBackend::Sidecar;
     for destination in [Destination::Postgres, Destination::Bucket] {
-        let path = in_folder(config, destination);
         let is_served = is_sidecar || destination == Destination::Bucket;
-        if is_served && is_there(&path).await {
-            return Some(Mark {
-                destination,
-                place: "this data folder",
-                path: path.display().to_string(),
-            });
+        if is_served && let Some(mark) = destination.mark_of(folder(config)).await? {
+            return Ok(Some(mark));
         }
     }
-    None
+    Ok(None)
+}
+
+/// Fails where the database is not the newest.
+#[cfg(feature = "postgres")]
+pub(super) async fn require_current_database(ground: Ground) -> Result<(), RegistryError> {
+    match of_database(ground).await? {
+        Some(mark) => Err(mark.refusal()),
+        None => Ok(()),
+    }
+}
+
+/// The mark of the database, if what it has was moved.
+#[cfg(feature = "postgres")]
+pub(super) async fn of_database(ground: Ground) -> Result<Option<Mark>, RegistryError> {
+    Destination::Tarballs.mark_of(ground).await
 }
 
 /// Fails where the bucket is not the newest.
@@ -181,8 +210,8 @@ pub(super) async fn require_current_bucket(
     if config.storage.metadata == MetadataBackend::Sidecar {
         return Ok(());
     }
-    let moved = bucket.key(&format!(".rustaccio/{}", Destination::Postgres.name()))?;
-    if bucket.read(&moved).await?.is_none()
+    let ground = Ground::Bucket(bucket.clone());
+    if Destination::Postgres.mark_of(ground).await?.is_none()
         && let Some(left) = first_of_before(bucket).await?
     {
         return Err(RegistryError::Settings {
@@ -203,14 +232,10 @@ pub(super) async fn of_bucket(
 ) -> Result<Option<Mark>, RegistryError> {
     let is_sidecar = config.storage.metadata == MetadataBackend::Sidecar;
     for destination in [Destination::Postgres, Destination::Folder] {
-        let key = bucket.key(&format!(".rustaccio/{}", destination.name()))?;
         let is_served = is_sidecar || destination == Destination::Folder;
-        if is_served && bucket.read(&key).await?.is_some() {
-            return Ok(Some(Mark {
-                destination,
-                place: "this bucket",
-                path: key.as_ref().to_owned(),
-            }));
+        let ground = Ground::Bucket(bucket.clone());
+        if is_served && let Some(mark) = destination.mark_of(ground).await? {
+            return Ok(Some(mark));
         }
     }
     Ok(None)
@@ -239,13 +264,13 @@ async fn first_of_before(bucket: &Bucket) -> Result<Option<String>, RegistryErro
 /// Fails where the data folder has manifests or accounts that were not moved to Postgres, and would
 /// seem to be gone.
 async fn require_moved(config: &Config) -> Result<(), RegistryError> {
-    let folder = &config.storage.data_dir;
     for destination in [Destination::Postgres, Destination::Bucket] {
-        if is_there(&in_folder(config, destination)).await {
+        if destination.mark_of(folder(config)).await?.is_some() {
             return Ok(());
         }
     }
-    let manifest = first_manifest(&folder.join("tarballs")).await;
+    let tarballs = config.storage.data_dir.join("tarballs");
+    let manifest = first_manifest(&tarballs).await;
     let left = manifest.unwrap_or_else(|| super::backends::accounts_path(config));
     if !is_there(&left).await {
         return Ok(());

@@ -10,10 +10,14 @@ use reqwest::StatusCode;
 
 use crate::support::{Package, Registry, process::Process, registry::Start};
 
-type Variables = Vec<(&'static str, String)>;
+pub(crate) type Variables = Vec<(&'static str, String)>;
 
 /// A command on the data folder with these settings: what it says, and whether it ended well.
-async fn command(data: &Path, variables: &Variables, arguments: &[&str]) -> (String, bool) {
+pub(crate) async fn command(
+    data: &Path,
+    variables: &Variables,
+    arguments: &[&str],
+) -> (String, bool) {
     let pairs: Vec<_> = variables.iter().map(|(n, v)| (*n, &**v)).collect();
     let mut command = Process::command(data, &pairs);
     command.args(arguments);
@@ -23,7 +27,7 @@ async fn command(data: &Path, variables: &Variables, arguments: &[&str]) -> (Str
     (said, done.status.success())
 }
 
-async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String {
+pub(crate) async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String {
     let (said, is_fine) = command(data, variables, arguments).await;
     assert!(is_fine, "{arguments:?}: {said}");
     // A pipe is no terminal.
@@ -31,7 +35,7 @@ async fn fine(data: &Path, variables: &Variables, arguments: &[&str]) -> String 
     said
 }
 
-async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
+pub(crate) async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
     Registry::with(Start {
         variables: variables.clone(),
         folder,
@@ -171,6 +175,10 @@ mod in_a_bucket {
         // What is of before is not served as if it were of now.
         let (said, is_fine) = command(&data, &Variables::new(), &[]).await;
         assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
+        let copy = folder.path().join("copy");
+        let backup = ["backup", copy.to_str().unwrap()];
+        let (said, is_fine) = command(&data, &Variables::new(), &backup).await;
+        assert!(!is_fine && said.contains("migrate from-bucket"), "{said}");
         let registry = serve(Some(folder), &bucket.variables).await;
         let whoami = registry.get_as(&alice, "/-/whoami").await;
         assert_eq!(whoami.status, StatusCode::OK);
@@ -185,6 +193,9 @@ mod in_a_bucket {
         fine(&data, &bucket.variables, &back).await;
         let (said, is_fine) = command(&data, &bucket.variables, &[]).await;
         assert!(!is_fine && said.contains("migrate to-bucket"), "{said}");
+        let (said, is_fine) = command(&data, &bucket.variables, &backup).await;
+        assert!(!is_fine && said.contains("migrate to-bucket"), "{said}");
+        assert!(!copy.exists());
         fine(&data, &Variables::new(), &["fsck"]).await;
         let registry = serve(Some(folder), &Variables::new()).await;
         assert_eq!(registry.tarball(&next).await.assert(200).body, next.tarball);

@@ -22,6 +22,7 @@ mod audit;
 ))]
 mod backends;
 mod backup;
+mod backup_faults;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;

@@ -58,8 +58,13 @@ async fn moves_nothing(data: &Path, url: &str) {
         let (said, is_fine) = migrate(data, url, arguments);
         assert!(is_fine && said.contains("nothing was changed"), "{said}");
     }
-    let (said, is_fine) = migrate(data, &schema().await, &["to-postgres"]);
-    assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
+    let used = schema().await;
+    let other = serve(tempfile::tempdir().unwrap(), variables(&used)).await;
+    other.user("carol").await;
+    for url in [&schema().await, &used] {
+        let (said, is_fine) = migrate(data, url, &["to-postgres", "--overwrite"]);
+        assert!(!is_fine && said.contains("moved-to-postgres"), "{said}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,6 +155,42 @@ async fn everything_goes_into_postgres_and_comes_back() {
         .put(&alice, "/-/package/app/dist-tags/old", &tag)
         .await
         .assert(201);
+}
+
+/// What the database at `url` has is of before: it is neither moved again, nor served.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_moved_back_stays_there() {
+    let url = schema().await;
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let folder = registry.stop().await;
+    let data = folder.path().join("data");
+    for way in ["to-postgres", "from-postgres"] {
+        let (said, is_fine) = migrate(&data, &url, &[way]);
+        assert!(is_fine, "{said}");
+    }
+    let registry = serve(folder, Vec::new()).await;
+    sign_out(&registry, &alice).await;
+    let folder = registry.stop().await;
+    for arguments in [&["from-postgres"][..], &["from-postgres", "--overwrite"]] {
+        let (said, is_fine) = migrate(&data, &url, arguments);
+        assert!(is_fine && said.contains("nothing was changed"), "{said}");
+    }
+    let registry = serve(folder, Vec::new()).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::UNAUTHORIZED);
+    let folder = registry.stop().await;
+    let another = tempfile::tempdir().unwrap();
+    let (said, is_fine) = migrate(another.path(), &url, &["from-postgres"]);
+    assert!(!is_fine && said.contains("moved-from-postgres"), "{said}");
+    let settings = variables(&url);
+    let settings: Vec<_> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+    let said = refusal(another.path(), &settings);
+    assert!(said.contains("migrate to-postgres"), "{said}");
+    // It goes there once more, and is the newest again.
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres", "--overwrite"]);
+    assert!(is_fine, "{said}");
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,11 +8,11 @@ use super::{
     Dist, Packument,
     members::{Member, Members, member, text},
     quoted,
-    version::{file_of, has_install_script},
+    version::has_install_script,
     write_key, write_member, write_object, write_text,
 };
 use crate::{
-    models::{BaseUrl, PackageName},
+    models::{BaseUrl, PackageName, TarballName},
     storage::SigningKeys,
 };
 
@@ -254,7 +254,7 @@ impl<'a> VersionWriter<'a> {
         let is_object = collect(raw, &mut self.in_dist);
         let tarball = self.in_dist.iter().find(|member| member.key == "tarball");
         let tarball = tarball.and_then(|member| text(member.value));
-        let file = tarball.and_then(|address| file_of(&address, name, version));
+        let file = tarball.and_then(|address| TarballName::at(&address, name, version));
         let Some(file) = file.filter(|_| is_object) else {
             out.extend_from_slice(raw);
             return;

@@ -53,20 +53,8 @@ impl Dist {
     /// The file name under which the tarball is served here: the last segment of its address, or
     /// the conventional one where that is not the name of a tarball.
     pub fn file(&self, name: &PackageName, version: &str) -> Option<TarballName> {
-        file_of(&self.tarball, name, version)
+        TarballName::at(&self.tarball, name, version)
     }
-}
-
-/// The file name under which the tarball at `address` is served here: the last segment of its
-/// address, or the conventional one where that is not the name of a tarball.
-pub(super) fn file_of(address: &str, name: &PackageName, version: &str) -> Option<TarballName> {
-    let path = address.split(['?', '#']).next().unwrap_or_default();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    let decoded = percent_encoding::percent_decode_str(last).decode_utf8_lossy();
-    let own = decoded.rsplit('/').next().unwrap_or_default();
-    own.parse()
-        .or_else(|_| format!("{}-{version}.tgz", name.base()).parse())
-        .ok()
 }
 
 /// Whether a raw value is an array that is not empty.

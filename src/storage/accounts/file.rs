@@ -43,6 +43,8 @@ struct Inner {
     path: PathBuf,
     pending: Mutex<Pending>,
     durable: RwLock<Arc<State>>,
+    /// Whether the file is another's, and never written.
+    is_foreign: bool,
 }
 
 /// What is to be written.
@@ -61,6 +63,16 @@ impl FileAccounts {
     /// as it is.
     pub async fn open(path: PathBuf) -> Result<Self, StorageError> {
         blocking(move || Self::open_blocking(path)).await
+    }
+
+    /// Reads the file as it is now, to copy it elsewhere. Another process may go on changing it, so
+    /// nothing is ever written to it.
+    pub async fn read(path: PathBuf) -> Result<Self, StorageError> {
+        blocking(move || {
+            let (state, _) = read_state(&path)?;
+            Ok(Self::of(path, state, true))
+        })
+        .await
     }
 
     /// Whether somebody in the file `path` has a second factor, whose seed is sealed. The file is
@@ -87,6 +99,10 @@ impl FileAccounts {
             write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
             tracing::info!(path = %path.display(), "tokens are kept as hashes from now on");
         }
+        Ok(Self::of(path, state, false))
+    }
+
+    fn of(path: PathBuf, state: State, is_foreign: bool) -> Self {
         let state = Arc::new(state);
         let inner = Inner {
             path,
@@ -96,10 +112,11 @@ impl FileAccounts {
                 is_written: false,
             }),
             durable: RwLock::new(state),
+            is_foreign,
         };
-        Ok(Self {
+        Self {
             inner: Arc::new(inner),
-        })
+        }
     }
 
     fn state(&self) -> Arc<State> {
@@ -314,6 +331,9 @@ impl Inner {
     fn write(&self, state: &State) -> Result<(), StorageError> {
         let path = &self.path;
         let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
+        if self.is_foreign {
+            return Err(failed(std::io::ErrorKind::ReadOnlyFilesystem.into()));
+        }
         let json = state.to_json().map_err(|error| failed(error.into()))?;
         write_atomic(path, &json, MODE_SECRET).map_err(failed)
     }

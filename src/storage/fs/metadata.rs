@@ -247,7 +247,8 @@ fn list(root: &Path) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
                     error.kind(),
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
                 ) => {}
-            Err(error) => return Err(failed(error)),
+            // One that cannot be looked at hides none of the others.
+            Err(_) => found.push((name, Stamp::default())),
         }
     }
     Ok(found)

@@ -26,6 +26,8 @@ struct Forward {
     ends_tls: bool,
     target: Mutex<String>,
     asked: Mutex<Vec<String>>,
+    /// What nobody may read whose path has it.
+    refused: Mutex<Option<String>>,
 }
 
 /// Without TLS, at an address that outlives the registry behind it; stops when dropped.
@@ -65,6 +67,11 @@ impl Front {
         origin.clone_into(&mut self.forward.target.lock().unwrap());
     }
 
+    /// From now on, whoever reads what has `part` in its path is refused.
+    pub(crate) fn refuse(&self, part: &str) {
+        *self.forward.refused.lock().unwrap() = Some(part.to_owned());
+    }
+
     /// Method and path of all requests since this was last asked.
     pub(crate) fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut self.forward.asked.lock().unwrap())
@@ -97,6 +104,7 @@ impl Forward {
             ends_tls,
             target: Mutex::new(target.to_owned()),
             asked: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -110,6 +118,10 @@ async fn forward(State(forward): State<Arc<Forward>>, request: Request) -> Respo
     let path = parts.uri.path_and_query().unwrap().as_str();
     let asked = format!("{} {path}", parts.method);
     forward.asked.lock().unwrap().push(asked);
+    let refused = forward.refused.lock().unwrap().clone();
+    if parts.method == http::Method::GET && refused.is_some_and(|part| path.contains(&part)) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let url = forward.target.lock().unwrap().clone();
     let mut headers = parts.headers;
     for hop in [header::CONNECTION, header::TRANSFER_ENCODING] {

@@ -1,0 +1,124 @@
+//! [`End`]: what is moved from, or to.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt as _;
+
+use super::{
+    backends::Backends,
+    marks::{self, Ground, Mark},
+};
+use crate::{
+    config::{Config, MetadataBackend, TarballBackend},
+    error::RegistryError,
+    storage::{AccountStore, Blobs, KeyStore, Leases, MetadataStore, Place},
+};
+
+/// Everything that is kept as some settings say.
+pub(super) struct End {
+    config: Config,
+    backends: Backends,
+    pub(super) metadata: Arc<dyn MetadataStore>,
+    blobs: Arc<dyn Blobs>,
+    pub(super) accounts: Arc<dyn AccountStore>,
+    pub(super) keys: Arc<dyn KeyStore>,
+}
+
+impl End {
+    /// What is moved from: nothing in it is changed.
+    pub(super) async fn source(config: Config, backends: Backends) -> Result<Self, RegistryError> {
+        let accounts = backends.read_accounts(&config).await?;
+        Self::of(config, backends, accounts)
+    }
+
+    /// What is moved to.
+    pub(super) async fn target(config: Config, backends: Backends) -> Result<Self, RegistryError> {
+        // Nobody else should be writing, and nothing rests on turns.
+        let accounts = backends.open_accounts(&config, &Leases::none()).await?;
+        Self::of(config, backends, accounts)
+    }
+
+    fn of(
+        config: Config,
+        backends: Backends,
+        accounts: Arc<dyn AccountStore>,
+    ) -> Result<Self, RegistryError> {
+        let (metadata, blobs) = backends.hosted(&config)?;
+        Ok(Self {
+            metadata,
+            blobs,
+            accounts,
+            keys: backends.keys(&config),
+            backends,
+            config,
+        })
+    }
+
+    /// Reads the accounts of a source as they are now.
+    pub(super) async fn read_accounts_again(&mut self) -> Result<(), RegistryError> {
+        self.accounts = self.backends.read_accounts(&self.config).await?;
+        Ok(())
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            metadata: &*self.metadata,
+            blobs: &*self.blobs,
+            accounts: &*self.accounts,
+            keys: &*self.keys,
+        }
+    }
+
+    /// Whether tarballs are in the folder of one node of several.
+    pub(super) fn is_one_of_many(&self) -> bool {
+        let storage = &self.config.storage;
+        storage.metadata == MetadataBackend::Transactional
+            && storage.tarballs == TarballBackend::Local
+    }
+
+    /// Where tarballs are.
+    pub(super) fn ground_of_tarballs(&self) -> Ground {
+        #[cfg(feature = "object")]
+        if let Some(bucket) = self.backends.bucket() {
+            return Ground::Bucket(bucket.clone());
+        }
+        Ground::Folder(self.config.storage.data_dir.clone())
+    }
+
+    /// Where manifests and accounts are.
+    pub(super) fn ground_of_manifests(&self) -> Ground {
+        #[cfg(feature = "postgres")]
+        if let Some(database) = self.backends.database() {
+            return database;
+        }
+        self.ground_of_tarballs()
+    }
+
+    /// The mark of having been moved elsewhere.
+    pub(super) async fn moved_to(&self) -> Result<Option<Mark>, RegistryError> {
+        #[cfg(feature = "postgres")]
+        if let Some(database) = self.backends.database()
+            && let Some(mark) = marks::of_database(database).await?
+        {
+            return Ok(Some(mark));
+        }
+        #[cfg(feature = "object")]
+        if let Some(bucket) = self.backends.bucket() {
+            return marks::of_bucket(&self.config, bucket).await;
+        }
+        marks::of_folder(&self.config).await
+    }
+
+    /// Whether there is no manifest.
+    pub(super) async fn has_no_packages(&self) -> Result<bool, RegistryError> {
+        Ok(self.metadata.list().try_next().await?.is_none())
+    }
+
+    /// Whether there is no user, token or organisation.
+    pub(super) async fn has_no_accounts(&self) -> Result<bool, RegistryError> {
+        if self.accounts.user_count().await? > 0 {
+            return Ok(false);
+        }
+        Ok(self.accounts.entries().try_next().await?.is_none())
+    }
+}
