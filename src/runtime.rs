@@ -88,6 +88,7 @@ pub async fn build_state_with_clock(
         None
     };
     let registry = Registry::new(RegistryOptions {
+        admins: admins(config),
         store,
         uplinks,
         policy: Policy::new(rules, hook, auth.second_factors().clone()),
@@ -101,9 +102,8 @@ pub async fn build_state_with_clock(
         clock,
         lifecycle: lifecycle.clone(),
     });
-    let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(
-        admins,
+        admins(config),
         Arc::clone(&auth),
         Arc::clone(&registry),
         lifecycle.clone(),
@@ -131,6 +131,10 @@ pub async fn build_state_with_clock(
             lifecycle,
         ),
     })
+}
+
+fn admins(config: &Config) -> Admins {
+    Admins::new(config.admin.clone(), config.auth.registration)
 }
 
 /// Whether these settings can be started with; says what might be meant otherwise.
