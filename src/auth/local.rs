@@ -181,8 +181,7 @@ impl Auth {
         address: Option<IpAddr>,
         pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
-        let hash = self.password_hash(user).await?;
-        self.check_password(user, password, address).await?;
+        let hash = self.checked_hash(user, password, address).await?;
         self.require_second_factor(user, pass).await?;
         let record = self.record(user, TokenKind::Login, self.config.token_ttl);
         let (token, record) = self.keep(user, record).await?;
@@ -277,12 +276,14 @@ impl Auth {
         }
         self.check_new_password(new)
             .map_err(|error| RegistryError::unauthorized(error.to_string()))?;
-        self.check_password(user, old, address)
-            .await
-            .map_err(|error| match error {
-                RegistryError::Unauthorized { message } => RegistryError::Forbidden { message },
-                error => error,
-            })?;
+        let checked = self.checked_hash(user, old, address).await;
+        let checked = checked.map_err(|error| match error {
+            RegistryError::Unauthorized { message } => RegistryError::Forbidden { message },
+            error => error,
+        })?;
+        if self.password_hash(user).await? != checked {
+            return Err(RegistryError::forbidden(BAD_PASSWORD));
+        }
         let hash = self.passwords.hash(new).await?;
         let now = self.clock.now();
         let login = TokenKind::Login;
@@ -396,24 +397,36 @@ impl Auth {
         password: &SecretString,
         address: Option<IpAddr>,
     ) -> Result<(), RegistryError> {
+        self.checked_hash(user, password, address).await.map(drop)
+    }
+
+    /// The same; of an account here, the hash that `password` has been compared with. It may have been
+    /// replaced by another node a moment ago.
+    async fn checked_hash(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        address: Option<IpAddr>,
+    ) -> Result<Option<String>, RegistryError> {
         if let Some(hook) = &self.hook {
             let (user, password) = (user.as_str(), password.expose_secret());
-            return hook.authenticate(user, password).await;
+            hook.authenticate(user, password).await?;
+            return Ok(None);
         }
         // What was right stays so while the account's hash is the one that is known.
         let known = self.accounts.known_user(user).await?;
         let known = known.map(|record| record.password_hash.clone());
         let digest = Self::digest(user, known.as_deref(), password, address);
         if self.right.get(&digest).await.is_some() {
-            return Ok(());
+            return Ok(known);
         }
         // Another node may have changed it a moment ago.
         let hash = self.accounts.user(user).await?;
         let hash = hash.map(|record| record.password_hash.clone());
         let digest = Self::digest(user, hash.as_deref(), password, address);
-        let looked_at = self.look_at_password(user, hash, password, address);
+        let looked_at = self.look_at_password(user, hash.clone(), password, address);
         let result = self.right.try_get_with(digest, looked_at).await;
-        result.map_err(|refused| match &*refused {
+        result.map(|()| hash).map_err(|refused| match &*refused {
             Refused::Wrong => RegistryError::unauthorized(BAD_PASSWORD),
             Refused::Throttled(retry_after) => RegistryError::RateLimited {
                 message: "too many failed logins, try again later".to_owned(),

@@ -64,6 +64,22 @@ fn is_public(visibility: &Visibility) -> bool {
 }
 
 impl Restrictions {
+    /// What a scoped package says whose manifest was lost, and with it who may use it: nobody, until
+    /// an administrator names an owner.
+    pub fn lost() -> Self {
+        Self {
+            visibility: Visibility::Restricted,
+            grants: Some(IndexMap::new()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is nobody who may use the package, which has these `owners`.
+    pub fn let_in_nobody(&self, owners: &[String]) -> bool {
+        let is_granted = self.grants.as_ref().is_none_or(|grants| !grants.is_empty());
+        self.visibility == Visibility::Restricted && owners.is_empty() && !is_granted
+    }
+
     /// Whether the package says nothing.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -150,5 +166,17 @@ mod tests {
         check(&writing, &bob, true, true);
         check(&restricted(Some(&[])), &bob, false, false);
         check(&restricted(Some(&[])), &alice, true, true);
+    }
+
+    #[test]
+    fn what_was_lost_is_for_nobody_until_it_has_an_owner() {
+        let owners = ["alice".to_owned()];
+        let lost = Restrictions::lost();
+        check(&lost, &caller("bob", &["@acme:dev"]), false, false);
+        assert!(lost.let_in_nobody(&[]) && !lost.let_in_nobody(&owners));
+        let granted = restricted(Some(&[("@acme:dev", Permission::ReadOnly)]));
+        for others in [Restrictions::default(), restricted(None), granted] {
+            assert!(!others.let_in_nobody(&[]), "{others:?}");
+        }
     }
 }

@@ -66,7 +66,7 @@ impl Registry {
     }
 
     /// Lets searches find what is stored of `name`. One that is damaged is for people to put right.
-    async fn fill_readable(&self, name: &PackageName) -> Result<(), RegistryError> {
+    pub(super) async fn fill_readable(&self, name: &PackageName) -> Result<(), RegistryError> {
         match self.fill_entry(name).await {
             Err(error) if is_damage(&error) => {
                 tracing::error!(

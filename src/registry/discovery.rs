@@ -51,6 +51,7 @@ impl Registry {
             let (seen, is_whole) = self.fill_index().await;
             tokio::join!(
                 self.recover_in_background(),
+                self.index_recovered(),
                 self.keep_discovering(seen, is_whole)
             );
         };

@@ -2,11 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use super::{
-    Registry,
-    locks::NameGuard,
-    packument::{Hosted, Packument},
-};
+use super::{Registry, locks::NameGuard, packument::Hosted};
 use crate::{
     error::RegistryError,
     lifecycle::carried,
@@ -115,7 +111,7 @@ impl Registry {
     {
         let caller = caller.clone();
         self.edit(name, move |registry, manifest| {
-            registry.require_owner(&caller, manifest.packument())?;
+            registry.require_owner(&caller, manifest)?;
             edit(registry, manifest)
         })
         .await
@@ -199,9 +195,16 @@ impl Registry {
     pub(super) fn require_owner(
         &self,
         caller: &Caller,
-        packument: &Packument,
+        manifest: &Hosted,
     ) -> Result<(), RegistryError> {
-        let maintainers = packument.maintainers();
+        let maintainers = manifest.packument().maintainers();
+        let are_lost = maintainers.is_empty() && manifest.has_recovered();
+        if self.publish.check_owners && are_lost && !self.admins.names(caller) {
+            return Err(RegistryError::forbidden(
+                "the owners of this package were lost with its manifest; an administrator can name \
+                 one with `npm owner add`",
+            ));
+        }
         check_owner(
             &self.publish,
             caller,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use moka::sync::Cache;
+use tokio::sync::mpsc;
 
 use super::{
     changes::{Changes, Seen},
@@ -86,6 +87,11 @@ pub(super) struct HostedDocuments {
     /// The same, of which nothing was seen before.
     first_readings: Flights<PackageName, Reading>,
     changes: Changes,
+    /// Packages that were recovered, which searches may not know.
+    recovered: (
+        mpsc::UnboundedSender<PackageName>,
+        tokio::sync::Mutex<mpsc::UnboundedReceiver<PackageName>>,
+    ),
 }
 
 impl HostedDocuments {
@@ -97,7 +103,9 @@ impl HostedDocuments {
             ttl,
             has_other_nodes,
         } = options;
+        let (sender, receiver) = mpsc::unbounded_channel();
         Self {
+            recovered: (sender, receiver.into()),
             clock,
             ttl,
             has_other_nodes,
@@ -224,13 +232,29 @@ impl HostedDocuments {
         }
     }
 
+    /// Recovers `name`, of which there is no manifest, if that was lost; whether it did.
+    pub(super) async fn recover(&self, name: &PackageName) -> Result<bool, RegistryError> {
+        let is_recovered = Box::pin(recover(&self.store, name)).await?;
+        if is_recovered {
+            self.look_again(name);
+            // Whoever reads them lives as long as we do, or wants none.
+            let _ = self.recovered.0.send(name.clone());
+        }
+        Ok(is_recovered)
+    }
+
+    /// The packages that were recovered.
+    pub(super) fn recoveries(&self) -> &tokio::sync::Mutex<mpsc::UnboundedReceiver<PackageName>> {
+        &self.recovered.1
+    }
+
     /// Recovers `name`, of which there is no manifest, if that was lost and not all packages have been
     /// looked at yet; whether it did.
     pub(super) async fn recovered(&self, name: &PackageName) -> Result<bool, RegistryError> {
         if !self.may_be_lost.load(Ordering::Relaxed) {
             return Ok(false);
         }
-        Box::pin(recover(&self.store, name)).await
+        self.recover(name).await
     }
 
     /// All packages whose manifest was lost have been recovered.

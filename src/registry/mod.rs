@@ -74,7 +74,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock},
     models::{Digest, PackageName, Version},
-    policy::Policy,
+    policy::{Admins, Policy},
     search::Index,
     storage::{Leases, SigningKeys, Store},
     uplink::Uplinks,
@@ -92,6 +92,8 @@ pub struct RegistryOptions {
     pub uplinks: Uplinks,
     /// Who may do what.
     pub policy: Policy,
+    /// Who may look at packages that nobody may use, and name their owners.
+    pub admins: Admins,
     /// What a publish may do.
     pub publish: PublishConfig,
     /// How long a manifest is believed without a look at storage; zero looks each time.
@@ -119,6 +121,7 @@ pub struct RegistryOptions {
 pub struct Registry {
     store: Store,
     policy: Arc<Policy>,
+    admins: Admins,
     publish: PublishConfig,
     clock: SharedClock,
     lifecycle: Lifecycle,
@@ -150,6 +153,7 @@ impl Registry {
             store,
             uplinks,
             policy,
+            admins,
             publish,
             hosted_ttl,
             has_other_nodes,
@@ -199,6 +203,7 @@ impl Registry {
                 .build(),
             store,
             policy,
+            admins,
             publish,
             clock,
             lifecycle,

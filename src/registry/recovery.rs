@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Origin, PackageName, Tag, Version},
+    models::{Origin, PackageName, Restrictions, Tag, Version},
     storage::{Expected, StorageError, Store, StoredBlob},
 };
 
@@ -43,7 +43,7 @@ impl Registry {
         while let Some(name) = names.next().await {
             let name = name?;
             if self.store.metadata().stamp(&name).await?.is_none() {
-                recover(&self.store, &name).await?;
+                self.documents.hosted.recover(&name).await?;
             }
         }
         self.documents.hosted.all_are_recovered();
@@ -61,6 +61,27 @@ impl Registry {
             );
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl Registry {
+    /// Lets searches find packages that were recovered after everything was listed, until the registry
+    /// ends.
+    pub(super) async fn index_recovered(&self) {
+        let recovered = self.documents.hosted.recoveries();
+        let mut pause = FIRST_PAUSE;
+        while let Some(name) = recovered.lock().await.recv().await {
+            while let Err(error) = self.fill_readable(&name).await {
+                tracing::warn!(
+                    package.name = %name,
+                    error = &error as &dyn std::error::Error,
+                    "a package that was recovered cannot be found by searches; trying again later"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            pause = FIRST_PAUSE;
         }
     }
 }
@@ -88,7 +109,12 @@ pub(super) async fn recover(store: &Store, name: &PackageName) -> Result<bool, R
         .await
     {
         Ok(_) => {
-            tracing::warn!(package.name = %name, versions = versions.len(), "the manifest was lost and has been rebuilt from the tarballs");
+            let versions = versions.len();
+            if manifest.restrictions().is_empty() {
+                tracing::warn!(package.name = %name, versions, "the manifest was lost and has been rebuilt from the tarballs; its owners and tags are to be set again");
+            } else {
+                tracing::warn!(package.name = %name, versions, "the manifest was lost and has been rebuilt from the tarballs; nobody may use the package until an administrator names an owner with `npm owner add`");
+            }
             Ok(true)
         }
         Err(StorageError::Conflict(_)) => Ok(false),
@@ -158,6 +184,10 @@ fn manifest_of(
         .rfind(|recovered| !recovered.version.is_prerelease());
     if let Some(latest) = released.or(versions.last()) {
         manifest.set_tag(&Tag::latest(), latest.version.as_str(), latest.blob.created);
+    }
+    if name.scope().is_some() {
+        // It may have been restricted, and nobody can say any more to whom.
+        manifest.restrict(Restrictions::lost(), first.blob.created);
     }
     Ok(Some(manifest))
 }

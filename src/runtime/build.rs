@@ -76,9 +76,8 @@ pub async fn build_state_with_clock(
         config, opened, &backends, &secrets, &lifecycle,
     ))
     .await?;
-    let admins = Admins::new(config.admin.clone(), config.auth.registration);
     let administration = Administration::new(
-        admins,
+        admins(config),
         Arc::clone(&auth),
         Arc::clone(&registry),
         lifecycle.clone(),
@@ -126,6 +125,7 @@ async fn open_registry(
         None
     };
     Ok(Registry::new(RegistryOptions {
+        admins: admins(config),
         store,
         uplinks,
         policy,
@@ -164,6 +164,10 @@ async fn begin_work(
     let pruned = (Arc::clone(auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
     Ok(())
+}
+
+fn admins(config: &Config) -> Admins {
+    Admins::new(config.admin.clone(), config.auth.registration)
 }
 
 /// Whether these settings can be started with; says what might be meant otherwise.

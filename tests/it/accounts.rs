@@ -11,6 +11,7 @@ use rustaccio::{
     models::{AuthIdentity, Timestamp},
 };
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::support::{
     Package, Registry, User, publish_body,
@@ -175,6 +176,39 @@ pub(crate) async fn a_new_password_ends_all_logins() {
     registry.sign_in("alice", "another").await.assert(201);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+pub(crate) async fn a_login_that_a_new_password_overtakes_is_none() {
+    let registry = Arc::new(Registry::alone().await);
+    let mut alice = registry.user("alice").await;
+    let passwords = ["password", "second", "third", "fourth", "fifth", "sixth"];
+    for (old, &new) in passwords.into_iter().zip(&passwords[1..]) {
+        // They log in as often as they can until it is another.
+        let mut visitors = JoinSet::new();
+        for _ in 0..8 {
+            let registry = Arc::clone(&registry);
+            visitors.spawn(async move {
+                let mut tokens = Vec::new();
+                loop {
+                    let answer = registry.sign_in("alice", old).await;
+                    if answer.status != 201 {
+                        return tokens;
+                    }
+                    let token = answer.json()["token"].as_str().unwrap().to_owned();
+                    tokens.push(User { token });
+                }
+            });
+        }
+        let change = json!({ "password": { "old": old, "new": new } });
+        let changed = registry.send_json(Some(&alice), Method::POST, "/-/npm/v1/user", &change);
+        changed.await.assert(200);
+        for token in visitors.join_all().await.into_iter().flatten() {
+            registry.get_as(&token, "/-/whoami").await.assert(401);
+        }
+        let token = registry.sign_in("alice", new).await.assert(201).json();
+        alice.token = token["token"].as_str().unwrap().to_owned();
+    }
+}
+
 #[tokio::test]
 pub(crate) async fn accounts_survive_a_restart_and_keep_no_secret() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -234,7 +268,7 @@ pub(crate) async fn guesses_at_once_count_one_by_one_and_right_passwords_do_not(
         registry.user(name).await;
     }
     let all_at_once = async |name: &'static str, password: fn(usize) -> String| {
-        let mut tasks = tokio::task::JoinSet::new();
+        let mut tasks = JoinSet::new();
         for number in 0..60 {
             let registry = Arc::clone(&registry);
             tasks.spawn(async move { registry.sign_in(name, &password(number)).await.status });

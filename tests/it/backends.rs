@@ -170,6 +170,7 @@ on_every_backend! {
         a_stale_token_reads_what_anybody_may_and_is_told_why,
         basic_credentials_work_everywhere,
         a_new_password_ends_all_logins,
+        a_login_that_a_new_password_overtakes_is_none,
         accounts_survive_a_restart_and_keep_no_secret,
         failed_logins_are_slowed_down_and_the_right_one_passes_afterwards,
         guesses_at_once_count_one_by_one_and_right_passwords_do_not,

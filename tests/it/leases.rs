@@ -15,7 +15,7 @@ use crate::support::{
     bucket::{Bucket, s3_at, s3_endpoint},
     process::Process,
     publish_body,
-    redis::{Secure, Server, prefix, say, url},
+    redis::{Secure, prefix, say, server, url},
     registry::with_json,
     tls::Authority,
     wire::{Line, Wire},
@@ -263,7 +263,7 @@ fn check(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_is_frozen_or_killed_in_mid_lease_costs_no_write() {
-    let server = Server::start();
+    let server = server();
     for fails in [FAIL_CLOSED, FAIL_OPEN] {
         let bucket = Bucket::s3().await;
         let prefix = prefix();

@@ -80,6 +80,7 @@ mod protocol_writes;
 mod proxies;
 mod publishing;
 mod reading;
+mod recovery;
 mod search;
 mod second_factor;
 mod signatures;

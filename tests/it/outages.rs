@@ -18,6 +18,7 @@ use crate::support::{
     bucket::{self, s3_at, s3_endpoint},
     postgres,
     registry::Start,
+    server::Server,
     wire::{Line, Wire},
 };
 
@@ -254,18 +255,18 @@ async fn of_the_store() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_store_that_restarts() {
-    let server = bucket::Server::start();
+    let server = bucket::server();
     let variables = s3_at(&server.url);
-    let blows = restarts(server, bucket::Server::pause, bucket::Server::resume);
+    let blows = restarts(server, Server::pause, Server::resume);
     outages(blows, variables).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_database_that_restarts() {
-    let server = postgres::Server::start();
+    let server = postgres::server();
     let mut variables = s3_at(&s3_endpoint());
     variables.extend(postgres::variables(&server.url));
-    let blows = restarts(server, postgres::Server::pause, postgres::Server::resume);
+    let blows = restarts(server, Server::pause, Server::resume);
     outages(blows, variables).await;
 }
 

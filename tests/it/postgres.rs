@@ -7,12 +7,15 @@ use std::{
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sha2::Digest as _;
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use crate::support::{
     Package, Registry, User,
-    postgres::{Server, schema, variables},
+    postgres::{Pooler, schema, server, variables},
     process::Process,
     registry::Start,
+    server::Server,
 };
 
 async fn node(url: &str) -> Registry {
@@ -182,6 +185,98 @@ async fn what_one_node_publishes_shows_on_the_others() {
     soon(async || one.get("/-/v1/search?text=app").await.json()["total"] == 0).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hears_nothing_from_the_start_looks_at_each_read() {
+    let url = schema().await;
+    let pooler = Pooler::before(&url).await;
+    let (deaf, other) = (node(&pooler.url).await, node(&url).await);
+    let alice = other.user("alice").await;
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        let package = Package::new("app", &format!("{number}.0.0"));
+        other.publish(&alice, &package).await.assert(201);
+        expected.push(package.version);
+        assert_eq!(versions(&deaf, "app").await, expected);
+    }
+    let whoami = "/-/whoami";
+    deaf.get_as(&alice, whoami).await.assert(200);
+    let logout = format!("/-/user/token/{}", alice.token);
+    other.delete(&alice, &logout).await.assert(200);
+    deaf.get_as(&alice, whoami).await.assert(401);
+    // Beats are few.
+    let looks = async || {
+        let before = pooler.commands();
+        for _ in 0..20 {
+            deaf.get("/app").await.assert(200);
+        }
+        pooler.commands() - before
+    };
+    assert!(looks().await >= 20);
+    // Once it hears, it believes what it has in memory.
+    pooler.pass_notices_on();
+    soon(async || looks().await < 10).await;
+    let alice = other.user("bob").await;
+    let package = Package::new("lib", "1.0.0");
+    other.publish(&alice, &package).await.assert(201);
+    soon(async || versions(&deaf, "lib").await == ["1.0.0"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_cannot_be_read_does_not_keep_the_others_from_searches() {
+    let url = schema().await;
+    let other = node(&url).await;
+    let alice = other.user("alice").await;
+    for name in ["bad", "good"] {
+        let package = Package::new(name, "1.0.0");
+        other.publish(&alice, &package).await.assert(201);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let owned = variables(&url);
+    let pairs: Vec<(&str, &str)> = owned
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    let process = Process::start(folder.path(), &pairs);
+    let finds = async |name: &str| {
+        let url = format!("{}/-/v1/search?text={name}", process.url);
+        let found = reqwest::get(url).await.unwrap().bytes().await.unwrap();
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        found["total"] == 1
+    };
+    soon(async || finds("bad").await).await;
+
+    // Somebody breaks it, and the node hears of it.
+    let mut database = PgConnection::connect(&url).await.unwrap();
+    let broken = "UPDATE manifests SET json = 'no', stamp = nextval('manifest_stamps') \
+                  WHERE name = 'bad'";
+    database.execute(broken).await.unwrap();
+    let told = sqlx::query("SELECT pg_notify($1, 'package:bad')").bind(channel(&url));
+    told.execute(&mut database).await.unwrap();
+    let complaint = "a package cannot be found by searches";
+    process.wait_for_log(complaint, 1);
+    // When it has missed something, everything is read again, and it goes on from there.
+    let cut = sqlx::query(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN \"' || $1 || '%'",
+    );
+    cut.bind(channel(&url))
+        .execute(&mut database)
+        .await
+        .unwrap();
+    process.wait_for_log(complaint, 2);
+    let package = Package::new("later", "1.0.0");
+    other.publish(&alice, &package).await.assert(201);
+    soon(async || finds("later").await).await;
+    let log = process.log_of_all();
+    assert!(!log.contains("trying again"), "{log}");
+}
+
+/// Where the nodes of this schema tell what they change.
+fn channel(url: &str) -> String {
+    let (_, schema) = url.split_once("[search_path]=").unwrap();
+    let digest = sha2::Sha256::digest(schema.as_bytes());
+    format!("rustaccio_{}", hex::encode(&digest[..12]))
+}
+
 #[tokio::test]
 async fn many_writers_on_two_nodes_lose_nothing() {
     let url = schema().await;
@@ -287,7 +382,7 @@ async fn in_time(request: impl Future<Output = crate::support::Answer>) -> Statu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_database_requests_fail_in_time_and_service_resumes() {
-    let server = Server::start();
+    let server = server();
     let registry = node(&server.url).await;
     let alice = registry.user("alice").await;
     let package = |version: &str| Package::new("app", version);

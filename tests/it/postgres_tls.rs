@@ -10,9 +10,10 @@ use sqlx::{Connection as _, PgConnection};
 
 use crate::support::{
     Package, Registry,
-    postgres::{Server, variables},
+    postgres::{server, variables},
     process::Process,
     registry::Start,
+    server::Server,
     tls::Authority,
 };
 
@@ -47,7 +48,7 @@ async fn refusal(data: &Path, url: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_are_as_safe_as_the_address_says() {
-    let server = tokio::task::spawn_blocking(Server::start).await.unwrap();
+    let server = tokio::task::spawn_blocking(server).await.unwrap();
     let (authority, stranger) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let plain = server.url.clone();

@@ -476,20 +476,27 @@ pub(crate) async fn a_lost_manifest_is_rebuilt_at_start() {
     std::fs::write(folder.join("app-3.0.0.tgz"), "rubbish").unwrap();
     let folder = registry.stop().await;
     let registry = Registry::with(crate::support::registry::Start {
+        variables: vec![("RUSTACCIO_ADMIN_USERS", "root".to_owned())],
         folder: Some(folder),
         ..Default::default()
     })
     .await;
-    let document = registry.get("/@s/app").await.assert(200).json();
+    // Who may use it was lost as well.
+    registry.get("/@s/app").await.assert(404);
+    let (root, alice) = (registry.user("root").await, registry.user("alice").await);
+    let (owners, owner) = ("/-/package/@s%2fapp/owners", json!({ "user": "alice" }));
+    registry.put(&root, owners, &owner).await.assert(200);
+    let document = registry.get_as(&alice, "/@s/app").await;
+    let document = document.assert(200).json();
     assert_eq!(document["versions"].as_object().unwrap().len(), 3);
     assert_eq!(document["dist-tags"]["latest"], "1.10.0");
     for package in &packages {
         let version = &document["versions"][&package.version];
         assert_eq!(version["dist"]["integrity"], package.integrity());
-        assert_eq!(registry.tarball(package).await.body, package.tarball);
+        let path = format!("/@s/app/-/{}", package.file());
+        assert_eq!(registry.get_as(&alice, &path).await.body, package.tarball);
     }
     // Its publisher may send it again; nobody may send something else.
-    let alice = registry.user("alice").await;
     registry.publish(&alice, &packages[0]).await.assert(201);
     let other = Package::with("@s/app", "1.0.0", &json!({}), &[("x", b"y")]);
     registry.publish(&alice, &other).await.assert(409);

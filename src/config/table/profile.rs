@@ -18,7 +18,8 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_MANAGED_MODE",
         "false",
-        Switch(|_, _| {}),
-        "The same as the profile `managed`.",
+        // Where the other one is set too, it comes later in the table.
+        Switch(|target, on| target.config.publish.strict_revision_check = on),
+        "The same as the profile `managed`; turns `RUSTACCIO_STRICT_REVISION_CHECK` on too.",
     ),
 ];

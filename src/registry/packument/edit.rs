@@ -160,6 +160,11 @@ impl Hosted {
         self.own.recovered.iter().any(|known| known == version)
     }
 
+    /// Whether any version was rebuilt from its tarball.
+    pub fn has_recovered(&self) -> bool {
+        !self.own.recovered.is_empty()
+    }
+
     /// The provenance bundle that was published with `version`.
     pub fn provenance(&self, version: &str) -> Option<&str> {
         self.own.provenance.get(version).map(String::as_str)

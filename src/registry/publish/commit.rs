@@ -224,7 +224,7 @@ impl Registry {
         manifest: &Hosted,
     ) -> Result<(), RegistryError> {
         let name = &candidate.publish.name;
-        self.require_owner(&candidate.caller, manifest.packument())?;
+        self.require_owner(&candidate.caller, manifest)?;
         if let Some(taken) = manifest.packument().same_version(&new.version) {
             return Err(already_present(taken));
         }

@@ -122,8 +122,12 @@ impl Registry {
         caller: &Caller,
         name: &PackageName,
     ) -> Result<(), RegistryError> {
-        let can_star = !caller.is_anonymous();
-        for (action, counts) in [(Action::Unpublish, true), (Action::Star, can_star)] {
+        let is_known = !caller.is_anonymous();
+        for (action, counts) in [
+            (Action::Unpublish, true),
+            (Action::Star, is_known),
+            (Action::ManageOwners, is_known),
+        ] {
             if counts && self.may(caller, action, name).await? {
                 return Ok(());
             }

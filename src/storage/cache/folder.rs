@@ -119,6 +119,25 @@ impl FolderTier {
         })
         .await
     }
+
+    /// Writes `document`; if that will do, only what is said about the body that is there.
+    async fn keep(
+        &self,
+        place: &Place,
+        document: CachedDocument,
+        may_refresh: bool,
+    ) -> Result<(), StorageError> {
+        let (paths, growth) = (self.document_paths(place), Arc::clone(&self.growth));
+        blocking(move || {
+            if may_refresh && paths.refresh(&document)? {
+                return Ok(());
+            }
+            paths.write(&document)?;
+            growth.add(length_of(&document.body));
+            Ok(())
+        })
+        .await
+    }
 }
 
 #[async_trait]
@@ -141,13 +160,7 @@ impl Tier for FolderTier {
         place: &Place,
         document: CachedDocument,
     ) -> Result<(), StorageError> {
-        let (paths, growth) = (self.document_paths(place), Arc::clone(&self.growth));
-        blocking(move || {
-            paths.write(&document)?;
-            growth.add(length_of(&document.body));
-            Ok(())
-        })
-        .await
+        self.keep(place, document, false).await
     }
 
     async fn refresh_document(
@@ -155,16 +168,7 @@ impl Tier for FolderTier {
         place: &Place,
         document: CachedDocument,
     ) -> Result<(), StorageError> {
-        let (paths, growth) = (self.document_paths(place), Arc::clone(&self.growth));
-        blocking(move || {
-            if paths.refresh(&document)? {
-                return Ok(());
-            }
-            paths.write(&document)?;
-            growth.add(length_of(&document.body));
-            Ok(())
-        })
-        .await
+        self.keep(place, document, true).await
     }
 
     async fn remove_document(&self, place: &Place) -> Result<(), StorageError> {

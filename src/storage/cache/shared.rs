@@ -36,8 +36,8 @@ const MAX_WAITING: usize = 10_000;
 const AT_ONCE: usize = 4;
 /// How many entries are written at once, and how many more wait for that with what they are to
 /// write. What comes beyond is not written: another node fetches it from upstream.
-const WRITES: usize = 16;
-const WAITING_WRITES: usize = 256;
+pub(super) const WRITES: usize = 16;
+pub(super) const WAITING_WRITES: usize = 256;
 /// How long one may take.
 const LONGEST_WRITE: Duration = Duration::from_secs(120);
 
@@ -46,7 +46,7 @@ pub(super) struct Shared {
     tier: Arc<dyn Tier>,
     rests_until: Mutex<Option<Instant>>,
     writes: Semaphore,
-    waiting_writes: Semaphore,
+    pub(super) waiting_writes: Semaphore,
     noted: Cache<Place, ()>,
     uses: mpsc::Sender<Place>,
     /// The other end, until somebody notes them.

@@ -4,15 +4,18 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     os::unix::fs::MetadataExt as _,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use base64::Engine as _;
 use sha2::Digest as _;
+use tokio::sync::Semaphore;
 
 use super::{
     document::{HEAD, read_if_there},
     folder::sweep_if_alone,
+    shared::{WAITING_WRITES, WRITES},
     *,
 };
 use crate::{
@@ -204,4 +207,42 @@ async fn a_folder_conforms() {
     let temporary = crate::storage::TemporaryFolder::open(&folder.path().join("tmp")).unwrap();
     let tier = FolderTier::open(folder.path().join("cache")).unwrap();
     conformance::tier(&tier, &temporary).await;
+}
+
+#[tokio::test]
+async fn no_more_waits_to_be_written_than_there_is_room_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let tier = FolderTier::open(folder.path().join("cache")).unwrap();
+    let shared = Arc::new(Shared::new(Arc::new(tier)));
+    let (begun, gate) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let mut writes = tokio::task::JoinSet::new();
+    for _ in 0..WRITES + WAITING_WRITES {
+        let (shared, begun, gate) = (Arc::clone(&shared), Arc::clone(&begun), Arc::clone(&gate));
+        writes.spawn(async move {
+            let work = async {
+                begun.fetch_add(1, Ordering::SeqCst);
+                gate.acquire().await.unwrap().forget();
+                Ok(())
+            };
+            shared.write(work).await.unwrap();
+        });
+    }
+    while shared.waiting_writes.available_permits() > 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut is_written = false;
+    let mut write = async || {
+        let work = async {
+            is_written = true;
+            Ok(())
+        };
+        shared.write(work).await.unwrap();
+        is_written
+    };
+    assert!(!write().await, "one more than there is room for");
+    assert_eq!(begun.load(Ordering::SeqCst), WRITES);
+    gate.add_permits(WRITES + WAITING_WRITES);
+    writes.join_all().await;
+    assert_eq!(begun.load(Ordering::SeqCst), WRITES + WAITING_WRITES);
+    assert!(write().await);
 }

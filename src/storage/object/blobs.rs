@@ -12,8 +12,8 @@ use url::Url;
 
 use super::{
     bucket::{Bucket, Precondition, Tag, Written, bounded, failed},
-    keys::{self, Folder, Meaning},
-    listing,
+    keys::{self, Folder, Meaning, Spelling},
+    listing::{self, OldFolders},
     marker::{self, Marker},
     probe::Guarantees,
     upload::{self, PART},
@@ -41,6 +41,7 @@ pub struct ObjectBlobs {
     bucket: Bucket,
     guarantees: Guarantees,
     uploads: Arc<Semaphore>,
+    old: OldFolders,
 }
 
 /// What is at the key of a tarball.
@@ -56,6 +57,7 @@ impl ObjectBlobs {
             bucket,
             guarantees,
             uploads: Arc::new(Semaphore::new(UPLOADS)),
+            old: OldFolders::default(),
         }
     }
 
@@ -171,8 +173,11 @@ impl ObjectBlobs {
         &self,
         name: &PackageName,
     ) -> Result<BTreeMap<TarballName, Vec<ObjectMeta>>, StorageError> {
-        let listings = keys::spellings(name).map(|spelling| {
-            let listed = self.bucket.list(&format!("{}/", spelling.folder(name)));
+        let folders = keys::spellings(name)
+            .map(|spelling| (spelling, spelling.folder(name)))
+            .filter(|(spelling, folder)| *spelling == Spelling::Plain || self.old.may_have(folder));
+        let listings = folders.map(|(_, folder)| {
+            let listed = self.bucket.list(&format!("{folder}/"));
             listed.try_collect::<Vec<_>>()
         });
         let mut files: BTreeMap<TarballName, Vec<ObjectMeta>> = BTreeMap::new();
@@ -410,13 +415,13 @@ impl Blobs for ObjectBlobs {
     }
 
     fn packages(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
-        let folders = listing::folders(&self.bucket);
+        let folders = listing::folders(&self.bucket, &self.old);
         let names = folders.try_filter_map(|folder| std::future::ready(Ok(folder.name)));
         names.boxed()
     }
 
     fn perhaps_lost(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
-        let folders = listing::folders(&self.bucket);
+        let folders = listing::folders(&self.bucket, &self.old);
         let lost = folders.try_filter_map(|folder| {
             let is_lost = folder.has_blobs && !folder.has_manifest;
             std::future::ready(Ok(folder.name.filter(|_| is_lost)))

@@ -149,6 +149,19 @@ pub(super) fn meaning(key: &str) -> Option<Meaning> {
     Some(Meaning::Blob(folder, file.parse().ok()?))
 }
 
+/// The folder of `key`, below the prefix, if it may be that of a package in an older spelling.
+pub(super) fn old_folder(key: &str) -> Option<&str> {
+    if key.starts_with(OWN) {
+        return None;
+    }
+    let (folder, _) = key.rsplit_once('/')?;
+    let folder = folder.strip_suffix("/-").unwrap_or(folder);
+    match folder_of(folder)? {
+        Folder::Of(_, Spelling::Plain) => None,
+        Folder::Of(..) | Folder::Ambiguous(_) => Some(folder),
+    }
+}
+
 /// Whose folder one of this name is; `None` for nobody's.
 pub(super) fn folder_of(folder: &str) -> Option<Folder> {
     let decoded = percent_decode_str(folder).decode_utf8().ok()?;

@@ -1,8 +1,11 @@
 //! Listing what belongs to packages, without what belongs to the registry itself.
 
+use std::{collections::HashSet, sync::Arc};
+
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::ObjectMeta;
+use parking_lot::{Mutex, RwLock};
 
 use super::{
     bucket::{Bucket, OWN},
@@ -35,12 +38,40 @@ pub(super) struct ListedFolder {
     pub(super) has_blobs: bool,
 }
 
+/// Which folders have older spellings, where all objects have been listed. Nobody writes new ones, and
+/// each listing that came to its end tells anew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OldFolders(Arc<RwLock<Option<HashSet<String>>>>);
+
+impl OldFolders {
+    /// Whether something may be in `folder`.
+    pub(super) fn may_have(&self, folder: &str) -> bool {
+        let known = self.0.read();
+        known.as_ref().is_none_or(|known| known.contains(folder))
+    }
+}
+
 /// The folders of packages. One that nobody but its manifest can tell the owner of is left out:
-/// [`super::ObjectMetadata`] lists it.
-pub(super) fn folders(bucket: &Bucket) -> BoxStream<'static, Result<ListedFolder, StorageError>> {
-    let names = bucket.clone();
-    let listed = packages(bucket).try_filter_map(move |meta| {
-        let meaning = names.name_of(&meta.location).and_then(keys::meaning);
+/// [`super::ObjectMetadata`] lists it. At the end, it is known which are `old`.
+pub(super) fn folders(
+    bucket: &Bucket,
+    old: &OldFolders,
+) -> BoxStream<'static, Result<ListedFolder, StorageError>> {
+    let (names, old) = (bucket.clone(), old.clone());
+    // Only a listing that came to its end knows all of them.
+    let seen = Arc::new(Mutex::new(Some(HashSet::new())));
+    let noted = Arc::clone(&seen);
+    let listed = packages(bucket).inspect_err(move |_| *noted.lock() = None);
+    let noted = Arc::clone(&seen);
+    let listed = listed.try_filter_map(move |meta| {
+        let name = names.name_of(&meta.location);
+        if let Some(folder) = name.and_then(keys::old_folder)
+            && let Some(noted) = &mut *noted.lock()
+            && !noted.contains(folder)
+        {
+            noted.insert(folder.to_owned());
+        }
+        let meaning = name.and_then(keys::meaning);
         let found = match meaning {
             Some(Meaning::Manifest(Folder::Of(name, _))) => Some((name, true)),
             Some(Meaning::Blob(Folder::Of(name, _), _)) => Some((name, false)),
@@ -49,7 +80,12 @@ pub(super) fn folders(bucket: &Bucket) -> BoxStream<'static, Result<ListedFolder
         std::future::ready(Ok(found))
     });
     // The keys of one folder follow one another; `None` ends the last of them.
-    let end = futures_util::stream::once(async { Ok(None) });
+    let end = futures_util::stream::once(async move {
+        if let Some(folders) = seen.lock().take() {
+            *old.0.write() = Some(folders);
+        }
+        Ok(None)
+    });
     let mut current = ListedFolder::default();
     let grouped = listed.map_ok(Some).chain(end).try_filter_map(move |found| {
         let done = match &found {

@@ -79,6 +79,18 @@ impl ObjectMetadata {
         }
     }
 
+    /// Remembers this many scopes without old folders; how many it remembers of all scopes.
+    #[cfg(all(test, feature = "test-services"))]
+    pub(super) fn remembering(mut self, unencoded: u64) -> (Self, impl Fn() -> u64) {
+        self.unencoded = moka::sync::Cache::new(unencoded);
+        let (known, old) = (self.unencoded.clone(), Arc::clone(&self.old));
+        let count = move || {
+            known.run_pending_tasks();
+            known.entry_count() + old.read().encoded.len() as u64
+        };
+        (self, count)
+    }
+
     async fn find(&self, name: &PackageName, part: Part) -> Result<Option<Found>, StorageError> {
         let (known, are_all_known) = {
             let old = self.old.read();

@@ -222,3 +222,15 @@ async fn a_bucket_that_is_not_there_is_a_failure() {
     let listed = blobs.list(&name).await;
     assert!(failed(listed.unwrap_err()));
 }
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn scopes_that_anybody_asks_for_are_not_all_remembered() {
+    let (bucket, _) = open(&s3()).await.unwrap();
+    let (metadata, remembered) = ObjectMetadata::new(bucket).remembering(3);
+    for number in 0..20 {
+        let name: PackageName = format!("@scope-{number}/app").parse().unwrap();
+        assert!(metadata.get(&name).await.unwrap().is_none());
+    }
+    assert!((1..=3).contains(&remembered()), "{}", remembered());
+}

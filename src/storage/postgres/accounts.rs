@@ -106,6 +106,12 @@ async fn write_token(
     transaction: &mut Transaction<'_, Postgres>,
     token: &TokenRecord,
 ) -> Result<(), Failed> {
+    // Whoever changes her password ends the tokens that are there: this one is there before or
+    // comes after that, when it is looked at the password again.
+    sqlx::query("SELECT FROM users WHERE name = $1 FOR SHARE")
+        .bind(&token.user)
+        .execute(&mut **transaction)
+        .await?;
     sqlx::query(
         "INSERT INTO tokens (key, user_name, kind, expires, record) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (key) DO UPDATE SET user_name = excluded.user_name, kind = excluded.kind, \

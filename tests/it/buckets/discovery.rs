@@ -135,6 +135,46 @@ async fn searches_find_what_another_process_changes() {
     assert_eq!(asked.iter().find(is_listing), None);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_find_what_was_recovered_after_the_listing() {
+    let bucket = Bucket::s3().await;
+    let node = bucket.node().await;
+    let alice = node.user("alice").await;
+    for name in ["asked", "kept", "lost"] {
+        let package = Package::new(name, "1.0.0");
+        node.publish(&alice, &package).await.assert(201);
+    }
+    drop(node.stop().await);
+    for name in ["asked", "lost"] {
+        bucket.delete(&format!("{name}/package.json")).await;
+    }
+    let node = Node::start(&bucket, &[NEVER]);
+    // One because somebody asks for it, the other when all are looked at.
+    assert!(node.get("/asked").await["versions"]["1.0.0"].is_object());
+    let all = json!([["asked", "1.0.0"], ["kept", "1.0.0"], ["lost", "1.0.0"]]);
+    node.finds(all).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_listing_that_fails_is_made_again() {
+    let bucket = Bucket::s3().await;
+    for name in ["one", "two"] {
+        let package = Package::new(name, "1.0.0");
+        let key = format!("{name}/package.json");
+        bucket.put(&key, manifest(&[&package])).await;
+    }
+    let line = Line::to(&s3_endpoint()).await;
+    let node = Node::start(&bucket, &[NEVER, ("RUSTACCIO_S3_ENDPOINT", &line.url)]);
+    // The first search has everything listed, or would.
+    line.set(Wire::Cut);
+    node.finds(json!([])).await;
+    node.process
+        .wait_for_log("a package cannot be found by searches", 1);
+    line.set(Wire::Whole);
+    node.finds(json!([["one", "1.0.0"], ["two", "1.0.0"]]))
+        .await;
+}
+
 #[tokio::test]
 async fn a_listing_reads_again_only_what_has_changed() {
     let line = Line::to(&s3_endpoint()).await;

@@ -69,12 +69,51 @@ async fn a_bucket_is_reported_on_and_reindexed() {
             "packagesBefore": 2, "packagesAfter": 4, "sidecarsSynced": 2,
         })
     );
-    for package in [&Package::new("@s/lost", "1.0.0"), &old, &listed] {
-        let tarball = node.tarball(package).await.assert(200);
+    // Nobody but an administrator sees those that were lost.
+    let lost = Package::new("@s/lost", "1.0.0");
+    node.tarball(&old).await.assert(200);
+    node.tarball(&lost).await.assert(404);
+    for package in [&lost, &old, &listed] {
+        let path = format!("/{}/-/{}", package.name, package.file());
+        let tarball = node.get_as(&root, &path).await.assert(200);
         assert_eq!(tarball.body, package.tarball);
     }
     let found = node.get("/-/v1/search?text=").await.json();
-    assert_eq!(found["total"], 4);
+    assert_eq!(found["total"], 2);
+}
+
+#[tokio::test]
+async fn a_package_is_listed_once_for_a_report() {
+    let bucket = Bucket::s3().await;
+    let line = Line::to(&s3_endpoint()).await;
+    let node = bucket
+        .node_with(&[ADMIN, ("RUSTACCIO_S3_ENDPOINT", &line.url)])
+        .await;
+    let root = node.user("root").await;
+    let names = ["counted-one", "counted-two", "counted-three"];
+    for name in names {
+        let package = Package::new(&format!("@s/{name}"), "1.0.0");
+        node.publish(&root, &package).await.assert(201);
+    }
+    // In an older place, and with an orphan there.
+    let old = Package::new("@s/old", "1.0.0");
+    bucket.put("@s__old/package.json", manifest(&[&old])).await;
+    bucket
+        .put("@s__old/-/old-1.0.0.tgz", old.tarball.clone())
+        .await;
+    bucket.put("@s%2fold/-/old-2.0.0.tgz", "an orphan").await;
+    line.take_asked();
+    let report = health(&node, &root).await;
+    let orphans = &report["problems"]["tarballsMissingFromManifest"];
+    assert_eq!(*orphans, json!(["@s/old/-/old-2.0.0.tgz"]));
+    assert_eq!(report["summary"]["backendTarballs"], 5);
+    let asked = line.take_asked();
+    for name in names {
+        let listings = asked
+            .iter()
+            .filter(|line| line.contains("list-type=") && line.contains(name));
+        assert_eq!(listings.count(), 1, "{name}: {asked:?}");
+    }
 }
 
 #[tokio::test]
@@ -229,4 +268,48 @@ async fn manifests_in_postgres_are_checked_against_tarballs_anywhere() {
             "{report}"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_before_the_store_went_away_is_said() {
+    let bucket = Bucket::s3().await;
+    let node = bucket.node().await;
+    let alice = node.user("alice").await;
+    let names = ["first", "l-1", "l-2", "l-3", "l-4", "l-5", "m"];
+    for name in names {
+        let package = Package::new(name, "1.0.0");
+        node.publish(&alice, &package).await.assert(201);
+    }
+    drop(node.stop().await);
+    bucket.delete("first/first-1.0.0.tgz").await;
+    let line = Line::to(&s3_endpoint()).await;
+    line.cut_at("/l-1/package.json");
+    let mut variables = bucket.variables.clone();
+    variables.push(("RUSTACCIO_S3_ENDPOINT", line.url.clone()));
+    let done = tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let variables: Vec<(&str, &str)> = variables
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        let mut command = Process::command(folder.path(), &variables);
+        command.arg("fsck").output().unwrap()
+    });
+    let output = done.await.unwrap();
+    assert!(!output.status.success());
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let (said, why) = (text(output.stdout), text(output.stderr));
+    assert!(
+        said.contains("first@1.0.0: the tarball is missing"),
+        "{said}"
+    );
+    assert!(
+        said.contains("l-1: the manifest could not be read"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("all fine") && !said.contains("packages,"),
+        "{said}"
+    );
+    assert!(why.contains("it did not come to its end"), "{why}");
 }

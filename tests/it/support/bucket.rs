@@ -1,70 +1,21 @@
 //! A part of a bucket that belongs to one test.
 
-use std::process::Command;
-
 use rustaccio::{
     config::{Config, Env, Sources},
     storage::object::{self, Precondition},
 };
 
-use tempfile::TempDir;
-
-use super::registry::{Registry, Start};
+use super::{
+    registry::{Registry, Start},
+    server::Server,
+};
 
 const AZURITE_KEY: &str =
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==";
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services/s3");
-
-/// A store of a test's own, which can be stopped.
-pub(crate) struct Server {
-    pub(crate) url: String,
-    folder: TempDir,
-}
-
-impl Server {
-    pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let said = Self::run("start", &folder);
-        let url = said
-            .lines()
-            .find_map(|line| line.strip_prefix("RUSTACCIO_S3_IT_ENDPOINT="))
-            .unwrap();
-        Self {
-            url: url.to_owned(),
-            folder,
-        }
-    }
-
-    pub(crate) fn pause(&self) {
-        Self::run("stop", &self.folder);
-    }
-
-    pub(crate) fn resume(&self) {
-        Self::run("resume", &self.folder);
-    }
-
-    fn run(command: &str, folder: &TempDir) -> String {
-        // Its processes would hold a pipe open.
-        let said = folder.path().join("said");
-        let done = Command::new(SCRIPT)
-            .arg(command)
-            .arg(folder.path())
-            .stdout(std::fs::File::create(&said).unwrap())
-            .status()
-            .unwrap();
-        assert!(done.success(), "{command}");
-        std::fs::read_to_string(said).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new(SCRIPT)
-            .arg("stop")
-            .arg(self.folder.path())
-            .status();
-    }
+/// A store of a test's own.
+pub(crate) fn server() -> Server {
+    Server::start("s3", "RUSTACCIO_S3_IT_ENDPOINT")
 }
 
 /// Below a prefix of its own.

@@ -23,6 +23,11 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod registry;
 pub(crate) mod second_factor;
+#[cfg(all(
+    feature = "test-services",
+    any(feature = "s3", feature = "postgres", feature = "redis")
+))]
+pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 #[cfg(all(feature = "test-services", feature = "s3"))]

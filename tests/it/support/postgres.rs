@@ -1,11 +1,18 @@
 //! Postgres, as `scripts/services/postgres` starts it.
 
-use std::process::Command;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
+    task::JoinHandle,
+};
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services/postgres");
+use super::server::Server;
 
 /// A URL whose tables are nobody else's.
 pub(crate) async fn schema() -> String {
@@ -28,76 +35,89 @@ pub(crate) fn variables(url: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A server of a test's own, which can be stopped.
-pub(crate) struct Server {
-    pub(crate) url: String,
-    folder: TempDir,
+/// One of a test's own.
+pub(crate) fn server() -> Server {
+    Server::start("postgres", "RUSTACCIO_POSTGRES_IT_URL")
 }
 
-impl Server {
-    pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let said = Self::run("start", &folder);
-        let url = said
-            .lines()
-            .find_map(|line| line.strip_prefix("RUSTACCIO_POSTGRES_IT_URL="))
-            .unwrap();
+/// A proxy that swallows notifications, as one that pools transactions does.
+pub(crate) struct Pooler {
+    pub(crate) url: String,
+    inner: Arc<Inner>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    passes_notices: AtomicBool,
+    commands: AtomicUsize,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Pooler {
+    /// Before the database at `url`.
+    pub(crate) async fn before(url: &str) -> Self {
+        let (start, path) = url.rsplit_once('@').unwrap();
+        let (target, path) = path.split_once('/').unwrap();
+        let (target, listener) = (target.to_owned(), TcpListener::bind("127.0.0.1:0").await);
+        let listener = listener.unwrap();
+        let own = listener.local_addr().unwrap();
+        let inner: Arc<Inner> = Arc::default();
+        let shared = Arc::clone(&inner);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (from_client, mut to_client) = client.into_split();
+                let server = TcpStream::connect(&target).await.unwrap();
+                let (mut from_server, mut to_server) = server.into_split();
+                let (shared, mut from_client) = (Arc::clone(&shared), from_client);
+                tokio::spawn(async move {
+                    let _ = copy(&mut from_client, &mut to_server).await;
+                });
+                tokio::spawn(async move {
+                    while let Ok(message) = shared.next(&mut from_server).await {
+                        if to_client.write_all(&message).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
         Self {
-            url: url.to_owned(),
-            folder,
+            url: format!("{start}@{own}/{path}&sslmode=disable"),
+            inner,
+            task,
         }
     }
 
-    /// The folder of its data and settings.
-    pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+    /// From now on notifications arrive.
+    pub(crate) fn pass_notices_on(&self) {
+        self.inner.passes_notices.store(true, Ordering::SeqCst);
     }
 
-    /// Ends it as a crash would.
-    pub(crate) fn pause(&self) {
-        Self::run("pause", &self.folder);
-    }
-
-    pub(crate) fn resume(&self) {
-        Self::run("resume", &self.folder);
-    }
-
-    /// Lets it answer nothing, or everything again: `STOP` or `CONT`.
-    pub(crate) fn signal(&self, name: &str) {
-        let parent = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
-        let parent = parent.trim();
-        let children = Command::new("ps")
-            .args(["-o", "pid=", "--ppid", parent])
-            .output();
-        let children = String::from_utf8(children.unwrap().stdout).unwrap();
-        let sent = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(parent)
-            .args(children.split_whitespace())
-            .status();
-        assert!(sent.unwrap().success());
-    }
-
-    fn run(command: &str, folder: &TempDir) -> String {
-        let done = Command::new(SCRIPT)
-            .arg(command)
-            .arg(folder.path())
-            .output()
-            .unwrap();
-        assert!(
-            done.status.success(),
-            "{}",
-            String::from_utf8_lossy(&done.stderr)
-        );
-        String::from_utf8(done.stdout).unwrap()
+    /// How many commands the database has completed.
+    pub(crate) fn commands(&self) -> usize {
+        self.inner.commands.load(Ordering::SeqCst)
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new(SCRIPT)
-            .arg("stop")
-            .arg(self.folder.path())
-            .output();
+impl Inner {
+    /// The next message of the server, or nothing of it.
+    async fn next(&self, server: &mut OwnedReadHalf) -> std::io::Result<Vec<u8>> {
+        let (kind, length) = (server.read_u8().await?, server.read_u32().await?);
+        let mut message = vec![kind];
+        message.extend(length.to_be_bytes());
+        message.resize(length as usize + 1, 0);
+        server.read_exact(&mut message[5..]).await?;
+        match kind {
+            b'A' if !self.passes_notices.load(Ordering::SeqCst) => message.clear(),
+            b'C' => drop(self.commands.fetch_add(1, Ordering::SeqCst)),
+            _ => {}
+        }
+        Ok(message)
     }
 }

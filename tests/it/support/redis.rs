@@ -7,11 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tempfile::TempDir;
-
-use super::tls::Authority;
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services/redis");
+use super::{server::Server, tls::Authority};
 
 /// The one that all tests share; each has keys of its own.
 pub(crate) fn url() -> String {
@@ -34,65 +30,9 @@ pub(crate) fn say(url: &str, line: &str) -> String {
     answer.trim_end().to_owned()
 }
 
-/// A server of a test's own, which can be stopped.
-pub(crate) struct Server {
-    pub(crate) url: String,
-    folder: TempDir,
-}
-
-impl Server {
-    pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let said = Self::run("start", &folder);
-        let url = said
-            .lines()
-            .find_map(|line| line.strip_prefix("RUSTACCIO_REDIS_IT_URL="))
-            .unwrap();
-        Self {
-            url: url.to_owned(),
-            folder,
-        }
-    }
-
-    /// Kills it.
-    pub(crate) fn pause(&self) {
-        Self::run("pause", &self.folder);
-    }
-
-    /// Starts it again, with nothing in it.
-    pub(crate) fn resume(&self) {
-        Self::run("resume", &self.folder);
-    }
-
-    /// Lets it answer nothing, or everything again: `STOP` or `CONT`.
-    pub(crate) fn signal(&self, name: &str) {
-        let id = std::fs::read_to_string(self.folder.path().join("pid")).unwrap();
-        let sent = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(id.trim())
-            .status();
-        assert!(sent.unwrap().success());
-    }
-
-    fn run(command: &str, folder: &TempDir) -> String {
-        let done = Command::new(SCRIPT)
-            .arg(command)
-            .arg(folder.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "{said}");
-        String::from_utf8(done.stdout).unwrap()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = Command::new(SCRIPT)
-            .arg("stop")
-            .arg(self.folder.path())
-            .output();
-    }
+/// One of a test's own; after a pause there is nothing in it.
+pub(crate) fn server() -> Server {
+    Server::start("redis", "RUSTACCIO_REDIS_IT_URL")
 }
 
 /// One that speaks nothing but TLS; killed when dropped.

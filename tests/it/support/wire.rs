@@ -27,15 +27,16 @@ pub(crate) enum Wire {
 
 /// What was asked, line by line.
 type Asked = Arc<Mutex<Vec<String>>>;
-/// A part of the path whose answer is to be lost.
+/// A part of a path at which something is to happen, once.
 type Lost = Arc<Mutex<Option<String>>>;
 
 /// Leads from a port of its own to another; stops when dropped.
 pub(crate) struct Line {
     pub(crate) url: String,
     wire: watch::Sender<Wire>,
-    asked: Arc<Mutex<Vec<String>>>,
-    lost: Arc<Mutex<Option<String>>>,
+    asked: Asked,
+    lost: Lost,
+    cut_at: Lost,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -52,13 +53,18 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let own = format!("http://{}", listener.local_addr().unwrap());
         let (wire, state) = watch::channel(Wire::Whole);
-        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let lost: Arc<Mutex<Option<String>>> = Arc::default();
-        let (seen, loses) = (Arc::clone(&asked), Arc::clone(&lost));
+        let (asked, lost, cut_at) = (Asked::default(), Lost::default(), Lost::default());
+        let (seen, loses, cuts) = (Arc::clone(&asked), Arc::clone(&lost), Arc::clone(&cut_at));
+        let cutter = wire.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (target, state) = (target.clone(), state.clone());
-                let notes = (Arc::clone(&seen), Arc::clone(&loses));
+                let notes = Notes {
+                    asked: Arc::clone(&seen),
+                    lost: Arc::clone(&loses),
+                    cut_at: Arc::clone(&cuts),
+                    wire: cutter.clone(),
+                };
                 tokio::spawn(carry(client, target, state, notes));
             }
         });
@@ -67,6 +73,7 @@ impl Line {
             wire,
             asked,
             lost,
+            cut_at,
             task,
         }
     }
@@ -86,9 +93,33 @@ impl Line {
         self.lost.lock().unwrap().is_none()
     }
 
+    /// Cuts the wire when something is asked whose path has `part` in it.
+    pub(crate) fn cut_at(&self, part: &str) {
+        *self.cut_at.lock().unwrap() = Some(part.to_owned());
+    }
+
     /// Method and path of all requests since this was last asked.
     pub(crate) fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// What one connection notes, and is to do at some requests.
+struct Notes {
+    asked: Asked,
+    lost: Lost,
+    cut_at: Lost,
+    wire: watch::Sender<Wire>,
+}
+
+impl Notes {
+    fn cuts_at(&self, line: &str) -> bool {
+        let mut cut_at = self.cut_at.lock().unwrap();
+        let is_cut = cut_at.take_if(|part| line.contains(&**part)).is_some();
+        if is_cut {
+            self.wire.send_replace(Wire::Cut);
+        }
+        is_cut
     }
 }
 
@@ -96,7 +127,7 @@ async fn carry(
     mut client: TcpStream,
     target: String,
     mut state: watch::Receiver<Wire>,
-    (asked, lost): (Asked, Lost),
+    notes: Notes,
 ) {
     if *state.borrow() == Wire::Cut {
         return;
@@ -123,8 +154,11 @@ async fn carry(
             changed = state.changed() => changed.is_ok(),
             read = client.read(&mut up) => match read {
                 Ok(count) if count > 0 => {
-                    if let Some(line) = note(&up[..count], &asked) {
-                        let mut lost = lost.lock().unwrap();
+                    if let Some(line) = note(&up[..count], &notes.asked) {
+                        if notes.cuts_at(&line) {
+                            return;
+                        }
+                        let mut lost = notes.lost.lock().unwrap();
                         let is_meant = |part: &String| line.starts_with("PUT") && line.contains(part);
                         is_lost = lost.take_if(|part| is_meant(part)).is_some();
                     }
