@@ -61,11 +61,17 @@ impl Registry {
         }
     }
 
-    /// Reads every manifest into the index, then what others change, until the registry ends.
-    pub async fn discover_in_background(self: &Arc<Self>) {
+    /// Reads every manifest into the index, then what others change, until the registry ends. Recovers
+    /// packages whose manifest is lost unless they `are_recovered`.
+    pub async fn discover_in_background(self: &Arc<Self>, are_recovered: bool) {
         let discover = async {
             let (seen, is_whole) = self.fill_index().await;
-            self.keep_discovering(seen, is_whole).await;
+            let recover = async {
+                if !are_recovered {
+                    tokio::join!(self.recover_in_background(), self.index_recovered());
+                }
+            };
+            tokio::join!(recover, self.keep_discovering(seen, is_whole));
         };
         tokio::select! {
             () = self.lifecycle.shutdown_begun() => {}

@@ -27,6 +27,8 @@ use crate::{
 /// Between attempts to look at all packages.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// Where so many packages in a row cannot be read, it is the store that does not work.
+const GIVEN_UP_AFTER: usize = 5;
 
 /// A tarball that was read again.
 struct Recovered {
@@ -37,16 +39,37 @@ struct Recovered {
 }
 
 impl Registry {
-    /// Recovers all packages that have tarballs and no manifest.
-    pub async fn recover(self: &Arc<Self>) -> Result<(), RegistryError> {
+    /// Recovers all packages that have tarballs and no manifest. Whether all could be looked at: one that
+    /// cannot be read keeps no other from being served.
+    pub async fn recover(self: &Arc<Self>) -> Result<bool, RegistryError> {
         let mut names = self.store.blobs().perhaps_lost();
+        let (mut is_whole, mut in_a_row) = (true, 0);
         while let Some(name) = names.next().await {
             let name = name?;
-            if self.store.metadata().stamp(&name).await?.is_none() {
-                self.documents.hosted.recover(&name).await?;
+            let Err(error) = self.recover_lost(&name).await else {
+                in_a_row = 0;
+                continue;
+            };
+            (is_whole, in_a_row) = (false, in_a_row + 1);
+            if in_a_row == GIVEN_UP_AFTER {
+                return Err(error);
             }
+            tracing::error!(
+                package.name = %name,
+                error = &error as &dyn std::error::Error,
+                "cannot be read, so that nobody knows whether its manifest is lost; trying again later"
+            );
         }
-        self.documents.hosted.all_are_recovered();
+        if is_whole {
+            self.documents.hosted.all_are_recovered();
+        }
+        Ok(is_whole)
+    }
+
+    async fn recover_lost(&self, name: &PackageName) -> Result<(), RegistryError> {
+        if self.store.metadata().stamp(name).await?.is_none() {
+            self.documents.hosted.recover(name).await?;
+        }
         Ok(())
     }
 
@@ -54,11 +77,15 @@ impl Registry {
     /// is looked at when somebody asks for it.
     pub async fn recover_in_background(self: &Arc<Self>) {
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = self.recover().await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot look for packages whose manifest is lost; trying again later"
-            );
+        loop {
+            match self.recover().await {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot look for packages whose manifest is lost; trying again later"
+                ),
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }

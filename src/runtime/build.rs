@@ -154,8 +154,8 @@ async fn begin_work(
     if is_shared {
         lifecycle.spawn(async move { surveyed.survey_in_background().await });
     } else {
-        Box::pin(registry.recover()).await?;
-        lifecycle.spawn(async move { surveyed.discover_in_background().await });
+        let is_whole = Box::pin(registry.recover()).await?;
+        lifecycle.spawn(async move { surveyed.discover_in_background(is_whole).await });
     }
     if config.server.startup_connectivity_check {
         let uplinks = config.uplinks.clone();

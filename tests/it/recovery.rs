@@ -129,3 +129,30 @@ async fn where_owners_are_checked_nobody_owns_it() {
     registry.publish(&eve, &next).await.assert(403);
     registry.publish(&alice, &next).await.assert(201);
 }
+
+#[tokio::test]
+async fn one_that_cannot_be_read_keeps_no_other_from_being_served() {
+    let (kept, lost) = (Package::new("kept", "1.0.0"), Package::new("lost", "1.0.0"));
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    for package in [&kept, &lost] {
+        registry.publish(&alice, package).await.assert(201);
+    }
+    let tarballs = registry.data().join("tarballs");
+    let folder = registry.stop().await;
+    let manifest = tarballs.join("lost/package.json");
+    fs::remove_file(&manifest).unwrap();
+    // Opening it fails, whoever does so.
+    std::os::unix::fs::symlink("package.json", &manifest).unwrap();
+    let registry = Registry::with(Start {
+        folder: Some(folder),
+        ..Start::default()
+    })
+    .await;
+    registry.get("/kept").await.assert(200);
+    registry.tarball(&kept).await.assert(200);
+    registry.get("/lost").await.assert(500);
+    // It is looked at again by whoever asks for it.
+    fs::remove_file(&manifest).unwrap();
+    registry.get("/lost").await.assert(200);
+}
