@@ -257,9 +257,9 @@ impl HostedDocuments {
         self.recover(name).await
     }
 
-    /// All packages whose manifest was lost have been recovered.
-    pub(super) fn all_are_recovered(&self) {
-        self.may_be_lost.store(false, Ordering::Relaxed);
+    /// Packages whose manifest was lost have been recovered, all of them or not.
+    pub(super) fn are_recovered(&self, are_all: bool) {
+        self.may_be_lost.store(!are_all, Ordering::Relaxed);
     }
 
     fn known(&self, name: &PackageName) -> Option<HostedDocument> {

@@ -60,9 +60,7 @@ impl Registry {
                 "cannot be read, so that nobody knows whether its manifest is lost; trying again later"
             );
         }
-        if is_whole {
-            self.documents.hosted.all_are_recovered();
-        }
+        self.documents.hosted.are_recovered(is_whole);
         Ok(is_whole)
     }
 

@@ -195,7 +195,7 @@ impl Registry {
 
     /// Searches know everything now, and nothing is lost any more.
     pub fn all_is_reindexed(&self) {
-        self.documents.hosted.all_are_recovered();
+        self.documents.hosted.are_recovered(true);
         self.is_indexed.send_replace(true);
     }
 }

@@ -22,9 +22,7 @@ fn migrate(data: &Path, url: &str, arguments: &[&str]) -> (String, bool) {
 
 /// Why the program does not start.
 fn refusal(data: &Path, variables: &[(&str, &str)]) -> String {
-    let done = Process::command(data, variables).output().unwrap();
-    assert!(!done.status.success());
-    String::from_utf8(done.stderr).unwrap()
+    Process::refusal(Process::command(data, variables))
 }
 
 async fn serve(folder: tempfile::TempDir, variables: Vec<(&str, String)>) -> Registry {

@@ -151,7 +151,7 @@ async fn one_that_cannot_be_read_keeps_no_other_from_being_served() {
     .await;
     registry.get("/kept").await.assert(200);
     registry.tarball(&kept).await.assert(200);
-    registry.get("/lost").await.assert(500);
+    registry.get("/lost").await.assert(503);
     // It is looked at again by whoever asks for it.
     fs::remove_file(&manifest).unwrap();
     registry.get("/lost").await.assert(200);

@@ -88,6 +88,15 @@ impl Process {
         command
     }
 
+    /// What `command` says, which is to fail; one that serves is ended, and fails too.
+    pub(crate) fn refusal(command: Command) -> String {
+        let mut command = assert_cmd::Command::from_std(command);
+        let done = command.timeout(Duration::from_secs(60)).output().unwrap();
+        let said = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.code().is_some_and(|code| code != 0), "{said}");
+        said
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
