@@ -166,14 +166,17 @@ impl Registry {
             let Some(mut manifest) = manifest else {
                 return Ok(false);
             };
-            let removed = match edit(self, &mut manifest)? {
-                Edited::Changed => Vec::new(),
-                Edited::Removed(files) => files,
+            let (removed, is_removal) = match edit(self, &mut manifest)? {
+                Edited::Changed => (Vec::new(), false),
+                Edited::Removed(files) => (files, true),
                 Edited::Unchanged => return Ok(true),
             };
             let doomed = self.store.blobs().doom(name, removed).await?;
             match self.write(name, &manifest, expected).await {
                 Ok(revision) => {
+                    if is_removal {
+                        self.metrics.unpublished();
+                    }
                     self.delete_blobs(name, doomed, &revision).await;
                     return Ok(true);
                 }

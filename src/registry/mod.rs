@@ -77,6 +77,7 @@ use crate::{
     policy::Policy,
     search::Index,
     storage::{Leases, SigningKeys, Store},
+    telemetry::Metrics,
     uplink::Uplinks,
 };
 
@@ -110,6 +111,8 @@ pub struct RegistryOptions {
     pub clock: SharedClock,
     /// What background work belongs to.
     pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// The registry: all that clients can ask of it.
@@ -122,6 +125,7 @@ pub struct Registry {
     publish: PublishConfig,
     clock: SharedClock,
     lifecycle: Lifecycle,
+    metrics: Metrics,
     documents: Documents,
     keyrings: SideDocuments<Keyring>,
     attestations: SideDocuments<Attestations>,
@@ -159,6 +163,7 @@ impl Registry {
             signing_keys,
             clock,
             lifecycle,
+            metrics,
         } = options;
         let policy = Arc::new(policy);
         let small_tarballs = SmallTarballs::default();
@@ -172,11 +177,12 @@ impl Registry {
                 hosted_ttl,
                 has_other_nodes,
                 negative_ttl: negative_cache_ttl,
+                metrics: metrics.clone(),
             }),
             keyrings: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             attestations: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             signing_keys: signing_keys.map(Arc::new),
-            renderings: Renderings::new(lifecycle.clone()),
+            renderings: Renderings::new(lifecycle.clone(), metrics.clone()),
             fills: Fills::new(
                 store.clone(),
                 small_tarballs.clone(),
@@ -202,6 +208,7 @@ impl Registry {
             publish,
             clock,
             lifecycle,
+            metrics,
         })
     }
 

@@ -4,4 +4,7 @@ mod logs;
 mod metrics;
 
 pub use logs::{LogError, check_logs, start_logs};
-pub use metrics::{Metrics, Outcome};
+pub use metrics::{
+    Asked, Backend, Cached, Connections, METRICS_CONTENT_TYPE, Metrics, OpenConnection, Outcome,
+    Requests, UnderWay, UplinkMetrics, Waited,
+};
