@@ -5,6 +5,7 @@ mod compute;
 mod crash;
 mod hops;
 mod random;
+mod request_id;
 mod watch;
 
 use std::{future::Future, time::Duration};
@@ -17,6 +18,7 @@ pub use compute::{compute, compute_on};
 pub use crash::crash_point;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};
+pub use request_id::RequestId;
 pub use watch::{Pause, Watch, carried, elsewhere, following};
 
 /// The life of one server: what it still has to finish, and when it has to stop.
@@ -36,14 +38,15 @@ impl Lifecycle {
     }
 
     /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away, and
-    /// inherits its caller's [`Hops`].
+    /// inherits its caller's [`Hops`] and [`RequestId`].
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tasks.track_future(Hops::current().scope(task)))
+        let task = RequestId::current().scope(Hops::current().scope(task));
+        tokio::spawn(self.tasks.track_future(task))
     }
 
     /// Runs `task` without making the shutdown wait for it.

@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tracing::Instrument as _;
+
 use super::{
     Registry,
     locks::NameGuard,
@@ -46,7 +48,7 @@ impl Registry {
     where
         T: Send + 'static,
     {
-        let done = self.lifecycle.spawn(carried(work)).await;
+        let done = self.lifecycle.spawn(carried(work.in_current_span())).await;
         done.map_err(RegistryError::internal)?
     }
 

@@ -214,6 +214,7 @@ fn web_settings(config: &Config) -> WebSettings {
         web_login: config.web.enable && config.web.web_login,
         title: config.web.title.clone(),
         metrics: config.metrics.clone(),
+        are_traced: config.traces.are_on,
         audit: config.audit,
     }
 }

@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     config::{UplinkAuth, UplinkConfig},
-    lifecycle::{Hops, SharedClock, elsewhere, jittered},
+    lifecycle::{Hops, RequestId, SharedClock, elsewhere, jittered},
     models::{ContentCoding, PackageName, UplinkName, parse_http_date},
     net::{ClientError, ClientOptions, Reach, build_client, has_public_addresses, is_public},
-    telemetry::{Asked, UplinkMetrics},
+    telemetry::{Asked, UplinkMetrics, pass_trace_on},
 };
 
 /// The largest packument in decoded bytes; the largest real one has about 50 MB.
@@ -400,6 +400,11 @@ impl Uplink {
                 if let Some(hops) = hops.as_header().and_then(|h| h.parse().ok()) {
                     headers.insert(Hops::HEADER, hops);
                 }
+                let request = RequestId::current();
+                if let Some(id) = request.as_str().and_then(|id| id.parse().ok()) {
+                    headers.insert(RequestId::HEADER, id);
+                }
+                pass_trace_on(&mut headers);
                 for (name, value) in &self.own_headers {
                     headers.insert(name, value.clone());
                 }

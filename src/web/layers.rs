@@ -17,7 +17,7 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts, uri::PathAndQuery};
 use tower::{Service, ServiceExt as _};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     error::Error,
@@ -31,11 +31,12 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Circle, Hops},
+    lifecycle::{Circle, Hops, RequestId},
     models::{AskedBy, BaseUrl},
+    telemetry::continue_trace,
 };
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 const HOPS: HeaderName = HeaderName::from_static(Hops::HEADER);
 const NPM_AUTH_TYPE: HeaderName = HeaderName::from_static("npm-auth-type");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -107,7 +108,7 @@ async fn around(
     mut request: Request,
 ) -> Response {
     let started = Instant::now();
-    let counted = counting.begin();
+    let mut counted = counting.begin();
     let method = request.method().clone();
     let id = request_id(request.headers());
     let span = tracing::info_span!(
@@ -115,23 +116,31 @@ async fn around(
         method = %request.method(),
         path = &*redacted(request.uri().path()),
         request.id = %id,
+        // Told only where spans are sent.
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+        http.route = Empty,
+        http.response.status_code = Empty,
     );
+    continue_trace(&span, request.headers());
+    let told = span.clone();
     let work = async {
-        let mut route = None;
         let mut response = match prepare(state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
-                route = counted.route(request.uri().path());
+                counted.meets(request.uri().path());
                 let handle = |request| {
                     let handled = identified(state, routes, request, sent_path, Arc::clone(&id));
                     // In a box, because it is large and handed on several times.
-                    hops.scope(unless_it_panics(Box::pin(handled)))
+                    let handled = hops.scope(unless_it_panics(Box::pin(handled)));
+                    RequestId::new(Arc::clone(&id)).scope(handled)
                 };
                 watched(&state.settings, request, handle).await
             }
             Err(error) => error.into_response(),
         };
         let (status, took) = (response.status(), started.elapsed());
-        counted.ended(route, &method, status, took);
+        counted.ended(&told, &method, status, took);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();

@@ -8,6 +8,7 @@ use axum::{
     routing::MethodRouter,
 };
 use http::{HeaderValue, Method, StatusCode, header, request::Parts};
+use tracing::Span;
 
 use super::{error::Error, extract::Credentials, state::WebState};
 use crate::{
@@ -48,52 +49,93 @@ pub(super) struct Counting(Option<Arc<ByRoute>>);
 
 #[derive(Debug)]
 struct ByRoute {
-    requests: Arc<Requests>,
+    /// Where they are counted, if they are.
+    requests: Option<Arc<Requests>>,
+    patterns: Vec<String>,
     numbers: matchit::Router<usize>,
+    are_traced: bool,
 }
 
 /// A request, from its beginning on.
-pub(super) struct Counted<'a>(Option<(&'a ByRoute, UnderWay<'a>)>);
+pub(super) struct Counted<'a>(Option<Begun<'a>>);
+
+struct Begun<'a> {
+    by_route: &'a ByRoute,
+    route: Option<usize>,
+    under_way: Option<UnderWay<'a>>,
+}
 
 impl Counting {
     fn of(patterns: Vec<&'static str>, state: &WebState) -> Self {
         let mut patterns: Vec<String> = patterns.into_iter().map(str::to_owned).collect();
         patterns.push(state.settings.metrics.path.clone());
         let requests = state.metrics.requests(|| patterns.clone());
-        Self(requests.map(|requests| {
-            let mut numbers = matchit::Router::new();
-            for (number, pattern) in patterns.into_iter().enumerate() {
-                // The router has taken all of them; only the path of the metrics may be one of theirs.
-                let _ = numbers.insert(pattern, number);
-            }
-            Arc::new(ByRoute { requests, numbers })
-        }))
+        let are_traced = state.settings.are_traced;
+        if requests.is_none() && !are_traced {
+            return Self(None);
+        }
+        let mut numbers = matchit::Router::new();
+        for (number, pattern) in patterns.iter().enumerate() {
+            // The router has taken all of them; only the path of the metrics may be one of theirs.
+            let _ = numbers.insert(pattern, number);
+        }
+        Self(Some(Arc::new(ByRoute {
+            requests,
+            patterns,
+            numbers,
+            are_traced,
+        })))
     }
 
     /// A request begins.
     pub(super) fn begin(&self) -> Counted<'_> {
-        let counted = self.0.as_deref();
-        Counted(counted.map(|counted| (counted, counted.requests.begin())))
+        let by_route = self.0.as_deref();
+        Counted(by_route.map(|by_route| Begun {
+            by_route,
+            route: None,
+            under_way: by_route.requests.as_deref().map(Requests::begin),
+        }))
     }
 }
 
 impl Counted<'_> {
-    /// The number of the route that `path` meets. Looked up only where it is counted.
-    pub(super) fn route(&self, path: &str) -> Option<usize> {
-        let (counted, _) = self.0.as_ref()?;
-        Some(*counted.numbers.at(path).ok()?.value)
+    /// The request is for this path.
+    pub(super) fn meets(&mut self, path: &str) {
+        if let Some(begun) = &mut self.0 {
+            let met = begun.by_route.numbers.at(path);
+            begun.route = met.ok().map(|met| *met.value);
+        }
     }
 
     /// The request was answered.
-    pub(super) fn ended(
-        self,
-        route: Option<usize>,
-        method: &Method,
-        status: StatusCode,
-        took: Duration,
-    ) {
-        if let Some((counted, _under_way)) = self.0 {
-            counted.requests.ended(route, method, status, took);
+    pub(super) fn ended(self, span: &Span, method: &Method, status: StatusCode, took: Duration) {
+        let Some(begun) = self.0 else {
+            return;
+        };
+        let by_route = begun.by_route;
+        if let Some(requests) = &by_route.requests {
+            requests.ended(begun.route, method, status, took);
+        }
+        drop(begun.under_way);
+        if by_route.are_traced {
+            by_route.describe(span, begun.route, method, status);
+        }
+    }
+}
+
+impl ByRoute {
+    /// What the conventions of OpenTelemetry say that a span tells of a request.
+    fn describe(&self, span: &Span, route: Option<usize>, method: &Method, status: StatusCode) {
+        let pattern = route.and_then(|route| self.patterns.get(route));
+        let name = pattern.map_or_else(|| method.to_string(), |it| format!("{method} {it}"));
+        span.record("otel.name", name);
+        span.record("otel.kind", "server");
+        if let Some(pattern) = pattern {
+            span.record("http.route", pattern);
+        }
+        span.record("http.response.status_code", status.as_u16());
+        if status.is_server_error() {
+            span.record("otel.status_code", "error");
         }
     }
 }

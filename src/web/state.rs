@@ -34,6 +34,8 @@ pub struct WebSettings {
     pub audit: bool,
     /// Where metrics are read, and who may.
     pub metrics: MetricsConfig,
+    /// Whether spans of requests are sent to a collector.
+    pub are_traced: bool,
     /// How long a request body may make no progress, and our own work on a request.
     pub request_timeout: Duration,
 }

@@ -167,6 +167,7 @@ mod tests {
             web_login: false,
             title: String::new(),
             metrics: MetricsConfig::default(),
+            are_traced: false,
             audit: false,
         };
         let mut headers = HeaderMap::new();
