@@ -3,6 +3,7 @@
 //! Each server has its own: two may live in one process. One that nobody reads counts nothing.
 
 mod durations;
+mod governed;
 mod outcome;
 mod requests;
 mod traffic;
@@ -12,11 +13,12 @@ mod writes;
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, prometheus_text::encode},
+    encoding::prometheus_text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
+pub use governed::Backend;
 pub use outcome::Outcome;
 pub use prometheus_client::encoding::prometheus_text::CONTENT_TYPE as METRICS_CONTENT_TYPE;
 pub use requests::{Requests, UnderWay};
@@ -24,51 +26,10 @@ pub use traffic::{Cached, Connections, OpenConnection};
 pub use uplinks::{Asked, UplinkMetrics};
 pub use writes::Waited;
 
-use durations::Durations;
+use governed::{Decided, Ended, Governed};
 use traffic::Packages;
 use uplinks::Uplinks;
 use writes::Writes;
-
-/// The classes of action that limits know; others are given as they are.
-const ACTIONS: [&str; 7] = [
-    "access",
-    "admin",
-    "download",
-    "other",
-    "publish",
-    "search",
-    "unpublish",
-];
-
-/// Labels of what the rate limit and the quota decided.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Governed {
-    action: &'static str,
-    outcome: Outcome,
-}
-
-/// Labels of what has only an outcome.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Ended {
-    outcome: Outcome,
-}
-
-/// A service that the registry asks; the label `backend`.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub enum Backend {
-    /// Of accounts.
-    Auth,
-    /// Of decisions.
-    Policy,
-    /// Of events.
-    Events,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfBackend {
-    backend: &'static str,
-}
 
 /// What is counted. Clones count together; the default counts nothing.
 #[derive(Clone, Debug, Default)]
@@ -83,14 +44,7 @@ struct Families {
     uplinks: Uplinks,
     writes: Writes,
     started: Gauge<i64>,
-    governance: Family<Governed, Counter>,
-    rate_limits: Family<Governed, Counter>,
-    quotas: Family<Governed, Counter>,
-    policy: Family<Ended, Counter>,
-    auth: Family<Ended, Counter>,
-    events: Family<Ended, Counter>,
-    event_queue: Gauge,
-    backends: Family<OfBackend, Durations>,
+    governed: Governed,
 }
 
 impl Families {
@@ -103,62 +57,7 @@ impl Families {
         let packages = Packages::register(&mut registry);
         let uplinks = Uplinks::register(&mut registry);
         let writes = Writes::register(&mut registry);
-        let mut governed = |name: &str, help: &str, outcomes: &[Outcome]| {
-            let family = Family::<Governed, Counter>::default();
-            for action in ACTIONS {
-                for &outcome in outcomes {
-                    let _ = family.get_or_create_owned(&Governed { action, outcome });
-                }
-            }
-            registry.register(name, help, family.clone());
-            family
-        };
-        let governance = governed(
-            "governance_requests",
-            "Requests by class of action, and whether limits let them through",
-            &[Outcome::Allowed, Outcome::Rejected],
-        );
-        let limits = Outcome::OF_LIMITS;
-        let rate_limits = governed(
-            "rate_limit_decisions",
-            "Decisions of the rate limit",
-            limits,
-        );
-        let quotas = governed("quota_decisions", "Decisions of the quota", limits);
-        let mut ended = |name: &str, help: &str, outcomes: &[Outcome]| {
-            let family = Family::<Ended, Counter>::default();
-            for &outcome in outcomes {
-                let _ = family.get_or_create_owned(&Ended { outcome });
-            }
-            registry.register(name, help, family.clone());
-            family
-        };
-        let policy = ended(
-            "policy_backend_requests",
-            "Questions to the policy backend, by outcome",
-            Outcome::OF_BACKENDS,
-        );
-        let auth = ended(
-            "auth_backend_requests",
-            "Questions to the HTTP auth backend about credentials, by outcome",
-            Outcome::OF_BACKENDS,
-        );
-        let events = ended("events", "Registry events, by outcome", Outcome::OF_EVENTS);
-        let event_queue = Gauge::default();
-        registry.register(
-            "event_queue_length",
-            "Registry events that wait to be sent",
-            event_queue.clone(),
-        );
-        let backends = Family::<OfBackend, Durations>::default();
-        for backend in [Backend::Auth, Backend::Policy, Backend::Events] {
-            let _ = backends.get_or_create_owned(&backend.label());
-        }
-        registry.register(
-            "backend_request_duration_seconds",
-            "How long the services of accounts, decisions and events took to answer",
-            backends.clone(),
-        );
+        let governed = Governed::register(&mut registry);
         Self {
             registry,
             requests,
@@ -167,14 +66,7 @@ impl Families {
             uplinks,
             writes,
             started,
-            governance,
-            rate_limits,
-            quotas,
-            policy,
-            auth,
-            events,
-            event_queue,
-            backends,
+            governed,
         }
     }
 }
@@ -204,17 +96,6 @@ fn about_the_program(registry: &mut Registry) -> Gauge<i64> {
         started.clone(),
     );
     started
-}
-
-impl Backend {
-    fn label(self) -> OfBackend {
-        let backend = match self {
-            Self::Auth => "auth",
-            Self::Policy => "policy",
-            Self::Events => "events",
-        };
-        OfBackend { backend }
-    }
 }
 
 impl Metrics {
@@ -328,52 +209,54 @@ impl Metrics {
             Outcome::Rejected
         };
         self.count_in(
-            |families| &families.governance,
-            &Governed { action, outcome },
+            |families| &families.governed.requests,
+            &Decided { action, outcome },
         );
     }
 
     /// What the rate limit decided.
     pub fn rate_limit(&self, action: &'static str, outcome: Outcome) {
         self.count_in(
-            |families| &families.rate_limits,
-            &Governed { action, outcome },
+            |families| &families.governed.rate_limits,
+            &Decided { action, outcome },
         );
     }
 
     /// What the quota decided.
     pub fn quota(&self, action: &'static str, outcome: Outcome) {
-        self.count_in(|families| &families.quotas, &Governed { action, outcome });
+        self.count_in(
+            |families| &families.governed.quotas,
+            &Decided { action, outcome },
+        );
     }
 
     /// What became of a question to the policy backend.
     pub fn policy_backend(&self, outcome: Outcome) {
-        self.count_in(|families| &families.policy, &Ended { outcome });
+        self.count_in(|families| &families.governed.policy, &Ended { outcome });
     }
 
     /// What became of a question to the HTTP auth backend about credentials.
     pub fn auth_backend(&self, outcome: Outcome) {
-        self.count_in(|families| &families.auth, &Ended { outcome });
+        self.count_in(|families| &families.governed.auth, &Ended { outcome });
     }
 
     /// What became of an event.
     pub fn event(&self, outcome: Outcome) {
-        self.count_in(|families| &families.events, &Ended { outcome });
+        self.count_in(|families| &families.governed.events, &Ended { outcome });
     }
 
     /// So many events wait to be sent.
     pub fn event_queue(&self, length: usize) {
         if let Some(families) = &self.0 {
             let length = i64::try_from(length).unwrap_or(i64::MAX);
-            families.event_queue.set(length);
+            families.governed.event_queue.set(length);
         }
     }
 
     /// How long a service took to answer, or to fail.
     pub fn backend_took(&self, backend: Backend, took: Duration) {
         if let Some(families) = &self.0 {
-            let durations = families.backends.get_or_create_owned(&backend.label());
-            durations.observe(took);
+            families.governed.durations(backend).observe(took);
         }
     }
 
