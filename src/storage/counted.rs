@@ -203,3 +203,35 @@ impl Blobs for Counted<dyn Blobs> {
         self.seen(TARBALL_READ, verified)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Store, StoreOptions};
+
+    #[tokio::test]
+    async fn whoever_was_faster_is_counted_and_what_is_missing_is_no_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            data_dir: folder.path().to_owned(),
+            cache_dir: None,
+        };
+        let metrics = Metrics::counting();
+        let store = Store::open_with_options(options).await.unwrap();
+        let store = store.counted(&metrics);
+        let name: PackageName = "app".parse().unwrap();
+        let json = Bytes::from_static(b"{}");
+        let put = || store.metadata().put(&name, json.clone(), Expected::Absent);
+        assert!(store.metadata().get(&name).await.unwrap().is_none());
+        put().await.unwrap();
+        let second = put().await;
+        assert!(matches!(second, Err(StorageError::Conflict(_))));
+        let text = metrics.to_text();
+        let has = |line: &str| text.lines().any(|found| found == line);
+        assert!(has("rustaccio_manifest_conflicts_total 1"), "{text}");
+        for operation in [MANIFEST_READ, MANIFEST_WRITE] {
+            let line = format!("rustaccio_storage_errors_total{{operation=\"{operation}\"}} 0");
+            assert!(has(&line), "{text}");
+        }
+    }
+}

@@ -223,7 +223,7 @@ async fn failures_of_storage_are_counted() {
     assert!(answer.status.is_server_error(), "{answer:?}");
     let now = scrape(&registry).await;
     let failed = |operation| {
-        now.get(
+        now.count(
             "rustaccio_storage_errors_total",
             &[("operation", operation)],
         )
