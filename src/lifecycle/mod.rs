@@ -3,6 +3,7 @@
 mod clock;
 mod compute;
 mod crash;
+mod errand;
 mod hops;
 mod random;
 mod request_id;
@@ -16,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use compute::{compute, compute_on};
 pub use crash::crash_point;
+pub use errand::Errand;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};
 pub use request_id::RequestId;
@@ -38,15 +40,14 @@ impl Lifecycle {
     }
 
     /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away, and
-    /// inherits its caller's [`Hops`] and [`RequestId`].
+    /// inherits its caller's [`Errand`].
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let task = RequestId::current().scope(Hops::current().scope(task));
-        tokio::spawn(self.tasks.track_future(task))
+        tokio::spawn(self.tasks.track_future(Errand::current().scope(task)))
     }
 
     /// Runs `task` without making the shutdown wait for it.

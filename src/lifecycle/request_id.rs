@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-tokio::task_local! {
-    static CURRENT: RequestId;
-}
+use super::Errand;
 
 /// What the request is called that a task works for.
 ///
-/// It belongs to a task as its span does: what it spawns through [`super::Lifecycle::spawn`]
-/// inherits it, and what is asked upstream on its behalf is told. Of many who wait for one answer,
-/// that is the first one's.
+/// Of many who wait for one answer, that is the first one's; see [`Errand`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestId(Option<Arc<str>>);
 
@@ -25,30 +21,29 @@ impl RequestId {
 
     /// That of the present task.
     pub fn current() -> Self {
-        CURRENT.try_with(Clone::clone).unwrap_or_default()
+        Errand::look(|errand| errand.request.clone())
     }
 
     /// The text; `None` for work that no request asked for.
     pub fn as_str(&self) -> Option<&str> {
         self.0.as_deref()
     }
-
-    /// `task` on behalf of this request.
-    pub fn scope<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
-        CURRENT.scope(self, task)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::Lifecycle;
+    use crate::lifecycle::{Hops, Lifecycle};
 
     #[tokio::test]
     async fn spawned_work_inherits_it() {
         let lifecycle = Lifecycle::new();
         assert_eq!(RequestId::current().as_str(), None);
-        let spawned = RequestId::new("r-1".into()).scope(async {
+        let errand = Errand {
+            hops: Hops::default(),
+            request: RequestId::new("r-1".into()),
+        };
+        let spawned = errand.scope(async {
             let task = lifecycle.spawn(async { RequestId::current() });
             task.await.unwrap()
         });

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Circle, Hops, RequestId},
+    lifecycle::{Circle, Errand, Hops, RequestId},
     models::{AskedBy, BaseUrl},
     telemetry::continue_trace,
 };
@@ -108,8 +108,7 @@ async fn around(
     mut request: Request,
 ) -> Response {
     let started = Instant::now();
-    let mut counted = counting.begin();
-    let method = request.method().clone();
+    let mut counted = counting.begin(request.method());
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",
@@ -124,23 +123,22 @@ async fn around(
         http.response.status_code = Empty,
     );
     continue_trace(&span, request.headers());
-    let told = span.clone();
     let work = async {
         let mut response = match prepare(state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
-                counted.meets(request.uri().path());
+                counted.meets(request.uri().path(), request.method());
                 let handle = |request| {
                     let handled = identified(state, routes, request, sent_path, Arc::clone(&id));
                     // In a box, because it is large and handed on several times.
-                    let handled = hops.scope(unless_it_panics(Box::pin(handled)));
-                    RequestId::new(Arc::clone(&id)).scope(handled)
+                    let request = RequestId::new(Arc::clone(&id));
+                    Errand { hops, request }.scope(unless_it_panics(Box::pin(handled)))
                 };
                 watched(&state.settings, request, handle).await
             }
             Err(error) => error.into_response(),
         };
         let (status, took) = (response.status(), started.elapsed());
-        counted.ended(&told, &method, status, took);
+        counted.ended(status, took);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();

@@ -88,54 +88,57 @@ impl Counting {
     }
 
     /// A request begins.
-    pub(super) fn begin(&self) -> Counted<'_> {
+    pub(super) fn begin(&self, method: &Method) -> Counted<'_> {
         let by_route = self.0.as_deref();
         Counted(by_route.map(|by_route| Begun {
             by_route,
             route: None,
-            under_way: by_route.requests.as_deref().map(Requests::begin),
+            under_way: by_route.requests.as_deref().map(|it| it.begin(method)),
         }))
     }
 }
 
 impl Counted<'_> {
-    /// The request is for this path.
-    pub(super) fn meets(&mut self, path: &str) {
-        if let Some(begun) = &mut self.0 {
-            let met = begun.by_route.numbers.at(path);
-            begun.route = met.ok().map(|met| *met.value);
+    /// The request is for this path. Within its span, before anything else is.
+    pub(super) fn meets(&mut self, path: &str, method: &Method) {
+        let Some(begun) = &mut self.0 else {
+            return;
+        };
+        let met = begun.by_route.numbers.at(path);
+        begun.route = met.ok().map(|met| *met.value);
+        if begun.by_route.are_traced {
+            begun.by_route.name_span(begun.route, method);
         }
     }
 
-    /// The request was answered.
-    pub(super) fn ended(self, span: &Span, method: &Method, status: StatusCode, took: Duration) {
+    /// The request was answered. Within its span.
+    pub(super) fn ended(self, status: StatusCode, took: Duration) {
         let Some(begun) = self.0 else {
             return;
         };
-        let by_route = begun.by_route;
-        if let Some(requests) = &by_route.requests {
-            requests.ended(begun.route, method, status, took);
+        if let Some(under_way) = begun.under_way {
+            under_way.ended(begun.route, status, took);
         }
-        drop(begun.under_way);
-        if by_route.are_traced {
-            by_route.describe(span, begun.route, method, status);
+        if begun.by_route.are_traced {
+            let span = Span::current();
+            span.record("http.response.status_code", status.as_u16());
+            if status.is_server_error() {
+                span.record("otel.status_code", "error");
+            }
         }
     }
 }
 
 impl ByRoute {
-    /// What the conventions of OpenTelemetry say that a span tells of a request.
-    fn describe(&self, span: &Span, route: Option<usize>, method: &Method, status: StatusCode) {
+    /// Calls the present span what the conventions of OpenTelemetry say.
+    fn name_span(&self, route: Option<usize>, method: &Method) {
+        let span = Span::current();
         let pattern = route.and_then(|route| self.patterns.get(route));
         let name = pattern.map_or_else(|| method.to_string(), |it| format!("{method} {it}"));
         span.record("otel.name", name);
         span.record("otel.kind", "server");
         if let Some(pattern) = pattern {
             span.record("http.route", pattern);
-        }
-        span.record("http.response.status_code", status.as_u16());
-        if status.is_server_error() {
-            span.record("otel.status_code", "error");
         }
     }
 }

@@ -317,7 +317,8 @@ mod tests {
             (Some(7), &strange, StatusCode::OK),
             (None, &Method::GET, teapot),
         ] {
-            requests.ended(route, method, status, Duration::from_millis(3));
+            let under_way = requests.begin(method);
+            under_way.ended(route, status, Duration::from_millis(3));
         }
         let text = metrics.to_text();
         for labels in [

@@ -76,7 +76,11 @@ struct Ended {
 
 /// A request that is being worked on.
 #[derive(Debug)]
-pub struct UnderWay<'a>(&'a Requests);
+pub struct UnderWay<'a> {
+    requests: &'a Requests,
+    /// The number of its method.
+    method: usize,
+}
 
 impl Requests {
     pub(super) fn new(patterns: impl IntoIterator<Item = String>) -> Self {
@@ -92,20 +96,22 @@ impl Requests {
     }
 
     /// A request begins, and is under way until what this returns is dropped.
-    pub fn begin(&self) -> UnderWay<'_> {
+    pub fn begin(&self, method: &Method) -> UnderWay<'_> {
         self.under_way.fetch_add(1, Ordering::Relaxed);
-        UnderWay(self)
+        let method = method.as_str();
+        let method = METHODS.iter().position(|known| *known == method);
+        UnderWay {
+            requests: self,
+            method: method.unwrap_or(METHODS.len()),
+        }
     }
 
-    /// A request was answered that met the route with this number, or none.
-    pub fn ended(&self, route: Option<usize>, method: &Method, status: StatusCode, took: Duration) {
+    fn ended(&self, route: Option<usize>, method: usize, status: StatusCode, took: Duration) {
         let route = route.and_then(|number| self.routes.get(number));
         let Some(route) = route.or(self.routes.last()) else {
             return;
         };
-        let method = method.as_str();
-        let method = METHODS.iter().position(|known| *known == method);
-        let Some(ended) = route.methods.get(method.unwrap_or(METHODS.len())) else {
+        let Some(ended) = route.methods.get(method) else {
             return;
         };
         let ended = ended.get_or_init(Box::default);
@@ -130,11 +136,11 @@ impl Requests {
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Requests that are being worked on: their answers have not begun";
+        let help = "Requests that are being worked on: their answers have not begun.";
         encoder
             .encode_descriptor("http_requests_in_flight", help, None, MetricType::Gauge)?
             .encode_gauge(&self.under_way.load(Ordering::Relaxed))?;
-        let help = "Requests by the route that they met, method, and status of the answer";
+        let help = "Requests by the route that they met, method, and status of the answer.";
         let mut requests =
             encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;
         for ([route, method], ended) in self.counted() {
@@ -148,7 +154,7 @@ impl Requests {
                 }
             }
         }
-        let help = "How long requests took until their answer began, by route and method";
+        let help = "How long requests took until their answer began, by route and method.";
         let name = "http_request_duration_seconds";
         let mut durations = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
         for (labels, ended) in self.counted() {
@@ -159,9 +165,16 @@ impl Requests {
     }
 }
 
+impl UnderWay<'_> {
+    /// It was answered, and met the route with this number, or none.
+    pub fn ended(self, route: Option<usize>, status: StatusCode, took: Duration) {
+        self.requests.ended(route, self.method, status, took);
+    }
+}
+
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.requests.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

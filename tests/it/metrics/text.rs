@@ -96,7 +96,8 @@ impl Scrape {
     /// The same of what is counted one by one.
     #[track_caller]
     pub(super) fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
-        self.get(name, labels).to_string().parse().unwrap()
+        // The sum of nothing is a negative zero.
+        (self.get(name, labels) + 0.0).to_string().parse().unwrap()
     }
 
     /// The families, and the names of lines.
