@@ -24,6 +24,11 @@ impl Administration {
     }
 
     /// Succeeds when `caller` is an administrator.
+    pub fn require_to_look(&self, caller: &Caller) -> Result<(), RegistryError> {
+        self.admins.require_to_look(caller)
+    }
+
+    /// Succeeds when `caller` is an administrator.
     pub fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
         self.admins.require(caller)
     }

@@ -168,7 +168,7 @@ fn metrics(
         if let Some(problem) = credentials.problem {
             return Err(RegistryError::unauthorized(problem.to_string()));
         }
-        state.administration.require(&credentials.caller)?;
+        state.administration.require_to_look(&credentials.caller)?;
     }
     let mut response = state.metrics.to_text().into_response();
     let headers = [
