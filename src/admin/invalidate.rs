@@ -23,7 +23,7 @@ impl Administration {
         Ok(removed)
     }
 
-    /// Succeeds when `caller` is an administrator.
+    /// Succeeds when `caller` is an administrator, or has an administrator's token that only reads.
     pub fn require_to_look(&self, caller: &Caller) -> Result<(), RegistryError> {
         self.admins.require_to_look(caller)
     }

@@ -6,8 +6,9 @@ use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use reqwest::{Method, header::CONTENT_TYPE};
 use rustaccio::{lifecycle::ManualClock, models::Timestamp};
+use serde_json::json;
 
-use crate::support::{Package, Registry, Upstream, registry::Start};
+use crate::support::{Package, Registry, Upstream, User, registry::Start};
 use text::Scrape;
 
 const ON: (&str, &str) = ("RUSTACCIO_METRICS_BACKEND", "prometheus");
@@ -135,6 +136,18 @@ async fn they_are_read_by_whoever_may() {
     let kind = answer.headers.get(CONTENT_TYPE).unwrap();
     assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
     Scrape::parse(std::str::from_utf8(&answer.body).unwrap());
+    // What watches need not be able to do more.
+    let path = "/-/npm/v1/tokens";
+    let wanted = json!({ "password": "password", "readonly": true, "cidr_whitelist": [] });
+    let created = secured
+        .send_json(Some(&root), Method::POST, path, &wanted)
+        .await;
+    let watching = User {
+        token: created.json()["token"].as_str().unwrap().to_owned(),
+    };
+    secured.get_as(&watching, PATH).await.assert(200);
+    let path = "/-/admin/storage-health";
+    secured.get_as(&watching, path).await.assert(403);
     let mut expired = root.clone();
     expired.token.push('x');
     secured.get_as(&expired, PATH).await.assert(401);
