@@ -4,6 +4,7 @@ use axum::Router;
 
 use crate::{
     lifecycle::Lifecycle,
+    telemetry::Metrics,
     web::{self, WebState},
 };
 
@@ -14,6 +15,11 @@ pub struct AppState {
 }
 
 impl AppState {
+    /// What is counted of the registry. Whoever serves the router counts its connections here.
+    pub fn metrics(&self) -> &Metrics {
+        &self.web.metrics
+    }
+
     /// What the registry's background work belongs to. Whoever serves the router begins the
     /// shutdown through it, and then waits for it to drain.
     pub fn lifecycle(&self) -> &Lifecycle {

@@ -9,6 +9,7 @@ mod leases;
 mod marks;
 mod migrate;
 mod problems;
+mod telemetry;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ pub(crate) use backup::{Accepted, back_up, restore};
 pub use build::{build_state, build_state_with_clock};
 pub(crate) use migrate::{Migrated, Route, migrate};
 pub use problems::find_problems;
+pub use telemetry::Telemetry;
 
 use crate::{
     app::AppState,
@@ -71,6 +73,7 @@ impl Bound {
             keep_alive_timeout: config.server.keep_alive_timeout,
             stall_timeout: config.server.request_timeout,
             max_connections: MAX_CONNECTIONS,
+            connections: state.metrics().connections(),
         };
         Ok(Self {
             state,

@@ -23,6 +23,11 @@ impl Administration {
         Ok(removed)
     }
 
+    /// Succeeds when `caller` is an administrator, or has an administrator's token that only reads.
+    pub fn require_to_look(&self, caller: &Caller) -> Result<(), RegistryError> {
+        self.admins.require_to_look(caller)
+    }
+
     /// Succeeds when `caller` is an administrator.
     pub fn require(&self, caller: &Caller) -> Result<(), RegistryError> {
         self.admins.require(caller)

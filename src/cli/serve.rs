@@ -9,8 +9,7 @@ use super::{all_problems, complain};
 use crate::{
     config::Config,
     error::{RegistryError, explain},
-    runtime::Bound,
-    telemetry::start_logs,
+    runtime::{Bound, Telemetry},
 };
 
 pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
@@ -19,7 +18,6 @@ pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
         if !problems.is_empty() {
             return Ok(complain(&problems));
         }
-        start_logs(&settings.log).map_err(|error| error.to_string())?;
         run(settings, out).map_err(|error| explain(&error))?;
         Ok(ExitCode::SUCCESS)
     });
@@ -45,11 +43,18 @@ fn run(settings: &Config, out: &mut impl Write) -> Result<(), RegistryError> {
         .build()
         .map_err(RegistryError::internal)?;
     runtime.block_on(async {
-        let bound = Bound::open(settings, None).await?;
-        // Somebody may have closed standard output; the registry is useful all the same.
-        let _ = announce(settings, &bound, out);
-        bound.serve().await
+        let telemetry = Telemetry::start(settings)?;
+        let served = serve_until_stopped(settings, out).await;
+        telemetry.stop().await;
+        served
     })
+}
+
+async fn serve_until_stopped(settings: &Config, out: &mut impl Write) -> Result<(), RegistryError> {
+    let bound = Bound::open(settings, None).await?;
+    // Somebody may have closed standard output; the registry is useful all the same.
+    let _ = announce(settings, &bound, out);
+    bound.serve().await
 }
 
 /// What a person wants to know first.

@@ -3,10 +3,10 @@
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Several lines an event, for people.
+    /// One line an event with the names of all its parts, for people.
     #[default]
     Pretty,
-    /// One line an event, for people.
+    /// One short line an event, for people.
     Compact,
     /// One JSON object an event, for machines.
     Json,

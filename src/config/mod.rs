@@ -15,6 +15,7 @@ mod server;
 mod show;
 mod storage;
 mod table;
+mod telemetry;
 mod units;
 mod uplink_file;
 mod uplinks;
@@ -39,6 +40,7 @@ pub use storage::{
     TarballBackend,
 };
 pub use table::{Setting, settings};
+pub use telemetry::{MetricsConfig, TracesConfig};
 pub(crate) use units::{size as parse_size, span as parse_span};
 use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};
@@ -71,6 +73,10 @@ pub struct Config {
     pub audit: bool,
     /// What is logged.
     pub log: LogConfig,
+    /// What is counted.
+    pub metrics: MetricsConfig,
+    /// What is traced.
+    pub traces: TracesConfig,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     given: BTreeMap<&'static str, Given>,
@@ -100,6 +106,8 @@ impl Default for Config {
             web: WebConfig::default(),
             audit: true,
             log: LogConfig::default(),
+            metrics: MetricsConfig::default(),
+            traces: TracesConfig::default(),
             problems: Vec::new(),
             warnings: Vec::new(),
             given: BTreeMap::new(),

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-tokio::task_local! {
-    static CAME_THROUGH: Hops;
-}
+use super::{Errand, RequestId};
 
 /// The most registries that may stand in a row.
 const MAX_HOPS: usize = 8;
@@ -46,7 +44,7 @@ impl Hops {
 
     /// Those of the present task.
     pub fn current() -> Self {
-        CAME_THROUGH.try_with(Clone::clone).unwrap_or_default()
+        Errand::look(|errand| errand.hops.clone())
     }
 
     /// The text of the header; `None` for work that no request asked for.
@@ -56,7 +54,9 @@ impl Hops {
 
     /// `task` on behalf of a request that came through these.
     pub fn scope<F: Future>(self, task: F) -> impl Future<Output = F::Output> {
-        CAME_THROUGH.scope(self, task)
+        let request = RequestId::current();
+        let hops = self;
+        Errand { hops, request }.scope(task)
     }
 }
 

@@ -3,8 +3,10 @@
 mod clock;
 mod compute;
 mod crash;
+mod errand;
 mod hops;
 mod random;
+mod request_id;
 mod watch;
 
 use std::{future::Future, time::Duration};
@@ -15,8 +17,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub use clock::{Clock, ManualClock, SharedClock, SystemClock};
 pub use compute::{compute, compute_on};
 pub use crash::crash_point;
+pub use errand::Errand;
 pub use hops::{Circle, Hops};
 pub use random::{jittered, random_bytes, random_hex};
+pub use request_id::RequestId;
 pub use watch::{Pause, Watch, carried, elsewhere, following};
 
 /// The life of one server: what it still has to finish, and when it has to stop.
@@ -36,14 +40,14 @@ impl Lifecycle {
     }
 
     /// Runs `task` so that shutdown waits for it. It is not cancelled when its caller goes away, and
-    /// inherits its caller's [`Hops`].
+    /// inherits its caller's [`Errand`].
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        tokio::spawn(self.tasks.track_future(Hops::current().scope(task)))
+        tokio::spawn(self.tasks.track_future(Errand::current().scope(task)))
     }
 
     /// Runs `task` without making the shutdown wait for it.

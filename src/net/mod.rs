@@ -6,8 +6,12 @@ mod egress;
 mod probe;
 mod proxies;
 mod service;
+#[cfg(feature = "otel")]
+mod traces;
 
 pub use client::{ClientError, ClientOptions, build_client, read_authorities};
 pub use egress::{Reach, has_public_addresses, is_of_this_machine, is_public};
 pub use probe::probe;
 pub use service::{Service, ServiceAnswer, ServiceError};
+#[cfg(feature = "otel")]
+pub use traces::TracesSender;

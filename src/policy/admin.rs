@@ -33,6 +33,22 @@ impl Admins {
             return Err(RegistryError::unauthorized("authorization required"));
         }
         require_no_limits(caller)?;
+        self.require_rights(caller)
+    }
+
+    /// The same for who only looks, which a token that is limited to reading may: what watches
+    /// should not be able to do more.
+    pub fn require_to_look(&self, caller: &Caller) -> Result<(), RegistryError> {
+        if caller.is_anonymous() {
+            return Err(RegistryError::unauthorized("authorization required"));
+        }
+        if !(caller.limits.packages.is_empty() && caller.limits.scopes.is_empty()) {
+            require_no_limits(caller)?;
+        }
+        self.require_rights(caller)
+    }
+
+    fn require_rights(&self, caller: &Caller) -> Result<(), RegistryError> {
         if self.any_authenticated || self.names(caller) {
             Ok(())
         } else {
@@ -105,8 +121,12 @@ mod tests {
         check(None, Registration::Open, "ops", &[], false);
     }
 
+    fn limits_of_names_are_none(caller: &Caller) -> bool {
+        caller.limits.packages.is_empty() && caller.limits.scopes.is_empty()
+    }
+
     #[test]
-    fn limited_tokens_administer_nothing() {
+    fn limited_tokens_administer_nothing_and_those_that_read_may_look() {
         let admins = Admins::new(AdminConfig::default(), Registration::Closed);
         let scopes = vec!["@acme".to_owned()];
         let packages = vec!["app".parse().unwrap()];
@@ -116,6 +136,8 @@ mod tests {
                 limits: Arc::new(limits),
                 ..Caller::default()
             };
+            let may_look = limits_of_names_are_none(&caller);
+            assert_eq!(admins.require_to_look(&caller).is_ok(), may_look);
             admins.require(&caller).is_ok()
         };
         let none = TokenLimits::default;

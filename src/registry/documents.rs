@@ -9,7 +9,7 @@ use super::{
     flight::{Flights, Lost},
     hosted_documents::{HostedDocument, HostedDocuments, HostedOptions, Sight, weight},
     packument::Packument,
-    upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments},
+    upstream_documents::{Answer, UpstreamDocument, UpstreamDocuments, UpstreamOptions},
 };
 use crate::{
     error::RegistryError,
@@ -17,6 +17,7 @@ use crate::{
     models::{Origin, PackageName},
     policy::Policy,
     storage::{StorageError, Store},
+    telemetry::Metrics,
     uplink::{Uplink, Uplinks},
 };
 
@@ -42,6 +43,7 @@ pub(super) struct DocumentsOptions {
     pub(super) has_other_nodes: bool,
     /// How long an uplink's "no" is believed.
     pub(super) negative_ttl: Duration,
+    pub(super) metrics: Metrics,
 }
 
 /// Reads documents from storage and upstream, each no more often than needed.
@@ -67,6 +69,7 @@ impl Documents {
             hosted_ttl,
             has_other_nodes,
             negative_ttl,
+            metrics,
         } = options;
         let hosted = HostedDocuments::new(HostedOptions {
             store: store.clone(),
@@ -75,7 +78,13 @@ impl Documents {
             ttl: hosted_ttl,
             has_other_nodes,
         });
-        let upstream = UpstreamDocuments::new(store, clock, lifecycle.clone(), negative_ttl);
+        let upstream = UpstreamDocuments::new(UpstreamOptions {
+            store,
+            clock,
+            lifecycle: lifecycle.clone(),
+            negative_ttl,
+            metrics,
+        });
         Self {
             uplinks,
             policy,
@@ -328,7 +337,7 @@ mod tests {
         let clock: SharedClock = Arc::new(SystemClock);
         let rules = Rules::compile(&PackagesConfig::default()).unwrap();
         let second_factors = SecondFactors::of_nobody(folder.path()).await;
-        let uplinks = Uplinks::new(&UplinksConfig::default(), &clock).unwrap();
+        let uplinks = Uplinks::new(&UplinksConfig::default(), &clock, &Metrics::default()).unwrap();
         Documents::new(DocumentsOptions {
             store,
             uplinks: Arc::new(uplinks),
@@ -338,6 +347,7 @@ mod tests {
             hosted_ttl: Duration::from_secs(3600),
             has_other_nodes: false,
             negative_ttl: Duration::ZERO,
+            metrics: Metrics::default(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::{future::Future, sync::Arc};
 
+use tracing::Instrument as _;
+
 use super::{Registry, locks::NameGuard, packument::Hosted};
 use crate::{
     error::RegistryError,
@@ -42,7 +44,7 @@ impl Registry {
     where
         T: Send + 'static,
     {
-        let done = self.lifecycle.spawn(carried(work)).await;
+        let done = self.lifecycle.spawn(carried(work.in_current_span())).await;
         done.map_err(RegistryError::internal)?
     }
 
@@ -162,14 +164,17 @@ impl Registry {
             let Some(mut manifest) = manifest else {
                 return Ok(false);
             };
-            let removed = match edit(self, &mut manifest)? {
-                Edited::Changed => Vec::new(),
-                Edited::Removed(files) => files,
+            let (removed, is_removal) = match edit(self, &mut manifest)? {
+                Edited::Changed => (Vec::new(), false),
+                Edited::Removed(files) => (files, true),
                 Edited::Unchanged => return Ok(true),
             };
             let doomed = self.store.blobs().doom(name, removed).await?;
             match self.write(name, &manifest, expected).await {
                 Ok(revision) => {
+                    if is_removal {
+                        self.metrics.unpublished();
+                    }
                     self.delete_blobs(name, doomed, &revision).await;
                     return Ok(true);
                 }

@@ -8,6 +8,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 use url::Url;
 
 use super::{
@@ -174,7 +175,8 @@ impl Fills {
                 under_way: Arc::clone(&self.under_way),
             },
         };
-        self.lifecycle.spawn(fill.watch.over_task(download.run()));
+        let run = download.run().in_current_span();
+        self.lifecycle.spawn(fill.watch.over_task(run));
         fill
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, future::Future, hash::Hash, sync::Arc};
 use futures_util::{FutureExt as _, future::Shared};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use crate::lifecycle::{Hops, Lifecycle, Watch, following};
 
@@ -107,7 +108,8 @@ where
             hops: Hops::current(),
         };
         under_way.insert(berth.clone(), flight.clone());
-        let work = flight.watch.over_task(work());
+        // What it asks belongs to the trace of whoever began it.
+        let work = flight.watch.over_task(work()).in_current_span();
         let arrival = Arrival {
             berth,
             under_way: Arc::clone(&self.under_way),

@@ -77,6 +77,7 @@ use crate::{
     policy::{Admins, Policy},
     search::Index,
     storage::{Leases, SigningKeys, Store},
+    telemetry::Metrics,
     uplink::Uplinks,
 };
 
@@ -112,6 +113,8 @@ pub struct RegistryOptions {
     pub clock: SharedClock,
     /// What background work belongs to.
     pub lifecycle: Lifecycle,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// The registry: all that clients can ask of it.
@@ -125,6 +128,7 @@ pub struct Registry {
     publish: PublishConfig,
     clock: SharedClock,
     lifecycle: Lifecycle,
+    metrics: Metrics,
     documents: Documents,
     keyrings: SideDocuments<Keyring>,
     attestations: SideDocuments<Attestations>,
@@ -163,6 +167,7 @@ impl Registry {
             signing_keys,
             clock,
             lifecycle,
+            metrics,
         } = options;
         let policy = Arc::new(policy);
         let small_tarballs = SmallTarballs::default();
@@ -176,11 +181,12 @@ impl Registry {
                 hosted_ttl,
                 has_other_nodes,
                 negative_ttl: negative_cache_ttl,
+                metrics: metrics.clone(),
             }),
             keyrings: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             attestations: SideDocuments::new(store.clone(), Arc::clone(&clock), lifecycle.clone()),
             signing_keys: signing_keys.map(Arc::new),
-            renderings: Renderings::new(lifecycle.clone()),
+            renderings: Renderings::new(lifecycle.clone(), metrics.clone()),
             fills: Fills::new(
                 store.clone(),
                 small_tarballs.clone(),
@@ -207,6 +213,7 @@ impl Registry {
             publish,
             clock,
             lifecycle,
+            metrics,
         })
     }
 

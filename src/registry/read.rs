@@ -193,6 +193,9 @@ impl Registry {
             found = self.found_now(caller, name).await?;
         }
         let found = found.ok_or_else(RegistryError::no_such_package)?;
+        if found.is_stale {
+            self.metrics.stale_answer();
+        }
         Ok(Found {
             document: Self::visible_part(caller, found.document),
             ..found

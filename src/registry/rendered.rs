@@ -25,6 +25,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, compute_on},
     models::{BaseUrl, ContentCoding, PackageName, Timestamp, http_date},
+    telemetry::{Cached, Metrics},
 };
 
 /// Memory for rendered bodies in bytes.
@@ -130,13 +131,14 @@ type Outcome = Result<Rendering, Arc<RegistryError>>;
 #[derive(Debug)]
 pub(super) struct Renderings {
     lifecycle: Lifecycle,
+    metrics: Metrics,
     kept: Cache<Key, Kept>,
     bases: Cache<PackageName, Arc<Mutex<Vec<BaseUrl>>>>,
     flights: Flights<(Key, Arc<str>), Outcome>,
 }
 
 impl Renderings {
-    pub(super) fn new(lifecycle: Lifecycle) -> Self {
+    pub(super) fn new(lifecycle: Lifecycle, metrics: Metrics) -> Self {
         let weight = |_: &Key, kept: &Kept| {
             u32::try_from(kept.rendering.body.len().saturating_add(512)).unwrap_or(u32::MAX)
         };
@@ -151,6 +153,7 @@ impl Renderings {
                 .build(),
             flights: Flights::new(lifecycle.clone()),
             lifecycle,
+            metrics,
         }
     }
 
@@ -176,7 +179,9 @@ impl Renderings {
             base: base.clone(),
             signed_by: signing.as_ref().map(signed_by),
         };
-        if let Some(rendering) = self.known(&key, document, signing.as_ref()) {
+        let known = self.known(&key, document, signing.as_ref());
+        self.metrics.looked(Cached::Rendered, known.is_some());
+        if let Some(rendering) = known {
             return Ok(rendering);
         }
         Box::pin(self.make(key, document, signing)).await

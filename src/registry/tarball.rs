@@ -19,6 +19,7 @@ use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName, TarballName, UplinkName},
     storage::{Blob, StorageError},
+    telemetry::Cached,
     uplink::UplinkError,
 };
 
@@ -86,13 +87,21 @@ impl Registry {
             (_, TarballSource::Hosted) if self.store.redirects() => {
                 Box::pin(self.redirected(name, file)).await?
             }
-            (Some(bytes), _) => TarballBytes::Whole(bytes),
+            (Some(bytes), _) => {
+                if !is_hosted {
+                    self.metrics.looked(Cached::Tarball, true);
+                }
+                TarballBytes::Whole(bytes)
+            }
             (None, TarballSource::Hosted) => Box::pin(self.stored(name, file, promised)).await?,
             (None, TarballSource::Upstream { uplink, address }) => {
                 let promised = promised.ok_or_else(unverifiable)?;
                 Box::pin(self.fetched(promised, file, uplink, address)).await?
             }
         };
+        if !matches!(bytes, TarballBytes::Unwanted) {
+            self.metrics.downloaded(is_hosted);
+        }
         Ok(Tarball {
             bytes,
             etag: listed.etag.clone(),
@@ -237,10 +246,14 @@ impl Registry {
             name, integrity, ..
         } = promised;
         match self.cached(promised).await {
-            Ok(Some(bytes)) => return Ok(bytes),
+            Ok(Some(bytes)) => {
+                self.metrics.looked(Cached::Tarball, true);
+                return Ok(bytes);
+            }
             Ok(None) => {}
             Err(error) => warn_of_cache(name, &error),
         }
+        self.metrics.looked(Cached::Tarball, false);
         let uplink = self.documents.uplinks.get(uplink);
         let uplink = uplink.ok_or_else(|| RegistryError::Unavailable {
             message: "the uplink of this tarball is no longer configured".to_owned(),

@@ -15,6 +15,7 @@ use crate::{
     lifecycle::{Lifecycle, SharedClock, compute_on},
     models::{PackageName, Timestamp, UplinkName},
     storage::{CachedDocument, Freshness, StorageError, Store},
+    telemetry::{Cached, Metrics},
     uplink::{PackumentAnswer, Uplink, UplinkError, Validators, decode_packument, decoded_length},
 };
 
@@ -60,6 +61,17 @@ pub(super) struct UpstreamDocuments {
     readings: Flights<Key, Option<Arc<UpstreamDocument>>>,
     /// Questions.
     flights: Flights<Key, Lookup>,
+    metrics: Metrics,
+}
+
+/// What [`UpstreamDocuments`] is made of.
+pub(super) struct UpstreamOptions {
+    pub(super) store: Store,
+    pub(super) clock: SharedClock,
+    pub(super) lifecycle: Lifecycle,
+    /// How long an uplink's "no" is believed.
+    pub(super) negative_ttl: Duration,
+    pub(super) metrics: Metrics,
 }
 
 /// What is known. A flight puts here what it finds, so that it counts even where nobody waits for
@@ -78,12 +90,14 @@ struct Shelf {
 }
 
 impl UpstreamDocuments {
-    pub(super) fn new(
-        store: Store,
-        clock: SharedClock,
-        lifecycle: Lifecycle,
-        negative_ttl: Duration,
-    ) -> Self {
+    pub(super) fn new(options: UpstreamOptions) -> Self {
+        let UpstreamOptions {
+            store,
+            clock,
+            lifecycle,
+            negative_ttl,
+            metrics,
+        } = options;
         let weight = |_: &Key, document: &Arc<UpstreamDocument>| {
             // Its list of tarballs is about a quarter as large again; and there is what came.
             let length = document.length.saturating_add(document.length / 4);
@@ -112,6 +126,7 @@ impl UpstreamDocuments {
             shelf: Arc::new(shelf),
             readings: Flights::new(lifecycle.clone()),
             flights: Flights::new(lifecycle),
+            metrics,
         }
     }
 
@@ -126,9 +141,11 @@ impl UpstreamDocuments {
         if let Some(known) = self.shelf.documents.get(&key)
             && self.shelf.is_fresh(&known, uplink)
         {
+            self.metrics.looked(Cached::Document, true);
             return Ok(Some((known, false)));
         }
         if self.shelf.absent.contains_key(&key) {
+            self.metrics.looked(Cached::Document, true);
             return Ok(None);
         }
         Box::pin(self.ask_anew(key, uplink)).await
@@ -141,8 +158,12 @@ impl UpstreamDocuments {
         uplink: &Arc<Uplink>,
     ) -> Result<Option<Answer>, RegistryError> {
         let known = self.known(&key).await;
+        let is_fresh = known
+            .as_ref()
+            .is_some_and(|known| self.shelf.is_fresh(known, uplink));
+        self.metrics.looked(Cached::Document, is_fresh);
         if let Some(known) = &known {
-            if self.shelf.is_fresh(known, uplink) {
+            if is_fresh {
                 return Ok(Some((known.clone(), false)));
             }
             if self.shelf.is_resting(&key) {

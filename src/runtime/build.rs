@@ -39,11 +39,12 @@ pub async fn build_state_with_clock(
 ) -> Result<AppState, RegistryError> {
     Box::pin(check(config)).await?;
     let lifecycle = Lifecycle::new();
-    let metrics = Metrics::counting();
+    let metrics = metrics(config, &clock);
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
-    let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
+    let leases = Box::pin(leases::open(config, &lifecycle, &clock, &metrics)).await?;
     let store = Box::pin(backends.open_store(config, leases.are_strict)).await?;
+    let store = store.counted(&metrics);
     let is_shared = store.is_shared();
     lifecycle.spawn(keep_in_bounds(config, &store, &lifecycle));
     let secrets = Box::pin(backends.open_secrets(config)).await?;
@@ -71,6 +72,7 @@ pub async fn build_state_with_clock(
         policy,
         leases: leases.leases,
         clock,
+        metrics: metrics.clone(),
     };
     let registry = Box::pin(open_registry(
         config, opened, &backends, &secrets, &lifecycle,
@@ -101,6 +103,7 @@ struct Opened {
     policy: Policy,
     leases: Leases,
     clock: SharedClock,
+    metrics: Metrics,
 }
 
 async fn open_registry(
@@ -115,9 +118,10 @@ async fn open_registry(
         policy,
         leases,
         clock,
+        metrics,
     } = opened;
     let uplinks = Box::pin(without_ourselves(config)).await;
-    let uplinks = Uplinks::new(&uplinks, &clock).map_err(unusable)?;
+    let uplinks = Uplinks::new(&uplinks, &clock, &metrics).map_err(unusable)?;
     let signing_keys = if config.publish.signing {
         let keys = backends.keys(config);
         Some(Box::pin(SigningKeys::open(&*keys, secrets)).await?)
@@ -138,6 +142,7 @@ async fn open_registry(
         signing_keys,
         clock,
         lifecycle: lifecycle.clone(),
+        metrics,
     }))
 }
 
@@ -212,8 +217,20 @@ fn web_settings(config: &Config) -> WebSettings {
         request_timeout: config.server.request_timeout,
         web_login: config.web.enable && config.web.web_login,
         title: config.web.title.clone(),
+        metrics: config.metrics.clone(),
+        are_traced: config.traces.are_on,
         audit: config.audit,
     }
+}
+
+/// Where somebody reads them, they count.
+fn metrics(config: &Config, clock: &SharedClock) -> Metrics {
+    if !config.metrics.are_on {
+        return Metrics::default();
+    }
+    let metrics = Metrics::counting();
+    metrics.started(clock.now().unix_millis().div_euclid(1000));
+    metrics
 }
 
 async fn prune_regularly(auth: &Auth, lifecycle: &Lifecycle) {

@@ -5,6 +5,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock},
     storage::Leases,
+    telemetry::Metrics,
 };
 
 #[cfg(any(feature = "redis", feature = "s3"))]
@@ -66,15 +67,16 @@ pub(super) async fn open(
     config: &Config,
     lifecycle: &Lifecycle,
     clock: &SharedClock,
+    metrics: &Metrics,
 ) -> Result<Opened, RegistryError> {
     match config.coordination.backend {
         #[cfg(feature = "redis")]
-        CoordinationBackend::Redis => in_redis(config, lifecycle),
+        CoordinationBackend::Redis => in_redis(config, lifecycle, metrics),
         #[cfg(feature = "s3")]
-        CoordinationBackend::S3 => in_bucket(config, lifecycle, clock).await,
+        CoordinationBackend::S3 => in_bucket(config, lifecycle, clock, metrics).await,
         // Of those that are not compiled in, `problem` has said so.
         _ => {
-            let _ = (lifecycle, clock);
+            let _ = (lifecycle, clock, metrics);
             Ok(Opened {
                 leases: Leases::none(),
                 are_strict: false,
@@ -95,7 +97,11 @@ fn options(config: &Config) -> LeaseOptions {
 }
 
 #[cfg(feature = "redis")]
-fn in_redis(config: &Config, lifecycle: &Lifecycle) -> Result<Opened, RegistryError> {
+fn in_redis(
+    config: &Config,
+    lifecycle: &Lifecycle,
+    metrics: &Metrics,
+) -> Result<Opened, RegistryError> {
     use secrecy::ExposeSecret;
 
     use crate::storage::RedisLeases;
@@ -111,7 +117,12 @@ fn in_redis(config: &Config, lifecycle: &Lifecycle) -> Result<Opened, RegistryEr
             .to_owned(),
     })?;
     Ok(Opened {
-        leases: Leases::new(Arc::new(provider), options(config), lifecycle.clone()),
+        leases: Leases::new(
+            Arc::new(provider),
+            options(config),
+            lifecycle.clone(),
+            metrics.clone(),
+        ),
         are_strict: !settings.fail_open,
     })
 }
@@ -123,6 +134,7 @@ async fn in_bucket(
     config: &Config,
     lifecycle: &Lifecycle,
     clock: &SharedClock,
+    metrics: &Metrics,
 ) -> Result<Opened, RegistryError> {
     use crate::storage::{ObjectLeases, object};
 
@@ -156,7 +168,12 @@ async fn in_bucket(
     };
     let provider = Arc::new(ObjectLeases::new(bucket, clock.clone()));
     Ok(Opened {
-        leases: Leases::new(provider, options(config), lifecycle.clone()),
+        leases: Leases::new(
+            provider,
+            options(config),
+            lifecycle.clone(),
+            metrics.clone(),
+        ),
         are_strict: is_known && !settings.fail_open,
     })
 }

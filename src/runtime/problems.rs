@@ -50,6 +50,7 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
         problems.push(config.problem(error.variable(), &path, error.reason()));
     }
     problems.extend(metadata_problem(config));
+    problems.extend(super::telemetry::problem(config));
     problems
 }
 

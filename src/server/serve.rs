@@ -32,7 +32,7 @@ use super::{
     stall::StallGuard,
     tls::Tls,
 };
-use crate::lifecycle::Lifecycle;
+use crate::{lifecycle::Lifecycle, telemetry::Connections};
 
 /// How long to wait after an error of `accept`, which as a rule means that there are too many open
 /// files.
@@ -48,7 +48,7 @@ const MAX_STREAMS: u32 = 200;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// What connections may cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// How long a connection may wait for the rest of a request's head, or for the next request.
     pub keep_alive_timeout: Duration,
@@ -56,6 +56,8 @@ pub struct ServeOptions {
     pub stall_timeout: Duration,
     /// Connections at the same time; further ones wait to be accepted.
     pub max_connections: usize,
+    /// Where they are counted.
+    pub connections: Connections,
 }
 
 /// What can be served: a router, or what stands for one.
@@ -89,9 +91,9 @@ pub async fn serve(
 ) {
     let server = Arc::new(Server {
         service,
+        room: Arc::new(Semaphore::new(options.max_connections)),
         options,
         lifecycle: lifecycle.clone(),
-        room: Arc::new(Semaphore::new(options.max_connections)),
     });
     join_all(
         listeners
@@ -139,14 +141,18 @@ impl<S: Served> Server<S> {
     }
 
     async fn connection(self: Arc<Self>, accepted: Accepted, tls: Option<Tls>) {
+        let (limit, open) = (
+            self.options.stall_timeout,
+            self.options.connections.opened(),
+        );
         let (stream, peer) = match accepted {
             Accepted::Tcp(stream, peer) => (stream, peer),
             Accepted::Unix(stream) => {
-                let stream = StallGuard::new(stream, self.options.stall_timeout);
+                let stream = StallGuard::new(stream, limit, open);
                 return self.http1(stream, Origin::default()).await;
             }
         };
-        let stream = StallGuard::new(stream, self.options.stall_timeout);
+        let stream = StallGuard::new(stream, limit, open);
         let origin = Origin {
             peer: Some(peer),
             is_tls: tls.is_some(),

@@ -13,22 +13,32 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::telemetry::OpenConnection;
+
 /// A stream whose writes fail when none of them made progress for `limit`. A peer that reads
-/// slowly is served for as long as it takes.
+/// slowly is served for as long as it takes. What goes over it is counted.
 pub(super) struct StallGuard<T> {
     inner: T,
     limit: Duration,
     stalled: Pin<Box<Sleep>>,
     is_armed: bool,
+    open: OpenConnection,
 }
 
 impl<T> StallGuard<T> {
-    pub(super) fn new(inner: T, limit: Duration) -> Self {
+    pub(super) fn new(inner: T, limit: Duration, open: OpenConnection) -> Self {
         Self {
             inner,
             limit,
             stalled: Box::pin(sleep(limit)),
             is_armed: false,
+            open,
+        }
+    }
+
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(length)) = written {
+            self.open.sent(*length);
         }
     }
 
@@ -56,7 +66,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for StallGuard<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        self.open
+            .received(buffer.filled().len().saturating_sub(before));
+        read
     }
 }
 
@@ -67,6 +81,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(context, bytes);
+        self.count(&written);
         self.watch(context, written)
     }
 
@@ -76,6 +91,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for StallGuard<T> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.inner).poll_write_vectored(context, slices);
+        self.count(&written);
         self.watch(context, written)
     }
 

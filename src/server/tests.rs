@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{ServeOptions, bind, serve};
-use crate::{config::ListenAddress, lifecycle::Lifecycle};
+use crate::{config::ListenAddress, lifecycle::Lifecycle, telemetry::Connections};
 
 const SHORT: Duration = Duration::from_millis(100);
 const LONG: Duration = Duration::from_secs(30);
@@ -38,6 +38,7 @@ async fn start(router: Router, keep_alive: Duration, stall: Duration) -> Running
         keep_alive_timeout: keep_alive,
         stall_timeout: stall,
         max_connections: 100,
+        connections: Connections::default(),
     };
     let token = lifecycle.clone();
     let task =
@@ -98,6 +99,7 @@ async fn unix_sockets_replace_dead_ones_and_respect_live_ones() {
         keep_alive_timeout: LONG,
         stall_timeout: LONG,
         max_connections: 1,
+        connections: Connections::default(),
     };
     let task =
         lifecycle.spawn_untracked(async move { serve(listeners, hello(), options, &token).await });

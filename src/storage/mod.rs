@@ -6,6 +6,7 @@ mod cache;
 mod coherence;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod counted;
 mod error;
 pub(crate) mod fs;
 #[cfg(any(feature = "object", feature = "postgres"))]

@@ -11,10 +11,11 @@ use std::{
 use super::{
     Blobs, FsBlobs, FsMetadata, Holding, Layout, MetadataStore, StorageError, TemporaryFolder,
     UpstreamCache,
+    counted::Counted,
     fs::{atomic::create_folder_synced, blocking},
     sweep,
 };
-use crate::models::PackageName;
+use crate::{models::PackageName, telemetry::Metrics};
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -153,6 +154,16 @@ impl Store {
     pub fn with_shared_cache(mut self) -> Self {
         if let Some(bucket) = &self.bucket {
             self.cache = self.cache.shared_in(bucket.clone());
+        }
+        self
+    }
+
+    /// The same, where failures at hosted packages are counted, if anything is.
+    #[must_use]
+    pub fn counted(mut self, metrics: &Metrics) -> Self {
+        if metrics.are_counted() {
+            self.metadata = Arc::new(Counted::new(self.metadata, metrics.clone()));
+            self.blobs = Arc::new(Counted::new(self.blobs, metrics.clone()));
         }
         self
     }

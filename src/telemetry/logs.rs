@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing::Subscriber;
+use tracing_subscriber::{EnvFilter, Layer, fmt, prelude::*, registry::LookupSpan};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -28,16 +29,37 @@ pub fn check_logs(config: &LogConfig) -> Result<(), LogError> {
 
 /// Sends log lines to standard error from now on. Once in a process.
 pub fn start_logs(config: &LogConfig) -> Result<(), LogError> {
-    let filter = filter(config)?;
+    let registry = tracing_subscriber::registry().with(filter(config)?);
+    registry.with(lines(config)).try_init()?;
+    Ok(())
+}
+
+/// The same, and sends spans to a collector, whatever the log shows of them.
+#[cfg(feature = "otel")]
+pub fn start_logs_and_traces(
+    config: &LogConfig,
+    traces: Option<&super::Traces>,
+) -> Result<(), LogError> {
+    let Some(traces) = traces else {
+        return start_logs(config);
+    };
+    let lines = lines(config).with_filter(filter(config)?);
+    let registry = tracing_subscriber::registry().with(lines);
+    registry.with(traces.layer()).try_init()?;
+    Ok(())
+}
+
+fn lines<S>(config: &LogConfig) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let has_colours = io::stderr().is_terminal();
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(has_colours);
-    let registry = tracing_subscriber::registry().with(filter);
     match config.format {
-        LogFormat::Pretty => registry.with(lines.with_target(false)).try_init()?,
-        LogFormat::Compact => registry.with(lines.compact()).try_init()?,
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init()?,
+        LogFormat::Pretty => lines.with_target(false).boxed(),
+        LogFormat::Compact => lines.compact().boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
     }
-    Ok(())
 }
 
 fn filter(config: &LogConfig) -> Result<EnvFilter, LogError> {

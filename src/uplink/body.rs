@@ -176,6 +176,7 @@ pub(super) fn counted(
             }
             Err(error) => UplinkError::from_reqwest(error),
         };
+        trial.broke_off(&error);
         if error.is_trouble() {
             trial.failed();
         } else {

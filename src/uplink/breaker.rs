@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use crate::{lifecycle::SharedClock, models::Timestamp};
+use super::UplinkError;
+use crate::{lifecycle::SharedClock, models::Timestamp, telemetry::UplinkMetrics};
 
 /// Opens after `max_fails` failures in a row, for `fail_timeout`; then one request tries.
 #[derive(Debug)]
@@ -12,6 +13,7 @@ pub(super) struct Breaker {
     clock: SharedClock,
     max_fails: u32,
     fail_timeout: Duration,
+    metrics: UplinkMetrics,
     state: Mutex<State>,
 }
 
@@ -23,11 +25,17 @@ struct State {
 
 impl Breaker {
     /// `max_fails` 0 never opens.
-    pub(super) fn new(clock: SharedClock, max_fails: u32, fail_timeout: Duration) -> Self {
+    pub(super) fn new(
+        clock: SharedClock,
+        max_fails: u32,
+        fail_timeout: Duration,
+        metrics: UplinkMetrics,
+    ) -> Self {
         Self {
             clock,
             max_fails,
             fail_timeout,
+            metrics,
             state: Mutex::default(),
         }
     }
@@ -53,14 +61,20 @@ impl Breaker {
     }
 
     fn succeeded(&self) {
-        *self.state.lock() = State::default();
+        let before = std::mem::take(&mut *self.state.lock());
+        if before.open_until.is_some() {
+            self.metrics.breaker_closed();
+        }
     }
 
     fn failed(&self) {
         let mut state = self.state.lock();
         state.failures = state.failures.saturating_add(1);
         if self.max_fails > 0 && state.failures >= self.max_fails {
-            state.open_until = Some(self.reopened(self.clock.now()));
+            let reopened = self.reopened(self.clock.now());
+            if state.open_until.replace(reopened).is_none() {
+                self.metrics.breaker_opened();
+            }
         }
     }
 
@@ -95,6 +109,11 @@ impl Trial {
         self.decides = false;
         self.breaker.failed();
     }
+
+    /// Counts a failure that showed only after the answer had begun.
+    pub(super) fn broke_off(&self, error: &UplinkError) {
+        self.breaker.metrics.asked(error.kind(), None);
+    }
 }
 
 impl Drop for Trial {
@@ -115,7 +134,12 @@ mod tests {
     #[test]
     fn opens_after_failures_and_lets_one_try() {
         let clock = ManualClock::at(Timestamp::from_unix_millis(0));
-        let breaker = Breaker::new(clock.clone(), 2, Duration::from_secs(10));
+        let breaker = Breaker::new(
+            clock.clone(),
+            2,
+            Duration::from_secs(10),
+            UplinkMetrics::default(),
+        );
         let breaker = Arc::new(breaker);
         breaker.failed();
         assert!(breaker.check().is_ok());

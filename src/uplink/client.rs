@@ -1,6 +1,10 @@
 //! [`Uplink`]: one upstream registry, asked politely and never trusted.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -17,9 +21,10 @@ use super::{
 };
 use crate::{
     config::{UplinkAuth, UplinkConfig},
-    lifecycle::{Hops, SharedClock, elsewhere, jittered},
+    lifecycle::{Hops, RequestId, SharedClock, elsewhere, jittered},
     models::{ContentCoding, PackageName, UplinkName, parse_http_date},
     net::{ClientError, ClientOptions, Reach, build_client, has_public_addresses, is_public},
+    telemetry::{Asked, UplinkMetrics, pass_trace_on},
 };
 
 /// The largest packument in decoded bytes; the largest real one has about 50 MB.
@@ -95,6 +100,7 @@ pub struct Uplink {
     /// the other way round.
     side_breakers: Mutex<HashMap<String, Arc<Breaker>>>,
     new_breaker: NewBreaker,
+    metrics: UplinkMetrics,
 }
 
 /// How breakers are made.
@@ -103,12 +109,17 @@ struct NewBreaker {
     clock: SharedClock,
     max_fails: u32,
     fail_timeout: Duration,
+    metrics: UplinkMetrics,
 }
 
 impl NewBreaker {
     fn make(&self) -> Arc<Breaker> {
-        let clock = Arc::clone(&self.clock);
-        Arc::new(Breaker::new(clock, self.max_fails, self.fail_timeout))
+        Arc::new(Breaker::new(
+            Arc::clone(&self.clock),
+            self.max_fails,
+            self.fail_timeout,
+            self.metrics.clone(),
+        ))
     }
 }
 
@@ -119,6 +130,7 @@ impl Uplink {
         config: &UplinkConfig,
         allowed: Arc<[Origin]>,
         clock: SharedClock,
+        metrics: UplinkMetrics,
     ) -> Result<Self, ClientError> {
         let options = |reach| ClientOptions {
             connect_timeout: config.connect_timeout,
@@ -137,6 +149,7 @@ impl Uplink {
             clock,
             max_fails: config.max_fails,
             fail_timeout: config.fail_timeout,
+            metrics: metrics.clone(),
         };
         let guarded = options(Reach::PublicOnly);
         Ok(Self {
@@ -153,6 +166,7 @@ impl Uplink {
             breaker: new_breaker.make(),
             side_breakers: Mutex::default(),
             new_breaker,
+            metrics,
         })
     }
 
@@ -322,11 +336,22 @@ impl Uplink {
     where
         F: Future<Output = Result<T, UplinkError>>,
     {
-        let refused = |retry_after| UplinkError::BreakerOpen { retry_after };
+        let refused = |retry_after| {
+            let error = UplinkError::BreakerOpen { retry_after };
+            self.metrics.asked(error.kind(), None);
+            error
+        };
         let mut trial = breaker.check().map_err(refused)?;
         let mut attempt = 1;
         loop {
-            let error = match elsewhere(request()).await {
+            let began = Instant::now();
+            let asked = elsewhere(request()).await;
+            let kind = asked
+                .as_ref()
+                .err()
+                .map_or(Asked::Answered, UplinkError::kind);
+            self.metrics.asked(kind, Some(began.elapsed()));
+            let error = match asked {
                 Ok(value) => return Ok((value, trial)),
                 Err(error) => error,
             };
@@ -375,6 +400,11 @@ impl Uplink {
                 if let Some(hops) = hops.as_header().and_then(|h| h.parse().ok()) {
                     headers.insert(Hops::HEADER, hops);
                 }
+                let request = RequestId::current();
+                if let Some(id) = request.as_str().and_then(|id| id.parse().ok()) {
+                    headers.insert(RequestId::HEADER, id);
+                }
+                pass_trace_on(&mut headers);
                 for (name, value) in &self.own_headers {
                     headers.insert(name, value.clone());
                 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::error::{BoxError, RegistryError};
+use crate::{
+    error::{BoxError, RegistryError},
+    telemetry::Asked,
+};
 
 /// Yarn and others wait for as long as they are told; minutes of silence look like a hang.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -107,6 +110,21 @@ impl UplinkError {
             Self::Timeout(_) | Self::Unreachable(_) | Self::RateLimited { .. } => true,
             Self::BadStatus(status) => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
+        }
+    }
+
+    /// What it is counted as.
+    pub(super) fn kind(&self) -> Asked {
+        match self {
+            Self::Timeout(_) => Asked::Timeout,
+            Self::Unreachable(_) | Self::Truncated { .. } | Self::Unresolved { .. } => {
+                Asked::Unreachable
+            }
+            Self::BadStatus(_) | Self::Circle => Asked::BadStatus,
+            Self::RateLimited { .. } => Asked::RateLimited,
+            Self::TooLarge { .. } | Self::BadBody(_) | Self::BadRedirect => Asked::Unusable,
+            Self::BreakerOpen { .. } => Asked::LeftAlone,
+            Self::Refused { .. } => Asked::Refused,
         }
     }
 

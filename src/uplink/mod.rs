@@ -17,7 +17,10 @@ pub use client::{
 };
 pub use error::UplinkError;
 
-use crate::{config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, net::ClientError};
+use crate::{
+    config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, net::ClientError,
+    telemetry::Metrics,
+};
 
 /// All uplinks by name.
 #[derive(Debug)]
@@ -27,7 +30,11 @@ pub struct Uplinks {
 
 impl Uplinks {
     /// Makes a client for each configured uplink.
-    pub fn new(config: &UplinksConfig, clock: &SharedClock) -> Result<Self, ClientError> {
+    pub fn new(
+        config: &UplinksConfig,
+        clock: &SharedClock,
+        metrics: &Metrics,
+    ) -> Result<Self, ClientError> {
         let origins: Arc<[url::Origin]> = config
             .uplinks
             .iter()
@@ -43,6 +50,7 @@ impl Uplinks {
                     settings,
                     Arc::clone(&origins),
                     Arc::clone(clock),
+                    metrics.uplink(name.as_str()),
                 )?;
                 Ok((name.clone(), Arc::new(uplink)))
             })

@@ -16,7 +16,9 @@ use tokio::{
 };
 
 use super::*;
-use crate::{config::UplinkConfig, lifecycle::SystemClock, models::PackageName};
+use crate::{
+    config::UplinkConfig, lifecycle::SystemClock, models::PackageName, telemetry::UplinkMetrics,
+};
 
 /// Answers the n-th request with the n-th text (the last one again and again), then closes.
 struct Scripted {
@@ -81,6 +83,7 @@ fn uplink_to(address: SocketAddr) -> Uplink {
         &config,
         allowed,
         Arc::new(SystemClock),
+        UplinkMetrics::default(),
     )
     .unwrap()
 }

@@ -17,12 +17,13 @@ use axum::{
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, request::Parts, uri::PathAndQuery};
 use tower::{Service, ServiceExt as _};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 use super::{
     error::Error,
     extract::{Credentials, PublicPrefix, base_of, identify},
     login,
+    metrics::{Counting, metrics_for},
     normalize::canonical_path,
     redact::redacted,
     state::WebState,
@@ -30,11 +31,12 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::{Circle, Hops},
+    lifecycle::{Circle, Errand, Hops, RequestId},
     models::{AskedBy, BaseUrl},
+    telemetry::continue_trace,
 };
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 const HOPS: HeaderName = HeaderName::from_static(Hops::HEADER);
 const NPM_AUTH_TYPE: HeaderName = HeaderName::from_static("npm-auth-type");
 const NPM_NOTICE: HeaderName = HeaderName::from_static("npm-notice");
@@ -65,11 +67,16 @@ const SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
 pub struct Around {
     state: WebState,
     routes: Router,
+    counting: Counting,
 }
 
 impl Around {
-    pub(super) fn new(state: WebState, routes: Router) -> Self {
-        Self { state, routes }
+    pub(super) fn new(state: WebState, routes: Router, counting: Counting) -> Self {
+        Self {
+            state,
+            routes,
+            counting,
+        }
     }
 }
 
@@ -83,37 +90,57 @@ impl Service<Request> for Around {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Self { state, routes } = self.clone();
-        Box::pin(async move { Ok(around(&state, routes, request).await) })
+        let Self {
+            state,
+            routes,
+            counting,
+        } = self.clone();
+        Box::pin(async move { Ok(around(&state, routes, &counting, request).await) })
     }
 }
 
 /// Names and logs the request, brings its path into one form, finds out who is calling, and turns
 /// a panic into a 500. One function and not a layer for each: every read passes here.
-async fn around(state: &WebState, routes: Router, mut request: Request) -> Response {
+async fn around(
+    state: &WebState,
+    routes: Router,
+    counting: &Counting,
+    mut request: Request,
+) -> Response {
     let started = Instant::now();
+    let mut counted = counting.begin(request.method());
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",
         method = %request.method(),
         path = &*redacted(request.uri().path()),
         request.id = %id,
+        // Told only where spans are sent.
+        otel.name = Empty,
+        otel.kind = Empty,
+        otel.status_code = Empty,
+        http.route = Empty,
+        http.response.status_code = Empty,
     );
+    continue_trace(&span, request.headers());
     let work = async {
         let mut response = match prepare(state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
+                counted.meets(request.uri().path(), request.method());
                 let handle = |request| {
                     let handled = identified(state, routes, request, sent_path, Arc::clone(&id));
                     // In a box, because it is large and handed on several times.
-                    hops.scope(unless_it_panics(Box::pin(handled)))
+                    let request = RequestId::new(Arc::clone(&id));
+                    Errand { hops, request }.scope(unless_it_panics(Box::pin(handled)))
                 };
                 watched(&state.settings, request, handle).await
             }
             Err(error) => error.into_response(),
         };
-        let status = response.status().as_u16();
-        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::debug!(status, milliseconds, "answered");
+        let (status, took) = (response.status(), started.elapsed());
+        counted.ended(status, took);
+        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::from_str(&id) {
             headers.insert(X_REQUEST_ID, id);
@@ -167,6 +194,9 @@ async fn identified(
     };
     let notice = credentials.problem.map(|problem| problem.to_string());
     let browser = Browser::of(&parts, state, &credentials);
+    if let Some(metrics) = metrics_for(state, &parts, &credentials) {
+        return metrics;
+    }
     parts.extensions.insert::<Credentials>(credentials);
     let routed = routes.oneshot(Request::from_parts(parts, body)).await;
     let mut response = routed.unwrap_or_else(|never| match never {});

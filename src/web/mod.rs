@@ -19,6 +19,7 @@ pub mod fuzz;
 mod health;
 mod layers;
 mod login;
+mod metrics;
 mod normalize;
 mod organisations;
 mod packages;
@@ -39,6 +40,7 @@ use axum::{
 };
 
 pub use layers::Around;
+use metrics::{Counting, Table};
 pub use state::{WebSettings, WebState};
 
 use crate::error::RegistryError;
@@ -46,7 +48,8 @@ use crate::error::RegistryError;
 /// All routes, to be served alone.
 pub fn service(state: WebState) -> Around {
     // Paths must be canonical before they are matched, so this stands around the routing.
-    Around::new(state.clone(), routes(state))
+    let (routes, counting) = routes(state.clone());
+    Around::new(state, routes, counting)
 }
 
 /// All routes, to be nested in another router.
@@ -55,8 +58,8 @@ pub fn router(state: WebState) -> Router {
 }
 
 #[rustfmt::skip]
-fn routes(state: WebState) -> Router {
-    Router::new()
+fn routes(state: WebState) -> (Router, Counting) {
+    let table = Table::new()
         .route("/", get(health::root))
         .route("/favicon.ico", get(not_found))
         .route("/-/ping", get(health::ping))
@@ -121,10 +124,10 @@ fn routes(state: WebState) -> Router {
         .route("/{package}/-rev/{text}", put(packages::put_revision).delete(packages::unpublish))
         .route("/{package}/-/{file}", get(packages::tarball))
         .route("/{package}/-/{file}/-rev/{text}", delete(packages::unpublish_tarball))
-        .route("/{package}/{version}", get(packages::version).put(packages::set_tag))
-        .method_not_allowed_fallback(not_allowed)
-        .fallback(not_found)
-        .with_state(state)
+        .route("/{package}/{version}", get(packages::version).put(packages::set_tag));
+    let (router, counting) = table.finish(&state);
+    let router = router.method_not_allowed_fallback(not_allowed).fallback(not_found);
+    (router.with_state(state), counting)
 }
 
 async fn not_found() -> error::Error {

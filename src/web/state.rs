@@ -4,8 +4,13 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use super::extract::Bases;
 use crate::{
-    admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
-    registry::Registry, telemetry::Metrics,
+    admin::Administration,
+    auth::Auth,
+    config::{MetricsConfig, TrustProxy},
+    lifecycle::Lifecycle,
+    models::BaseUrl,
+    registry::Registry,
+    telemetry::Metrics,
 };
 
 /// Settings of the HTTP side.
@@ -27,6 +32,10 @@ pub struct WebSettings {
     pub title: String,
     /// Whether audits are forwarded to the uplinks.
     pub audit: bool,
+    /// Where metrics are read, and who may.
+    pub metrics: MetricsConfig,
+    /// Whether spans of requests are sent to a collector.
+    pub are_traced: bool,
     /// How long a request body may make no progress, and our own work on a request.
     pub request_timeout: Duration,
 }

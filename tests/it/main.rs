@@ -47,8 +47,10 @@ mod hostile;
 mod installs;
 #[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]
 mod leases;
+mod logs;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod lost_answers;
+mod metrics;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod migrate;
 #[cfg(all(
@@ -89,6 +91,8 @@ mod storage_reports;
 mod tidy;
 mod tls;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;
 mod unpublishing;
 mod upstream;
 mod web_login;

@@ -66,15 +66,6 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_QUOTA_FAIL_OPEN", "true"),
     unused("RUSTACCIO_QUOTA_MEMORY_MAX_KEYS", "50000"),
     unused("RUSTACCIO_QUOTA_MEMORY_RETENTION_DAYS", "2"),
-    later("RUSTACCIO_METRICS_BACKEND", "none", NONE, "use `none`"),
-    unused("RUSTACCIO_METRICS_PATH", "/-/metrics"),
-    unused("RUSTACCIO_METRICS_REQUIRE_ADMIN", "true"),
-    later("RUSTACCIO_OTEL_ENABLED", "false", OFF, UNSET),
-    unused(
-        "RUSTACCIO_OTEL_EXPORTER_OTLP_ENDPOINT",
-        "http://127.0.0.1:4318/v1/traces",
-    ),
-    unused("RUSTACCIO_OTEL_SERVICE_NAME", "rustaccio"),
     later(
         "RUSTACCIO_POLICY_BACKEND",
         "local",

@@ -373,6 +373,7 @@ impl Registry {
     }
 
     fn remember(&self, candidate: &Candidate, new: &NewVersion) {
+        self.metrics.published();
         if let Some(session) = &candidate.caller.session {
             let key = (candidate.publish.name.clone(), new.version.clone());
             let digest = candidate.digests.sha512.clone();

@@ -78,7 +78,12 @@ async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
     let (inside, last) = (AtomicU64::new(0), AtomicU64::new(0));
     let turns = (0..16).map(|_| {
         // A node each.
-        let leases = Leases::new(Arc::clone(provider), options(false), lifecycle.clone());
+        let leases = Leases::new(
+            Arc::clone(provider),
+            options(false),
+            lifecycle.clone(),
+            Metrics::default(),
+        );
         let (inside, last) = (&inside, &last);
         async move {
             let lease = leases.hold("package:@s/busy").await.unwrap();
@@ -98,7 +103,12 @@ async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
 
 async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
     let lifecycle = Lifecycle::new();
-    let leases = Leases::new(Arc::clone(provider), options(false), lifecycle.clone());
+    let leases = Leases::new(
+        Arc::clone(provider),
+        options(false),
+        lifecycle.clone(),
+        Metrics::default(),
+    );
     let lease = leases.hold("long").await.unwrap();
     tokio::time::sleep(2 * SPAN).await;
     assert_eq!(provider.try_acquire("long", "x", SPAN).await.unwrap(), None);
@@ -106,7 +116,12 @@ async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
         acquire_timeout: Duration::from_millis(100),
         ..options(true)
     };
-    let others = Leases::new(Arc::clone(provider), impatient, lifecycle.clone());
+    let others = Leases::new(
+        Arc::clone(provider),
+        impatient,
+        lifecycle.clone(),
+        Metrics::default(),
+    );
     // Failing open is about the backend, not about others.
     assert!(matches!(
         others.hold("long").await,
@@ -127,9 +142,14 @@ async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
 #[cfg(feature = "redis")]
 async fn fails_as_asked(provider: Arc<dyn LeaseProvider>) {
     let lifecycle = Lifecycle::new();
-    let open = Leases::new(Arc::clone(&provider), options(true), lifecycle.clone());
+    let open = Leases::new(
+        Arc::clone(&provider),
+        options(true),
+        lifecycle.clone(),
+        Metrics::default(),
+    );
     assert_eq!(open.hold("a").await.unwrap().fencing(), None);
-    let closed = Leases::new(provider, options(false), lifecycle);
+    let closed = Leases::new(provider, options(false), lifecycle, Metrics::default());
     let refused = closed.hold("a").await.unwrap_err();
     assert!(matches!(refused, LeaseError::Backend(_)));
     let status = RegistryError::from(refused).status();

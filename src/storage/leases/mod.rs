@@ -26,6 +26,7 @@ use super::StorageError;
 use crate::{
     error::{BoxError, RegistryError},
     lifecycle::{Lifecycle, jittered, random_hex},
+    telemetry::{Metrics, Waited},
 };
 
 /// The least time between two renewals.
@@ -99,6 +100,7 @@ struct Shared {
     provider: Arc<dyn LeaseProvider>,
     options: LeaseOptions,
     lifecycle: Lifecycle,
+    metrics: Metrics,
 }
 
 /// A lease that is renewed until this is dropped, and given up then.
@@ -129,12 +131,14 @@ impl Leases {
         provider: Arc<dyn LeaseProvider>,
         options: LeaseOptions,
         lifecycle: Lifecycle,
+        metrics: Metrics,
     ) -> Self {
         Self {
             shared: Some(Arc::new(Shared {
                 provider,
                 options,
                 lifecycle,
+                metrics,
             })),
         }
     }
@@ -145,7 +149,14 @@ impl Leases {
             return Ok(Lease::default());
         };
         let (scope, holder) = (safe(scope), random_hex::<16>());
-        match shared.acquire(&scope, &holder).await {
+        let acquired = shared.acquire(&scope, &holder).await;
+        shared.metrics.waited_for_lease(match &acquired {
+            Ok(_) => Waited::Acquired,
+            Err(LeaseError::Timeout) => Waited::Timeout,
+            Err(LeaseError::Backend(_)) if shared.options.fail_open => Waited::FailedOpen,
+            Err(LeaseError::Backend(_)) => Waited::Failed,
+        });
+        match acquired {
             Ok(fencing) => Ok(Shared::keep(shared, scope, holder, fencing)),
             Err(LeaseError::Backend(error)) if shared.options.fail_open => {
                 tracing::warn!(

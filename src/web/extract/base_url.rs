@@ -153,7 +153,7 @@ mod tests {
     use http::{HeaderName, HeaderValue};
 
     use super::*;
-    use crate::config::TrustProxy;
+    use crate::config::{MetricsConfig, TrustProxy};
 
     #[track_caller]
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
@@ -166,6 +166,8 @@ mod tests {
             request_timeout: Duration::from_secs(1),
             web_login: false,
             title: String::new(),
+            metrics: MetricsConfig::default(),
+            are_traced: false,
             audit: false,
         };
         let mut headers = HeaderMap::new();

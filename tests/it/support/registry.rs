@@ -167,6 +167,7 @@ impl Registry {
             keep_alive_timeout: config.server.keep_alive_timeout,
             stall_timeout: config.server.request_timeout,
             max_connections: 10_000,
+            connections: state.metrics().connections(),
         };
         let router = build_router(state);
         let served = lifecycle.clone();

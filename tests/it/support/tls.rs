@@ -8,6 +8,7 @@ use rustaccio::{
     config::{ListenAddress, TlsConfig},
     lifecycle::Lifecycle,
     server::{ServeOptions, Tls, bind, serve},
+    telemetry::Connections,
 };
 use tempfile::TempDir;
 
@@ -96,6 +97,7 @@ pub(crate) async fn serve_over_tls(router: Router, authority: &Authority) -> Sec
         keep_alive_timeout: Duration::from_secs(60),
         stall_timeout: Duration::from_secs(60),
         max_connections: 1000,
+        connections: Connections::default(),
     };
     let served = lifecycle.clone();
     // It ends with the lifecycle.
