@@ -141,6 +141,12 @@ pub enum RegistryError {
     /// 502: leases cannot be taken, and the operator wants that to mean no.
     #[error("state coordination backend unavailable")]
     CoordinationUnavailable(#[source] BoxError),
+    /// 502: the rate limit's backend cannot count, and the operator wants that to mean no.
+    #[error("rate limiter backend unavailable")]
+    RateLimiterUnavailable(#[source] BoxError),
+    /// 502: the quota's backend cannot count, and the operator wants that to mean no.
+    #[error("quota backend unavailable")]
+    QuotaUnavailable(#[source] BoxError),
     /// 503: the storage backend failed. Never reported as "not found".
     #[error("storage is unavailable, try again later")]
     StorageUnavailable(#[source] BoxError),
@@ -302,6 +308,8 @@ impl RegistryError {
             Self::CoordinationUnavailable(_) => {
                 (S::BAD_GATEWAY, "COORDINATION_BACKEND_UNAVAILABLE")
             }
+            Self::RateLimiterUnavailable(_) => (S::BAD_GATEWAY, "RATE_LIMIT_BACKEND_UNAVAILABLE"),
+            Self::QuotaUnavailable(_) => (S::BAD_GATEWAY, "QUOTA_BACKEND_UNAVAILABLE"),
             Self::StorageUnavailable(_) => (S::SERVICE_UNAVAILABLE, "STORAGE_UNAVAILABLE"),
             Self::StorageFull(_) => (S::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
             Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),

@@ -4,6 +4,7 @@ mod auth;
 mod coordination;
 mod env;
 mod examples;
+mod governance;
 mod load;
 mod log;
 mod packages;
@@ -28,6 +29,7 @@ pub use auth::{AdminConfig, AuthConfig, Registration};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
 pub use examples::{Example, examples};
+pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfig};
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
@@ -55,6 +57,10 @@ pub struct Config {
     pub storage: StorageConfig,
     /// How nodes take turns at writing.
     pub coordination: CoordinationConfig,
+    /// How many requests a caller may make in a short while.
+    pub rate_limit: RateLimitConfig,
+    /// How much a tenant may ask for on a day.
+    pub quota: QuotaConfig,
     /// The upstream registries.
     pub uplinks: UplinksConfig,
     /// Who may do what with which names.
@@ -92,6 +98,8 @@ impl Default for Config {
             server: ServerConfig::default(),
             storage: StorageConfig::default(),
             coordination: CoordinationConfig::default(),
+            rate_limit: RateLimitConfig::default(),
+            quota: QuotaConfig::default(),
             uplinks: UplinksConfig::default(),
             packages: PackagesConfig::default(),
             auth: AuthConfig::default(),

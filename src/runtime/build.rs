@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Backends, connectivity, find_problems, leases, unusable, warn_of_strangers, without_ourselves,
+    Backends, connectivity, find_problems, governance, leases, unusable, warn_of_strangers,
+    without_ourselves,
 };
 use crate::{
     admin::Administration,
@@ -17,7 +18,7 @@ use crate::{
     storage::{CacheBounds, Leases, Secrets, SigningKeys, Store},
     telemetry::Metrics,
     uplink::Uplinks,
-    web::{WebSettings, WebState},
+    web::{WebParts, WebSettings, WebState},
 };
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -40,6 +41,7 @@ pub async fn build_state_with_clock(
     Box::pin(check(config)).await?;
     let lifecycle = Lifecycle::new();
     let metrics = Metrics::counting();
+    let governance = Box::pin(governance::open(config, &metrics, &clock)).await?;
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
     let leases = Box::pin(leases::open(config, &lifecycle, &clock)).await?;
@@ -85,14 +87,15 @@ pub async fn build_state_with_clock(
     );
     Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
     Ok(AppState {
-        web: WebState::new(
+        web: WebState::new(WebParts {
             registry,
             auth,
-            Arc::new(administration),
-            web_settings(config),
+            administration: Arc::new(administration),
+            governance,
+            settings: web_settings(config),
             lifecycle,
             metrics,
-        ),
+        }),
     })
 }
 
@@ -179,7 +182,7 @@ async fn check(config: &Config) -> Result<(), RegistryError> {
     }
     if config.server.startup_connectivity_check {
         // Before they are opened: it says why that fails.
-        connectivity::check_stores(config).await;
+        connectivity::check_backends(config).await;
     }
     Ok(())
 }

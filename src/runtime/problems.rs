@@ -18,6 +18,7 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
         }
     }
     problems.extend(super::leases::problem(config));
+    problems.extend(super::governance::problems(config));
     for (name, uplink) in &config.uplinks.uplinks {
         if let Some(path) = &uplink.ca
             && let Err(error) = read_authorities(path)

@@ -16,6 +16,7 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod fuzz;
+mod governed;
 mod health;
 mod layers;
 mod login;
@@ -39,7 +40,7 @@ use axum::{
 };
 
 pub use layers::Around;
-pub use state::{WebSettings, WebState};
+pub use state::{WebParts, WebSettings, WebState};
 
 use crate::error::RegistryError;
 

@@ -4,8 +4,8 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use super::extract::Bases;
 use crate::{
-    admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
-    registry::Registry, telemetry::Metrics,
+    admin::Administration, auth::Auth, config::TrustProxy, governance::Governance,
+    lifecycle::Lifecycle, models::BaseUrl, registry::Registry, telemetry::Metrics,
 };
 
 /// Settings of the HTTP side.
@@ -33,7 +33,13 @@ pub struct WebSettings {
 
 /// What handlers have at hand. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct WebState(Arc<WebParts>);
+pub struct WebState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: WebParts,
+    bases: Bases,
+}
 
 /// What a [`WebState`] is made of.
 #[derive(Debug)]
@@ -44,35 +50,28 @@ pub struct WebParts {
     pub auth: Arc<Auth>,
     /// What administrators do.
     pub administration: Arc<Administration>,
+    /// How much callers may ask for.
+    pub governance: Governance,
     /// Settings of the HTTP side.
     pub settings: WebSettings,
     /// Tells when the server stops.
     pub lifecycle: Lifecycle,
     /// What is counted.
     pub metrics: Metrics,
-    /// Under which addresses clients see the registry.
-    pub(super) bases: Bases,
 }
 
 impl WebState {
     /// A state of these parts.
-    pub fn new(
-        registry: Arc<Registry>,
-        auth: Arc<Auth>,
-        administration: Arc<Administration>,
-        settings: WebSettings,
-        lifecycle: Lifecycle,
-        metrics: Metrics,
-    ) -> Self {
-        Self(Arc::new(WebParts {
-            registry,
-            auth,
-            administration,
-            settings,
-            lifecycle,
-            metrics,
+    pub fn new(parts: WebParts) -> Self {
+        Self(Arc::new(Shared {
+            parts,
             bases: Bases::default(),
         }))
+    }
+
+    /// Under which addresses clients see the registry.
+    pub(super) fn bases(&self) -> &Bases {
+        &self.0.bases
     }
 }
 
@@ -80,6 +79,6 @@ impl Deref for WebState {
     type Target = WebParts;
 
     fn deref(&self) -> &WebParts {
-        &self.0
+        &self.0.parts
     }
 }

@@ -1,5 +1,7 @@
 //! Settings: where they come from, what is said about wrong ones, and the files made from the table.
 
+mod managed;
+mod settings_shown;
 mod storage;
 mod table;
 mod uplinks;
@@ -231,8 +233,6 @@ const REFRESH: &str = "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS";
 fn what_is_not_there_yet_does_not_start_in_silence() {
     for (name, value) in [
         ("RUSTACCIO_AUTH_BACKEND", "http"),
-        ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
-        ("RUSTACCIO_QUOTA_BACKEND", "postgres"),
         ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
         ("RUSTACCIO_OTEL_ENABLED", "true"),
         ("RUSTACCIO_POLICY_BACKEND", "http"),
@@ -244,7 +244,6 @@ fn what_is_not_there_yet_does_not_start_in_silence() {
         );
     }
     let off = load(&[
-        ("RUSTACCIO_RATE_LIMIT_BACKEND", "none"),
         ("RUSTACCIO_OTEL_ENABLED", "False"),
         ("RUSTACCIO_S3_BUCKET", "x"),
     ]);
@@ -300,36 +299,6 @@ fn profiles_say_all_that_does_not_go_together() {
         other.contains("must be one of `local`, `s3`, `managed`"),
         "{other}"
     );
-}
-
-#[test]
-fn the_managed_profile_is_checked_and_does_not_start_yet() {
-    let wanted = [
-        "requires RUSTACCIO_RATE_LIMIT_BACKEND=redis",
-        "requires RUSTACCIO_QUOTA_BACKEND=postgres",
-        "requires RUSTACCIO_STATE_COORDINATION_BACKEND=redis or s3",
-        "requires RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED=false",
-        "requires RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS",
-        "requires auth.plugin.externalMode=true",
-        "requires RUSTACCIO_AUTH_BACKEND=http",
-        "requires RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT",
-    ];
-    let refusal = "cannot be run by this version";
-    for asked in [
-        ("RUSTACCIO_RUNTIME_PROFILE", "managed"),
-        ("RUSTACCIO_MANAGED_MODE", "yes"),
-    ] {
-        let said = load(&[asked]).describe_problems();
-        for line in wanted.iter().chain([&refusal]) {
-            assert!(said.contains(line), "{line}: {said}");
-        }
-    }
-    // Nothing is wrong with the preset but what this version does not have.
-    let said = problems_of(&preset(".env.managed.example"));
-    for line in wanted {
-        assert!(!said.contains(line), "{line}: {said}");
-    }
-    assert!(said.contains(refusal), "{said}");
 }
 
 const VERDACCIO: &str = "

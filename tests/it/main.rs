@@ -46,6 +46,7 @@ mod hostile;
 mod installs;
 #[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]
 mod leases;
+mod limits;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod lost_answers;
 #[cfg(all(feature = "postgres", feature = "test-services"))]

@@ -109,9 +109,10 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     Setting::new(
         "RUSTACCIO_STRICT_REVISION_CHECK",
-        "false",
+        "",
         Switch(|target, on| target.config.publish.strict_revision_check = on),
-        "Whether every change must be based on the current revision of the package.",
+        "Whether every change must be based on the current revision of the package. Without it, only in \
+         the profile `managed`.",
     ),
     Setting::new(
         "RUSTACCIO_SIGNING",
