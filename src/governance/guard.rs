@@ -243,3 +243,124 @@ fn unless_open(
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        governance::{MemoryQuotas, MemoryRateLimiter},
+        lifecycle::ManualClock,
+        models::Timestamp,
+    };
+
+    const SHORT: Duration = Duration::from_secs(60);
+
+    /// One request in a window, and two publishes a day.
+    fn options() -> GovernanceOptions {
+        let clock: SharedClock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let limit = RateLimit {
+            requests: 1,
+            window: SHORT,
+        };
+        GovernanceOptions {
+            rate: Some(RateOptions {
+                limiter: Arc::new(MemoryRateLimiter::new(limit, 100, Arc::clone(&clock))),
+                limit,
+                fail_open: false,
+                patience: SHORT,
+            }),
+            quotas: Some(QuotaOptions {
+                store: Arc::new(MemoryQuotas::new(100, 2)),
+                requests: 0,
+                downloads: 0,
+                publishes: 2,
+                fail_open: false,
+                patience: SHORT,
+            }),
+            metrics: Metrics::counting(),
+            clock,
+        }
+    }
+
+    #[track_caller]
+    fn check_counted(metrics: &Metrics, lines: &[&str]) {
+        let text = metrics.to_text();
+        for line in lines {
+            let is_there = text
+                .lines()
+                .any(|found| found == format!("rustaccio_{line}"));
+            assert!(is_there, "{line} is not in: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn decisions_are_counted() {
+        let options = options();
+        let metrics = options.metrics.clone();
+        let governance = Governance::new(options);
+        let caller = Caller::default();
+        for class in [Class::Publish, Class::Unpublish, Class::Access] {
+            for _ in 0..2 {
+                governance.admit(&caller, Some(class)).await;
+            }
+        }
+        governance.admit(&caller, None).await;
+        check_counted(
+            &metrics,
+            &[
+                r#"governance_requests_total{action="publish",outcome="allowed"} 1"#,
+                r#"governance_requests_total{action="publish",outcome="rejected"} 1"#,
+                r#"governance_requests_total{action="other",outcome="allowed"} 1"#,
+                r#"rate_limit_decisions_total{action="access",outcome="allowed"} 1"#,
+                r#"rate_limit_decisions_total{action="access",outcome="rejected"} 1"#,
+                r#"quota_decisions_total{action="publish",outcome="allowed"} 1"#,
+                r#"quota_decisions_total{action="unpublish",outcome="allowed"} 1"#,
+            ],
+        );
+        // What the rate limit refuses uses up no quota.
+        assert!(
+            !metrics
+                .to_text()
+                .contains("quota_decisions_total{action=\"publish\",outcome=\"rejected\"")
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn one_that_fails_lets_through_whom_it_shall() {
+        use crate::governance::RedisRateLimiter;
+
+        for (fail_open, outcome) in [(true, "failed_open"), (false, "failed_closed")] {
+            let mut options = options();
+            let limit = RateLimit {
+                requests: 1,
+                window: SHORT,
+            };
+            // Nobody is there.
+            let limiter = RedisRateLimiter::new("redis://127.0.0.1:9/", limit, SHORT).unwrap();
+            options.rate = Some(RateOptions {
+                limiter: Arc::new(limiter),
+                limit,
+                fail_open,
+                patience: SHORT,
+            });
+            let metrics = options.metrics.clone();
+            let governance = Governance::new(options);
+            for _ in 0..3 {
+                let caller = Caller::default();
+                let admission = governance.admit(&caller, Some(Class::Access)).await;
+                assert!(admission.standings.is_empty());
+                match admission.refusal {
+                    None => assert!(fail_open),
+                    Some(error) => {
+                        assert!(!fail_open);
+                        assert_eq!(error.status(), 502);
+                    }
+                }
+            }
+            let line =
+                format!("rate_limit_decisions_total{{action=\"access\",outcome=\"{outcome}\"}} 3");
+            check_counted(&metrics, &[&line]);
+        }
+    }
+}

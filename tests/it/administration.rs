@@ -101,13 +101,18 @@ pub(crate) async fn whoever_is_signed_in_administers_only_where_that_is_said() {
         let registry = Registry::start(settings).await;
         for (name, does) in [("alice", alice_does), ("root", true), ("carol", true)] {
             let user = registry.user(name).await;
-            assert_eq!(administers(&registry, &user).await, does, "{settings:?} {name}");
+            assert_eq!(
+                administers(&registry, &user).await,
+                does,
+                "{settings:?} {name}"
+            );
         }
     }
 }
 
 #[tokio::test]
-pub(crate) async fn with_closed_registration_whoever_is_signed_in_administers_unless_that_is_denied() {
+pub(crate) async fn with_closed_registration_whoever_is_signed_in_administers_unless_that_is_denied()
+ {
     let registry = Registry::alone().await;
     registry.user("alice").await;
     let mut folder = registry.stop().await;
@@ -115,7 +120,10 @@ pub(crate) async fn with_closed_registration_whoever_is_signed_in_administers_un
         let registry = Registry::with(Start {
             variables: vec![
                 ("RUSTACCIO_REGISTRATION", "closed".to_owned()),
-                ("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", setting.to_owned()),
+                (
+                    "RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED",
+                    setting.to_owned(),
+                ),
             ],
             folder: Some(folder),
             ..Start::default()

@@ -1,5 +1,9 @@
 //! Settings: where they come from, what is said about wrong ones, and the files made from the table.
 
+#[cfg(feature = "object")]
+mod buckets;
+mod connections;
+mod effects;
 mod managed;
 mod settings_shown;
 mod storage;

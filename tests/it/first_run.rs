@@ -198,7 +198,11 @@ async fn it_warns_of_administrators_who_may_be_anybody() {
     let cases: [(&[(&str, &str)], bool, bool); 7] = [
         (&[], false, false),
         (&[everywhere], false, true),
-        (&[everywhere, ("RUSTACCIO_ADMIN_USERS", "root")], false, false),
+        (
+            &[everywhere, ("RUSTACCIO_ADMIN_USERS", "root")],
+            false,
+            false,
+        ),
         (&[everywhere, closed], false, false),
         (&[any("true")], true, false),
         (&[any("true"), closed], false, false),
@@ -208,7 +212,11 @@ async fn it_warns_of_administrators_who_may_be_anybody() {
         let variables = [variables, &[("RUSTACCIO_UPSTREAM", "none")]].concat();
         let log = machine.start(&variables).stop();
         assert_eq!(log.contains(ALL_ADMINISTER), all, "{variables:?}: {log}");
-        assert_eq!(log.contains(NOBODY_ADMINISTERS), nobody, "{variables:?}: {log}");
+        assert_eq!(
+            log.contains(NOBODY_ADMINISTERS),
+            nobody,
+            "{variables:?}: {log}"
+        );
     }
 }
 

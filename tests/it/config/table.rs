@@ -180,8 +180,8 @@ fn examples_can_be_used_as_they_are() {
         });
         let is_in_bucket = example.path.contains("s3") || example.path.contains("managed");
         let is_managed = example.path.contains("managed");
-        let is_later =
-            (is_in_bucket && !cfg!(feature = "s3")) || (is_managed && are_accounts_over_http_later());
+        let is_later = (is_in_bucket && !cfg!(feature = "s3"))
+            || (is_managed && are_accounts_over_http_later());
         assert_eq!(
             config.problems().is_empty(),
             !is_later,

@@ -265,7 +265,10 @@ fn start_fails(settings: Settings) -> impl Future<Output = String> {
 async fn addresses_that_cannot_be_read_are_refused_without_being_told() {
     for (settings, variable) in [
         (rate_limit("s3cret://host", 1, true), REDIS_URL),
-        (quota("postgres://u:s3cret@host:port/", 1, true), POSTGRES_URL),
+        (
+            quota("postgres://u:s3cret@host:port/", 1, true),
+            POSTGRES_URL,
+        ),
     ] {
         let said = start_fails(settings).await;
         assert!(
