@@ -111,8 +111,7 @@ pub(crate) async fn whoever_is_signed_in_administers_only_where_that_is_said() {
 }
 
 #[tokio::test]
-pub(crate) async fn with_closed_registration_whoever_is_signed_in_administers_unless_that_is_denied()
- {
+pub(crate) async fn closed_registration_makes_everybody_an_administrator_unless_told() {
     let registry = Registry::alone().await;
     registry.user("alice").await;
     let mut folder = registry.stop().await;

@@ -189,13 +189,16 @@ async fn it_warns_of_open_doors() {
 const ALL_ADMINISTER: &str = "everybody who makes an account is an administrator";
 const NOBODY_ADMINISTERS: &str = "nobody is an administrator";
 
+/// Settings, and which of the two warnings is given.
+type Case<'a> = (&'a [(&'a str, &'a str)], bool, bool);
+
 #[tokio::test]
 async fn it_warns_of_administrators_who_may_be_anybody() {
     let machine = Machine::new();
     let any = |value| ("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", value);
     let everywhere = ("PORT", "0");
     let closed = ("RUSTACCIO_REGISTRATION", "closed");
-    let cases: [(&[(&str, &str)], bool, bool); 7] = [
+    let cases: [Case<'_>; 7] = [
         (&[], false, false),
         (&[everywhere], false, true),
         (

@@ -68,7 +68,7 @@ impl Uplink {
 
 /// Answers until the other side closes.
 async fn answer(mut stream: TcpStream, barrier: &Barrier) -> std::io::Result<()> {
-    let mut head = [0; 16 * 1024];
+    let mut head = [0; 4096];
     while stream.read(&mut head).await? > 0 {
         barrier.wait().await;
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 2\r\n\r\n{}";
