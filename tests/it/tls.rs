@@ -252,11 +252,11 @@ mod clients {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn deno_installs_over_http_2() {
-        installs("deno-2", &["install"], Version::HTTP_2).await;
+        Box::pin(installs("deno-2", &["install"], Version::HTTP_2)).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn npm_installs_over_http_1() {
-        installs("npm-12", &["install"], Version::HTTP_11).await;
+        Box::pin(installs("npm-12", &["install"], Version::HTTP_11)).await;
     }
 }
