@@ -8,6 +8,7 @@ mod governance;
 mod load;
 mod log;
 mod packages;
+mod policy;
 mod problem;
 mod profile;
 mod publish;
@@ -25,7 +26,7 @@ mod yaml;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use auth::{AdminConfig, AuthConfig, Registration};
+pub use auth::{AdminConfig, AuthBackend, AuthConfig, AuthHttpConfig, Registration};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
 pub use examples::{Example, examples};
@@ -33,6 +34,7 @@ pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfi
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
+pub use policy::{PolicyBackend, PolicyConfig};
 pub use problem::{Problem, Source, describe};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
@@ -67,6 +69,8 @@ pub struct Config {
     pub packages: PackagesConfig,
     /// Accounts.
     pub auth: AuthConfig,
+    /// Who decides before the rules.
+    pub policy: PolicyConfig,
     /// Administrators.
     pub admin: AdminConfig,
     /// What a publish may do.
@@ -103,6 +107,7 @@ impl Default for Config {
             uplinks: UplinksConfig::default(),
             packages: PackagesConfig::default(),
             auth: AuthConfig::default(),
+            policy: PolicyConfig::default(),
             admin: AdminConfig::default(),
             publish: PublishConfig::default(),
             web: WebConfig::default(),

@@ -9,11 +9,11 @@ use super::{
 use crate::{
     admin::Administration,
     app::AppState,
-    auth::{Auth, AuthHook, AuthOptions},
-    config::{Config, describe},
+    auth::{Auth, AuthHook, AuthOptions, HttpPlugin, Outside},
+    config::{AuthBackend, Config, PolicyBackend, describe},
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
-    policy::{Admins, Policy, Rules},
+    policy::{Admins, Policy, PolicyService, Rules},
     registry::{Registry, RegistryOptions},
     storage::{CacheBounds, Leases, Secrets, SigningKeys, Store},
     telemetry::Metrics,
@@ -51,7 +51,8 @@ pub async fn build_state_with_clock(
     let secrets = Box::pin(backends.open_secrets(config)).await?;
     let accounts = Box::pin(backends.open_accounts(config, &leases.leases)).await?;
     backends.listen(&lifecycle).await;
-    if hook.is_none() {
+    let outside = outside(config, hook, &metrics)?;
+    if outside.is_empty() {
         Box::pin(warn_of_strangers(config, &rules, &*accounts)).await?;
     }
     let auth = Arc::new(Auth::new(AuthOptions {
@@ -61,13 +62,15 @@ pub async fn build_state_with_clock(
         sessions: backends.sessions(),
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
-        hook: hook.clone(),
+        outside: outside.clone(),
     }));
     // Where there may be very many, it is done while others are served.
     if !is_shared {
         Box::pin(auth.prune()).await?;
     }
-    let policy = Policy::new(rules, hook, auth.second_factors().clone());
+    let backend = policy_backend(config, &metrics)?;
+    let second_factors = auth.second_factors().clone();
+    let policy = Policy::new(rules, backend, outside, second_factors);
     let opened = Opened {
         store,
         policy,
@@ -97,6 +100,44 @@ pub async fn build_state_with_clock(
             metrics,
         }),
     })
+}
+
+/// Who keeps accounts in our place.
+fn outside(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+    metrics: &Metrics,
+) -> Result<Outside, RegistryError> {
+    let auth = &config.auth;
+    if auth.is_external
+        && hook.is_none()
+        && (auth.backend == AuthBackend::Local || auth.http.request_auth_endpoint.is_none())
+    {
+        tracing::warn!(
+            "RUSTACCIO_AUTH_EXTERNAL_MODE is on and nobody knows tokens, so that nobody can sign in; set \
+             RUSTACCIO_AUTH_BACKEND=http and RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT"
+        );
+    }
+    let service = match auth.backend {
+        AuthBackend::Http => {
+            HttpPlugin::new(auth.http.clone(), metrics.clone()).map_err(unusable)?
+        }
+        AuthBackend::Local => None,
+    };
+    Ok(Outside::new(hook, service))
+}
+
+/// Who decides before all others.
+fn policy_backend(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<PolicyService>, RegistryError> {
+    match config.policy.backend {
+        PolicyBackend::Http => {
+            PolicyService::new(config.policy.clone(), metrics.clone()).map_err(unusable)
+        }
+        PolicyBackend::Local => Ok(None),
+    }
 }
 
 /// What a registry is made of that is open already.
@@ -209,7 +250,8 @@ fn web_settings(config: &Config) -> WebSettings {
         trust_proxy: config.server.trust_proxy.clone(),
         max_body_size: config.server.max_body_size,
         request_timeout: config.server.request_timeout,
-        web_login: config.web.enable && config.web.web_login,
+        web_login: config.web.enable && config.web.web_login && !config.auth.is_external,
+        has_local_logins: !config.auth.is_external,
         title: config.web.title.clone(),
         audit: config.audit,
     }

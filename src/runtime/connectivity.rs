@@ -6,8 +6,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     config::{
-        Config, CoordinationBackend, MetadataBackend, QuotaBackend, RateLimitBackend,
-        TarballBackend, UplinksConfig,
+        AuthBackend, Config, CoordinationBackend, MetadataBackend, PolicyBackend, QuotaBackend,
+        RateLimitBackend, TarballBackend, UplinksConfig,
     },
     net::probe,
 };
@@ -109,7 +109,11 @@ fn places_of_backends(config: &Config) -> Vec<Place> {
         let url = url.as_ref().filter(|_| is_used);
         url.map(|url| url.expose_secret().to_owned())
     };
-    let rows: [(&str, Option<String>, u16); 5] = [
+    let service = |is_used: bool, url: &Option<url::Url>| {
+        let url = url.as_ref().filter(|_| is_used);
+        url.map(url::Url::to_string)
+    };
+    let rows: [(&str, Option<String>, u16); 7] = [
         bucket(config),
         (
             "postgres",
@@ -142,6 +146,22 @@ fn places_of_backends(config: &Config) -> Vec<Place> {
                 &config.quota.postgres_url,
             ),
             5432,
+        ),
+        (
+            "service of accounts",
+            service(
+                config.auth.backend == AuthBackend::Http,
+                &config.auth.http.base_url,
+            ),
+            443,
+        ),
+        (
+            "service of decisions",
+            service(
+                config.policy.backend == PolicyBackend::Http,
+                &config.policy.base_url,
+            ),
+            443,
         ),
     ];
     let places = rows.into_iter().filter_map(|(what, address, port)| {
@@ -200,12 +220,18 @@ mod tests {
         config.coordination.redis_url = Some("redis://:secret@[::1]:7000/".into());
         config.rate_limit.backend = RateLimitBackend::Redis;
         config.quota.backend = QuotaBackend::Postgres;
+        config.auth.backend = AuthBackend::Http;
+        config.auth.http.base_url = "https://accounts.example/v1".parse().ok();
+        config.policy.backend = PolicyBackend::Http;
+        config.policy.base_url = "http://decisions.example:81/".parse().ok();
         let amazon = "s3 s3.us-east-1.amazonaws.com 443";
         let rest = [
             "postgres db.example 5432",
             "redis ::1 7000",
             "redis of the rate limit limits.example 6379",
             "postgres of the quotas quotas.example 7",
+            "service of accounts accounts.example 443",
+            "service of decisions decisions.example 81",
         ];
         let all = shown(places_of_backends(&config));
         assert_eq!(all, [&[amazon], &rest[..]].concat());

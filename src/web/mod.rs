@@ -57,7 +57,8 @@ pub fn router(state: WebState) -> Router {
 
 #[rustfmt::skip]
 fn routes(state: WebState) -> Router {
-    Router::new()
+    let router = if state.settings.has_local_logins { logins() } else { Router::new() };
+    router
         .route("/", get(health::root))
         .route("/favicon.ico", get(not_found))
         .route("/-/ping", get(health::ping))
@@ -65,16 +66,6 @@ fn routes(state: WebState) -> Router {
         .route("/-/health/ready", get(health::ready))
         // Accounts
         .route("/-/whoami", get(users::whoami))
-        .route("/-/user/{text}", get(users::show).put(users::sign_in))
-        .route("/-/user/{text}/-rev/{rev}", put(users::sign_in))
-        .route("/-/user/token/{text}", delete(users::sign_out))
-        .route("/-/npm/v1/user", get(profile::show).post(profile::change))
-        .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
-        .route("/-/v1/login", post(login::begin))
-        .route("/-/v1/login_cli/{text}", post(login::answer))
-        .route("/-/v1/done/{text}", any(login::done))
-        .route("/-/web/login", get(login::page))
         // Organisations and teams
         .route("/-/org/{organisation}/user", get(organisations::members).put(organisations::set_member).delete(organisations::remove_member))
         .route("/-/org/{organisation}/team", get(organisations::teams).put(organisations::create_team))
@@ -106,6 +97,7 @@ fn routes(state: WebState) -> Router {
         .route("/-/npm/v1/bootstrap", get(bootstrap::bootstrap))
         // Operating
         .route("/-/admin/package-cache/invalidate", post(admin::invalidate_package))
+        .route("/-/admin/policy-cache/invalidate", post(admin::invalidate_policy))
         .route("/-/admin/reindex", post(admin::reindex))
         .route("/-/admin/storage-health", get(admin::storage_health))
         // Finding packages
@@ -126,6 +118,22 @@ fn routes(state: WebState) -> Router {
         .method_not_allowed_fallback(not_allowed)
         .fallback(not_found)
         .with_state(state)
+}
+
+/// What there is only while users sign in here.
+#[rustfmt::skip]
+fn logins() -> Router<WebState> {
+    Router::new()
+        .route("/-/user/{text}", get(users::show).put(users::sign_in))
+        .route("/-/user/{text}/-rev/{rev}", put(users::sign_in))
+        .route("/-/user/token/{text}", delete(users::sign_out))
+        .route("/-/npm/v1/user", get(profile::show).post(profile::change))
+        .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
+        .route("/-/v1/login", post(login::begin))
+        .route("/-/v1/login_cli/{text}", post(login::answer))
+        .route("/-/v1/done/{text}", any(login::done))
+        .route("/-/web/login", get(login::page))
 }
 
 async fn not_found() -> error::Error {

@@ -21,6 +21,8 @@ pub struct WebSettings {
     pub trust_proxy: TrustProxy,
     /// The largest request body in bytes, as sent and as decoded.
     pub max_body_size: u64,
+    /// Whether users sign in here, and keep their tokens and passwords here.
+    pub has_local_logins: bool,
     /// Whether `npm login` may go through the browser.
     pub web_login: bool,
     /// The title of pages.

@@ -236,10 +236,8 @@ const REFRESH: &str = "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS";
 #[test]
 fn what_is_not_there_yet_does_not_start_in_silence() {
     for (name, value) in [
-        ("RUSTACCIO_AUTH_BACKEND", "http"),
         ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
         ("RUSTACCIO_OTEL_ENABLED", "true"),
-        ("RUSTACCIO_POLICY_BACKEND", "http"),
         ("RUSTACCIO_EVENT_SINK", "http"),
     ] {
         check_problem(

@@ -42,6 +42,8 @@ mod first_run;
 mod fsck;
 mod fuzz_corpora;
 mod hostile;
+mod http_accounts;
+mod http_policy;
 #[cfg(feature = "test-clients")]
 mod installs;
 #[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]

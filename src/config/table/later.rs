@@ -36,22 +36,6 @@ const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
     later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
-    later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
-    later("RUSTACCIO_AUTH_EXTERNAL_MODE", "false", OFF, UNSET)
-        .also(&["auth_external", "auth_plugin_external_mode"]),
-    unused("RUSTACCIO_AUTH_HTTP_BASE_URL", ""),
-    unused("RUSTACCIO_AUTH_HTTP_ADDUSER_ENDPOINT", "/adduser")
-        .also(&["auth_http_add_user_endpoint"]),
-    unused("RUSTACCIO_AUTH_HTTP_LOGIN_ENDPOINT", "/authenticate"),
-    unused(
-        "RUSTACCIO_AUTH_HTTP_CHANGE_PASSWORD_ENDPOINT",
-        "/change-password",
-    ),
-    unused("RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT", ""),
-    unused("RUSTACCIO_AUTH_HTTP_ALLOW_ACCESS_ENDPOINT", ""),
-    unused("RUSTACCIO_AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT", ""),
-    unused("RUSTACCIO_AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT", ""),
-    unused("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "5000"),
     later("RUSTACCIO_METRICS_BACKEND", "none", NONE, "use `none`"),
     unused("RUSTACCIO_METRICS_PATH", "/-/metrics"),
     unused("RUSTACCIO_METRICS_REQUIRE_ADMIN", "true"),
@@ -61,19 +45,6 @@ pub(super) const SETTINGS: &[Setting] = &[
         "http://127.0.0.1:4318/v1/traces",
     ),
     unused("RUSTACCIO_OTEL_SERVICE_NAME", "rustaccio"),
-    later(
-        "RUSTACCIO_POLICY_BACKEND",
-        "local",
-        &["local"],
-        "use `local`",
-    ),
-    unused("RUSTACCIO_POLICY_HTTP_BASE_URL", ""),
-    unused("RUSTACCIO_POLICY_HTTP_DECISION_ENDPOINT", "/authorize"),
-    unused("RUSTACCIO_POLICY_HTTP_TIMEOUT_MS", "3000"),
-    unused("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "5000"),
-    unused("RUSTACCIO_POLICY_HTTP_CACHE_MAX_ENTRIES", "10000"),
-    unused("RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS", "30000"),
-    unused("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "false"),
     later("RUSTACCIO_EVENT_SINK", "none", NONE, "use `none`"),
     unused("RUSTACCIO_EVENT_HTTP_BASE_URL", ""),
     unused("RUSTACCIO_EVENT_HTTP_ENDPOINT", "/events/registry"),

@@ -158,6 +158,7 @@ mod tests {
     #[track_caller]
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
         let settings = WebSettings {
+            has_local_logins: true,
             instance: "".into(),
             url_prefix: String::new(),
             public_url: None,

@@ -9,7 +9,12 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{Package, Registry, Upstream, process::Process, registry::client};
+use crate::support::{
+    Package, Registry, Upstream, User,
+    process::Process,
+    registry::client,
+    service::{Reply, Service},
+};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -19,6 +24,35 @@ async fn passwords_are_as_long_as_they_must_be() {
         let registry = Registry::start(&[("RUSTACCIO_PASSWORD_MIN", least)]).await;
         registry.sign_in("alice", "12345678").await.assert(expected);
     }
+}
+
+#[tokio::test]
+async fn the_service_of_accounts_is_asked_where_it_listens() {
+    let service = Service::start(|asked| match &*asked.path {
+        "/v2/add" | "/v2/password" => Reply::Json(200, json!({})),
+        _ => Reply::Json(401, json!({})),
+    })
+    .await;
+    let registry = Registry::start(&[
+        ("RUSTACCIO_AUTH_BACKEND", "http"),
+        ("RUSTACCIO_AUTH_HTTP_BASE_URL", &service.url),
+        ("RUSTACCIO_AUTH_HTTP_ADDUSER_ENDPOINT", "/v2/add"),
+        (
+            "RUSTACCIO_AUTH_HTTP_CHANGE_PASSWORD_ENDPOINT",
+            "v2/password",
+        ),
+    ])
+    .await;
+    let made = registry.sign_in("alice", "password").await.assert(201);
+    assert_eq!(service.count("/v2/add"), 1);
+    let alice = User {
+        token: made.json()["token"].as_str().unwrap().to_owned(),
+    };
+    let passwords = json!({ "password": { "old": "password", "new": "drowssap" } });
+    let path = "/-/npm/v1/user";
+    let changed = registry.send_json(Some(&alice), Method::POST, path, &passwords);
+    changed.await.assert(200);
+    assert_eq!(service.count("/v2/password"), 1);
 }
 
 #[tokio::test]

@@ -298,17 +298,65 @@ const SHOWN: &[(&str, &str)] = &[
         "config::effects::versions_are_signed_unless_that_is_off",
     ),
     ("SECRET_KEY", "signatures::the_command_line_spoils_no_keys"),
+    // Accounts and decisions elsewhere
+    (
+        "AUTH_BACKEND AUTH_HTTP_BASE_URL",
+        "http_accounts::users_sign_in_with_what_the_service_knows",
+    ),
+    (
+        "AUTH_EXTERNAL_MODE",
+        "http_accounts::outside_tokens_alone_count_in_external_mode",
+    ),
+    (
+        "AUTH_HTTP_ADDUSER_ENDPOINT AUTH_HTTP_CHANGE_PASSWORD_ENDPOINT",
+        "config::effects::the_service_of_accounts_is_asked_where_it_listens",
+    ),
+    (
+        "AUTH_HTTP_LOGIN_ENDPOINT",
+        "http_accounts::who_is_not_known_is_made_there_or_hears_why_not",
+    ),
+    (
+        "AUTH_HTTP_REQUEST_AUTH_ENDPOINT",
+        "http_accounts::the_service_knows_whose_tokens_they_are",
+    ),
+    (
+        "AUTH_HTTP_ALLOW_ACCESS_ENDPOINT AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT",
+        "http_accounts::rights_are_decided_by_the_service_where_it_has_an_endpoint",
+    ),
+    (
+        "AUTH_HTTP_TIMEOUT_MS",
+        "http_accounts::a_service_that_misbehaves_is_a_bad_gateway_in_time",
+    ),
+    (
+        "AUTH_HTTP_CACHE_TTL_MS AUTH_HTTP_CACHE_SCOPE AUTH_HTTP_CACHE_MAX_ENTRIES",
+        "http_accounts::an_answer_about_a_token_counts_for_what_was_asked",
+    ),
+    (
+        "POLICY_BACKEND POLICY_HTTP_BASE_URL",
+        "http_policy::the_service_decides_before_the_rules",
+    ),
+    (
+        "POLICY_HTTP_DECISION_ENDPOINT POLICY_HTTP_CACHE_TTL_MS POLICY_HTTP_CACHE_MAX_ENTRIES",
+        "http_policy::how_much_is_remembered_is_a_setting",
+    ),
+    (
+        "POLICY_HTTP_BATCH_ENDPOINT",
+        "http_policy::lists_ask_once_about_many_where_the_service_can",
+    ),
+    (
+        "POLICY_HTTP_TIMEOUT_MS",
+        "http_policy::a_service_that_misbehaves_allows_nothing",
+    ),
+    (
+        "POLICY_HTTP_FAIL_OPEN",
+        "http_policy::the_rules_decide_without_the_service_where_that_is_wanted",
+    ),
     // The client's own; it stands in what the registry says to clients.
     ("NPM_TOKEN", "bootstrap::npmrc_alone_is_enough_for_npm_12"),
 ];
 
-/// Settings whose rows come with what they belong to: accounts over HTTP and the policy backend.
-const OF_ACCOUNTS_AND_POLICY: &str = "AUTH_BACKEND AUTH_EXTERNAL_MODE AUTH_HTTP_BASE_URL \
-    AUTH_HTTP_ADDUSER_ENDPOINT AUTH_HTTP_LOGIN_ENDPOINT AUTH_HTTP_CHANGE_PASSWORD_ENDPOINT \
-    AUTH_HTTP_REQUEST_AUTH_ENDPOINT AUTH_HTTP_ALLOW_ACCESS_ENDPOINT AUTH_HTTP_ALLOW_PUBLISH_ENDPOINT \
-    AUTH_HTTP_ALLOW_UNPUBLISH_ENDPOINT AUTH_HTTP_TIMEOUT_MS POLICY_BACKEND POLICY_HTTP_BASE_URL \
-    POLICY_HTTP_DECISION_ENDPOINT POLICY_HTTP_TIMEOUT_MS POLICY_HTTP_CACHE_TTL_MS \
-    POLICY_HTTP_CACHE_MAX_ENTRIES POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS POLICY_HTTP_FAIL_OPEN";
+/// Settings whose rows come with what they belong to: how often old decisions are thrown away.
+const OF_DECISIONS: &str = "POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS";
 /// Metrics and traces.
 const OF_METRICS_AND_TRACES: &str = "METRICS_BACKEND METRICS_PATH METRICS_REQUIRE_ADMIN OTEL_ENABLED \
     OTEL_EXPORTER_OTLP_ENDPOINT OTEL_SERVICE_NAME";
@@ -361,7 +409,7 @@ fn every_setting_is_shown_by_a_test() {
         let before = shown.insert(name, test);
         assert!(before.is_none(), "{name} has two rows");
     }
-    let pending = [OF_ACCOUNTS_AND_POLICY, OF_METRICS_AND_TRACES, OF_EVENTS];
+    let pending = [OF_DECISIONS, OF_METRICS_AND_TRACES, OF_EVENTS];
     let pending: BTreeSet<&str> = pending.iter().flat_map(|names| names.split(' ')).collect();
     let mut known = BTreeSet::new();
     for setting in settings() {
@@ -454,6 +502,11 @@ mod both_ways {
         ("STRICT_REVISION_CHECK", "true"),
         ("SIGNING", "off"),
         ("SECRET_KEY", "0123456789abcdef0123456789abcdef"),
+        ("AUTH_BACKEND", "http"),
+        ("AUTH_HTTP_BASE_URL", "https://accounts.example"),
+        ("AUTH_HTTP_CACHE_SCOPE", "token"),
+        ("POLICY_BACKEND", "http"),
+        ("POLICY_HTTP_BASE_URL", "https://decisions.example"),
     ];
     /// Those that change nothing, change it elsewhere, or need others beside them.
     const OTHERS: &str = "RUNTIME_PROFILE MANAGED_MODE TLS_CERT TLS_KEY PACKAGE_METADATA_AUTHORITY \
@@ -469,6 +522,9 @@ mod both_ways {
             (None, default) => match default.parse::<u64>() {
                 Ok(number) => (number + 1).to_string(),
                 Err(_) if name.ends_with("_SECS") => "77".to_owned(),
+                Err(_) if name.starts_with("AUTH_") || name.starts_with("POLICY_") => {
+                    "/other".to_owned()
+                }
                 Err(_) if name.ends_with("ENDPOINT") => "https://store.example".to_owned(),
                 Err(_) => "other".to_owned(),
             },
@@ -487,6 +543,7 @@ mod both_ways {
             &config.packages,
             (&config.rate_limit, &config.quota),
             (&config.auth, &config.admin, &config.publish, &config.web),
+            &config.policy,
             (config.audit, &config.log),
         );
         format!("{parts:?}")
@@ -494,12 +551,7 @@ mod both_ways {
 
     #[test]
     fn paths_in_files_do_what_variables_do() {
-        let later = [
-            OF_ACCOUNTS_AND_POLICY,
-            OF_METRICS_AND_TRACES,
-            OF_EVENTS,
-            OTHERS,
-        ];
+        let later = [OF_DECISIONS, OF_METRICS_AND_TRACES, OF_EVENTS, OTHERS];
         let later: BTreeSet<&str> = later.iter().flat_map(|names| names.split(' ')).collect();
         let without = whole(&load(&[("RUSTACCIO_UPSTREAM", "")]));
         for setting in settings() {

@@ -43,7 +43,10 @@ const PROMISED: &[(&str, &str)] = &[
         "AUTH_HTTP_",
         "REQUEST_AUTH_ENDPOINT ALLOW_ACCESS_ENDPOINT ALLOW_PUBLISH_ENDPOINT",
     ),
-    ("AUTH_HTTP_", "ALLOW_UNPUBLISH_ENDPOINT"),
+    (
+        "AUTH_HTTP_",
+        "ALLOW_UNPUBLISH_ENDPOINT CACHE_TTL_MS CACHE_MAX_ENTRIES CACHE_SCOPE",
+    ),
     (
         "S3_",
         "BUCKET REGION ENDPOINT ACCESS_KEY_ID SECRET_ACCESS_KEY PREFIX FORCE_PATH_STYLE",
@@ -77,7 +80,10 @@ const PROMISED: &[(&str, &str)] = &[
         "POLICY_HTTP_",
         "BASE_URL DECISION_ENDPOINT TIMEOUT_MS CACHE_TTL_MS CACHE_MAX_ENTRIES",
     ),
-    ("POLICY_HTTP_", "CACHE_PRUNE_INTERVAL_MS FAIL_OPEN"),
+    (
+        "POLICY_HTTP_",
+        "CACHE_PRUNE_INTERVAL_MS FAIL_OPEN BATCH_ENDPOINT",
+    ),
     (
         "EVENT_",
         "SINK HTTP_BASE_URL HTTP_ENDPOINT HTTP_TIMEOUT_MS HTTP_SECRET",
@@ -179,9 +185,7 @@ fn examples_can_be_used_as_they_are() {
             file: None,
         });
         let is_in_bucket = example.path.contains("s3") || example.path.contains("managed");
-        let is_managed = example.path.contains("managed");
-        let is_later = (is_in_bucket && !cfg!(feature = "s3"))
-            || (is_managed && are_accounts_over_http_later());
+        let is_later = is_in_bucket && !cfg!(feature = "s3");
         assert_eq!(
             config.problems().is_empty(),
             !is_later,
@@ -203,15 +207,6 @@ fn examples_can_be_used_as_they_are() {
         "{}",
         config.describe_problems()
     );
-}
-
-/// Whether accounts over HTTP, which the managed profile needs, are not in this version.
-fn are_accounts_over_http_later() -> bool {
-    let env = [("RUSTACCIO_AUTH_BACKEND", "http")].into_iter().collect();
-    let config = Config::load(&Sources { env, file: None });
-    config
-        .describe_problems()
-        .contains("not in this version of rustaccio")
 }
 
 fn sources(folder: &Path, found: &mut Vec<String>) {
