@@ -29,7 +29,8 @@ pub async fn build_state(
     config: &Config,
     hook: Option<Arc<dyn AuthHook>>,
 ) -> Result<AppState, RegistryError> {
-    build_state_with_clock(config, hook, Arc::new(SystemClock)).await
+    // In a box, because it is large, and embedders await it anywhere.
+    Box::pin(build_state_with_clock(config, hook, Arc::new(SystemClock))).await
 }
 
 /// Like [`build_state`], where it is as late as `clock` says.
