@@ -73,6 +73,10 @@ pub(super) async fn open(
     }))
 }
 
+#[cfg_attr(
+    not(feature = "redis"),
+    expect(clippy::unnecessary_wraps, reason = "the feature fails")
+)]
 fn rate(config: &Config, clock: &SharedClock) -> Result<Option<RateOptions>, RegistryError> {
     let settings = &config.rate_limit;
     let limit = RateLimit {

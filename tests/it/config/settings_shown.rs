@@ -352,7 +352,10 @@ const SHOWN: &[(&str, &str)] = &[
         "http_policy::the_rules_decide_without_the_service_where_that_is_wanted",
     ),
     // The client's own; it stands in what the registry says to clients.
-    ("NPM_TOKEN", "bootstrap::npmrc_alone_is_enough_for_npm_12"),
+    (
+        "NPM_TOKEN",
+        "bootstrap::clients::npmrc_alone_is_enough_for_npm_12",
+    ),
 ];
 
 /// Settings whose rows come with what they belong to: how often old decisions are thrown away.
