@@ -153,9 +153,27 @@ pub enum RegistryError {
     /// 502: the policy service cannot decide, and the operator wants that to mean no.
     #[error("policy backend unavailable")]
     PolicyUnavailable(#[source] BoxError),
+    /// 502: the service that keeps accounts cannot be asked.
+    #[error("auth backend unavailable")]
+    AuthUnavailable(#[source] BoxError),
+    /// What the service that keeps accounts answered, with its status, where no other error is for
+    /// that.
+    #[error("{message}")]
+    AuthRefused {
+        /// Its status.
+        status: StatusCode,
+        /// Text for the client.
+        message: String,
+    },
     /// 502: leases cannot be taken, and the operator wants that to mean no.
     #[error("state coordination backend unavailable")]
     CoordinationUnavailable(#[source] BoxError),
+    /// 502: the rate limit's backend cannot count, and the operator wants that to mean no.
+    #[error("rate limiter backend unavailable")]
+    RateLimiterUnavailable(#[source] BoxError),
+    /// 502: the quota's backend cannot count, and the operator wants that to mean no.
+    #[error("quota backend unavailable")]
+    QuotaUnavailable(#[source] BoxError),
     /// 503: the storage backend failed. Never reported as "not found".
     #[error("storage is unavailable, try again later")]
     StorageUnavailable(#[source] BoxError),
@@ -183,6 +201,7 @@ const OTP_HINT: &str =
     "Enter the code of your authenticator app, or add `--otp=<code>`; a recovery code does too.";
 const CIRCLE_HINT: &str =
     "Point the uplink at the registry behind this one, or set RUSTACCIO_UPSTREAM=none.";
+const AUTH_BACKEND_HINT: &str = "Try again; if it goes on, check the auth service.";
 const POLICY_HINT: &str = "Try again; if it goes on, check the policy service.";
 
 impl RegistryError {
@@ -257,6 +276,24 @@ impl RegistryError {
         Self::Internal(source.into())
     }
 
+    /// What a service that keeps accounts said with `status`: the error that we have for it, else
+    /// one of its own.
+    pub fn answered_with(status: StatusCode, message: String) -> Self {
+        match status {
+            StatusCode::BAD_REQUEST => Self::BadRequest { message },
+            StatusCode::UNAUTHORIZED => Self::Unauthorized { message },
+            StatusCode::FORBIDDEN => Self::Forbidden { message },
+            StatusCode::NOT_FOUND => Self::NotFound { message },
+            StatusCode::CONFLICT => Self::Conflict { message },
+            StatusCode::UNPROCESSABLE_ENTITY => Self::Unprocessable { message },
+            StatusCode::TOO_MANY_REQUESTS => Self::RateLimited {
+                message,
+                retry_after: Duration::from_secs(1),
+            },
+            status => Self::AuthRefused { status, message },
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.row().0
@@ -274,6 +311,7 @@ impl RegistryError {
             Self::Forbidden { .. } => Some(FORBIDDEN_HINT),
             Self::OneTimePassRequired { .. } => Some(OTP_HINT),
             Self::PolicyUnavailable(_) => Some(POLICY_HINT),
+            Self::AuthUnavailable(_) => Some(AUTH_BACKEND_HINT),
             Self::Circle => Some(CIRCLE_HINT),
             _ => None,
         }
@@ -314,9 +352,13 @@ impl RegistryError {
             Self::UpstreamUnavailable { .. } => (S::SERVICE_UNAVAILABLE, "UPSTREAM_UNAVAILABLE"),
             Self::UpstreamTimeout { .. } => (S::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT"),
             Self::PolicyUnavailable(_) => (S::BAD_GATEWAY, "POLICY_BACKEND_UNAVAILABLE"),
+            Self::AuthUnavailable(_) => (S::BAD_GATEWAY, "AUTH_BACKEND_UNAVAILABLE"),
+            Self::AuthRefused { status, .. } => (*status, "AUTH_BACKEND_REFUSED"),
             Self::CoordinationUnavailable(_) => {
                 (S::BAD_GATEWAY, "COORDINATION_BACKEND_UNAVAILABLE")
             }
+            Self::RateLimiterUnavailable(_) => (S::BAD_GATEWAY, "RATE_LIMIT_BACKEND_UNAVAILABLE"),
+            Self::QuotaUnavailable(_) => (S::BAD_GATEWAY, "QUOTA_BACKEND_UNAVAILABLE"),
             Self::StorageUnavailable(_) => (S::SERVICE_UNAVAILABLE, "STORAGE_UNAVAILABLE"),
             Self::StorageFull(_) => (S::INSUFFICIENT_STORAGE, "STORAGE_FULL"),
             Self::Unavailable { .. } => (S::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE"),

@@ -5,6 +5,7 @@ mod backup;
 mod build;
 mod connectivity;
 mod end;
+mod governance;
 mod leases;
 mod marks;
 mod migrate;
@@ -268,6 +269,25 @@ fn warn_of_openness(config: &Config, listeners: &[Listener]) {
         tracing::warn!(
             "everybody who can reach this registry may make an account; RUSTACCIO_REGISTRATION=closed ends that"
         );
+    }
+    warn_of_administrators(config, is_open, is_reachable);
+}
+
+/// Where anybody may sign in, "everybody who is signed in" is anybody.
+fn warn_of_administrators(config: &Config, is_open: bool, is_reachable: bool) {
+    let AdminConfig {
+        allow_any_authenticated,
+        users,
+        groups,
+    } = &config.admin;
+    match allow_any_authenticated {
+        Some(true) if is_open => tracing::warn!(
+            "everybody who makes an account is an administrator; RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED=false ends that"
+        ),
+        None if is_open && is_reachable && users.is_empty() && groups.is_empty() => tracing::warn!(
+            "nobody is an administrator: everybody who is signed in would be one, which does not hold while anybody may make an account; name some in RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS"
+        ),
+        _ => {}
     }
 }
 

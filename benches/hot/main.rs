@@ -14,7 +14,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use rustaccio::{
     config::{PackageRule, PackagesConfig},
     models::{
-        Action, AuthIdentity, BaseUrl, ContentCoding, Origin, PackageName, Principal, Tag,
+        AuthIdentity, BaseUrl, ContentCoding, Origin, PackageName, Principal, Right, Tag,
         Timestamp, Version,
     },
     policy::Rules,
@@ -110,7 +110,7 @@ fn rules(criterion: &mut Criterion) {
     for text in ["@company/app", "@babel/core", "lodash"] {
         let name: PackageName = text.parse().unwrap();
         group.bench_with_input(BenchmarkId::from_parameter(text), &name, |bencher, name| {
-            bencher.iter(|| rules.allow(Some(&identity), Action::Access, black_box(name)));
+            bencher.iter(|| rules.allow(Some(&identity), Right::Access, black_box(name)));
         });
     }
     group.finish();

@@ -23,6 +23,17 @@ impl Administration {
         Ok(removed)
     }
 
+    /// Makes the policy service decide anew about everything.
+    pub fn invalidate_decisions(&self, caller: &Caller) -> Result<(), RegistryError> {
+        self.require(caller)?;
+        self.registry.forget_decisions();
+        tracing::info!(
+            user.name = caller.display_name(),
+            "policy cache invalidated"
+        );
+        Ok(())
+    }
+
     /// Succeeds when `caller` is an administrator, or has an administrator's token that only reads.
     pub fn require_to_look(&self, caller: &Caller) -> Result<(), RegistryError> {
         self.admins.require_to_look(caller)

@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use totp_rs::Builder;
 
-use super::{Auth, second_factor::hash_of};
+use super::{Auth, Sender, second_factor::hash_of};
 use crate::{
     error::RegistryError,
     lifecycle::{random_bytes, random_hex},
@@ -57,21 +57,21 @@ impl Auth {
         &self,
         user: &Username,
         change: SecondFactorChange,
-        address: Option<std::net::IpAddr>,
+        sender: &Sender,
     ) -> Result<SecondFactorAnswer, RegistryError> {
-        if self.hook.is_some() {
+        if !self.outside.is_empty() {
             return Err(RegistryError::bad_request(
                 "accounts are kept elsewhere, and so is their second factor",
             ));
         }
         match change {
             SecondFactorChange::Enable { mode, password } => {
-                self.check_password(user, &password, address).await?;
+                self.check_password(user, &password, sender).await?;
                 self.enable(user, mode).await
             }
             SecondFactorChange::Confirm { code } => self.confirm(user, &code).await,
             SecondFactorChange::Disable { password } => {
-                self.check_password(user, &password, address).await?;
+                self.check_password(user, &password, sender).await?;
                 let removed = self.second_factors.edit(user, |factor| {
                     *factor = None;
                     Ok(())

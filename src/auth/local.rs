@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 
 use super::{
-    AuthHook, cidr,
+    Outside, Sender, cidr,
     known::Known,
     passwords::{self, Passwords},
     second_factor::SecondFactors,
@@ -27,6 +27,7 @@ use crate::{
 };
 
 const BAD_PASSWORD: &str = "bad username/password, access denied";
+pub(super) const THROTTLED: &str = "too many failed logins, try again later";
 /// How long a password that was right is not computed again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 const MAX_REMEMBERED: u64 = 10_000;
@@ -46,8 +47,8 @@ pub struct AuthOptions {
     pub secrets: Secrets,
     /// The clock.
     pub clock: SharedClock,
-    /// The embedder's hook.
-    pub hook: Option<Arc<dyn AuthHook>>,
+    /// Who keeps accounts in our place.
+    pub outside: Outside,
 }
 
 /// The answer to a login or a registration.
@@ -92,10 +93,10 @@ pub struct Auth {
     reserved_names: Vec<String>,
     pub(super) accounts: Arc<Known>,
     pub(super) clock: SharedClock,
-    pub(super) hook: Option<Arc<dyn AuthHook>>,
+    pub(super) outside: Outside,
     pub(super) second_factors: SecondFactors,
     passwords: Passwords,
-    throttle: Throttle,
+    pub(super) throttle: Throttle,
     pub(super) sessions: Sessions,
     /// Passwords that were right, or are being looked at: see [`Auth::digest`].
     right: Cache<[u8; 32], ()>,
@@ -119,7 +120,7 @@ impl Auth {
             sessions,
             secrets,
             clock,
-            hook,
+            outside,
         } = options;
         let accounts = Arc::new(Known::new(accounts));
         let known = Arc::clone(&accounts);
@@ -137,7 +138,7 @@ impl Auth {
             throttle: Throttle::new(Arc::clone(&clock)),
             second_factors,
             clock,
-            hook,
+            outside,
             passwords: Passwords::new(),
             right: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
@@ -152,22 +153,22 @@ impl Auth {
         user: &Username,
         password: &SecretString,
         profile: Profile,
-        address: Option<IpAddr>,
+        sender: &Sender,
         pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
-        if let Some(hook) = &self.hook {
-            return self.login_through(hook.as_ref(), user, password).await;
+        if !self.outside.is_empty() {
+            return self.login_outside(user, password, sender).await;
         }
         if self.accounts.user(user).await?.is_some() {
-            return self.login(user, password, address, pass).await;
+            return self.login(user, password, sender, pass).await;
         }
-        match self.register(user, password, profile).await {
+        match self.register(user, password, profile, sender).await {
             Err(error @ RegistryError::Conflict { .. }) => {
                 if self.accounts.user(user).await?.is_none() {
                     return Err(error);
                 }
                 // Somebody else took the name meanwhile; perhaps it was the same person.
-                self.login(user, password, address, pass).await
+                self.login(user, password, sender, pass).await
             }
             result => result,
         }
@@ -178,10 +179,10 @@ impl Auth {
         &self,
         user: &Username,
         password: &SecretString,
-        address: Option<IpAddr>,
+        sender: &Sender,
         pass: Option<&SecretString>,
     ) -> Result<LoggedIn, RegistryError> {
-        let hash = self.checked_hash(user, password, address).await?;
+        let hash = self.checked_hash(user, password, sender).await?;
         self.require_second_factor(user, pass).await?;
         let record = self.record(user, TokenKind::Login, self.config.token_ttl);
         let (token, record) = self.keep(user, record).await?;
@@ -196,9 +197,9 @@ impl Auth {
         })
     }
 
-    /// What is stored now; `None` for users of a hook and for nobody.
+    /// What is stored now; `None` for users that others keep and for nobody.
     async fn password_hash(&self, user: &Username) -> Result<Option<String>, RegistryError> {
-        if self.hook.is_some() {
+        if !self.outside.is_empty() {
             return Ok(None);
         }
         let record = self.accounts.user(user).await?;
@@ -211,18 +212,19 @@ impl Auth {
         user: &Username,
         password: &SecretString,
         profile: Profile,
+        sender: &Sender,
     ) -> Result<LoggedIn, RegistryError> {
-        if let Some(hook) = &self.hook {
+        if let Some(keeper) = self.outside.keeper() {
+            self.require_open_registration(keeper.registers_by_itself())?;
             let (name, min) = (user.as_str(), self.config.password_min);
-            hook.add_user(name, password.expose_secret(), min).await?;
+            let added = keeper.add_user(sender, name, password.expose_secret(), min);
+            added.await?;
             return Ok(LoggedIn {
                 is_new: true,
                 token: self.issue_login_token(user).await?,
             });
         }
-        if self.config.registration == Registration::Closed {
-            return Err(RegistryError::conflict("user registration disabled"));
-        }
+        self.require_open_registration(false)?;
         let is_reserved =
             user.is_reserved() || self.reserved_names.iter().any(|name| name == user.as_str());
         if is_reserved {
@@ -267,16 +269,18 @@ impl Auth {
         user: &Username,
         old: &SecretString,
         new: &SecretString,
-        address: Option<IpAddr>,
+        sender: &Sender,
     ) -> Result<(), RegistryError> {
-        if let Some(hook) = &self.hook {
+        if let Some(keeper) = self.outside.keeper() {
             let (old, new) = (old.expose_secret(), new.expose_secret());
             let min = self.config.password_min;
-            return hook.change_password(user.as_str(), old, new, min).await;
+            let changed = keeper.change_password(sender, user.as_str(), old, new, min);
+            changed.await?;
+            return self.end_logins(user).await;
         }
         self.check_new_password(new)
             .map_err(|error| RegistryError::unauthorized(error.to_string()))?;
-        let checked = self.checked_hash(user, old, address).await;
+        let checked = self.checked_hash(user, old, sender).await;
         let checked = checked.map_err(|error| match error {
             RegistryError::Unauthorized { message } => RegistryError::Forbidden { message },
             error => error,
@@ -292,9 +296,9 @@ impl Auth {
         Ok(())
     }
 
-    /// Whether every user has an account here; an embedder's hook may know others.
+    /// Whether every user has an account here; those outside may know others.
     pub fn knows_all_users(&self) -> bool {
-        self.hook.is_none()
+        self.outside.is_empty()
     }
 
     /// Where users, tokens and organisations are kept.
@@ -329,7 +333,7 @@ impl Auth {
         user: &Username,
         password: &SecretString,
         request: TokenRequest,
-        address: Option<IpAddr>,
+        sender: &Sender,
     ) -> Result<(SecretString, TokenRecord), RegistryError> {
         if password.expose_secret().is_empty() {
             return Err(RegistryError::unprocessable(
@@ -337,7 +341,7 @@ impl Auth {
                  `npm token create`, which asks for it",
             ));
         }
-        self.check_password(user, password, address).await?;
+        self.check_password(user, password, sender).await?;
         if self.accounts.tokens_of(user).await?.len() >= MAX_TOKENS_PER_USER {
             return Err(RegistryError::conflict(format!(
                 "you have {MAX_TOKENS_PER_USER} tokens; revoke some with `npm token revoke`"
@@ -395,9 +399,9 @@ impl Auth {
         &self,
         user: &Username,
         password: &SecretString,
-        address: Option<IpAddr>,
+        sender: &Sender,
     ) -> Result<(), RegistryError> {
-        self.checked_hash(user, password, address).await.map(drop)
+        self.checked_hash(user, password, sender).await.map(drop)
     }
 
     /// The same; of an account here, the hash that `password` has been compared with. It may have been
@@ -406,13 +410,15 @@ impl Auth {
         &self,
         user: &Username,
         password: &SecretString,
-        address: Option<IpAddr>,
+        sender: &Sender,
     ) -> Result<Option<String>, RegistryError> {
-        if let Some(hook) = &self.hook {
-            let (user, password) = (user.as_str(), password.expose_secret());
-            hook.authenticate(user, password).await?;
+        if let Some(keeper) = self.outside.keeper() {
+            let (name, password) = (user.as_str(), password.expose_secret());
+            let checked = keeper.authenticate(sender, name, password);
+            self.throttled(user, sender, checked).await?;
             return Ok(None);
         }
+        let address = sender.address;
         // What was right stays so while the account's hash is the one that is known.
         let known = self.accounts.known_user(user).await?;
         let known = known.map(|record| record.password_hash.clone());
@@ -429,7 +435,7 @@ impl Auth {
         result.map(|()| hash).map_err(|refused| match &*refused {
             Refused::Wrong => RegistryError::unauthorized(BAD_PASSWORD),
             Refused::Throttled(retry_after) => RegistryError::RateLimited {
-                message: "too many failed logins, try again later".to_owned(),
+                message: THROTTLED.to_owned(),
                 retry_after: *retry_after,
             },
             Refused::Failed(error) => RegistryError::internal(error.to_string()),
@@ -481,46 +487,25 @@ impl Auth {
         digest.finalize().into()
     }
 
-    async fn login_through(
-        &self,
-        hook: &dyn AuthHook,
-        user: &Username,
-        password: &SecretString,
-    ) -> Result<LoggedIn, RegistryError> {
-        let is_new = match hook
-            .authenticate(user.as_str(), password.expose_secret())
-            .await
-        {
-            Ok(()) => false,
-            Err(refused) => {
-                let min = self.config.password_min;
-                let added = hook
-                    .add_user(user.as_str(), password.expose_secret(), min)
-                    .await;
-                // Who cannot be added either hears why the login failed.
-                added.map_err(|_| refused)?;
-                true
-            }
-        };
-        let token = self.issue_login_token(user).await?;
-        Ok(LoggedIn { is_new, token })
+    fn require_open_registration(&self, is_open_anyway: bool) -> Result<(), RegistryError> {
+        if self.config.registration == Registration::Closed && !is_open_anyway {
+            return Err(RegistryError::conflict("user registration disabled"));
+        }
+        Ok(())
     }
 
     fn check_new_password(&self, password: &SecretString) -> Result<(), RegistryError> {
-        let password = password.expose_secret();
-        let is_fine = password.chars().count() >= self.config.password_min
-            && !password.is_empty()
-            && password.len() <= passwords::MAX_LENGTH;
-        if is_fine {
+        if passwords::is_long_enough(password.expose_secret(), self.config.password_min) {
             Ok(())
         } else {
-            Err(RegistryError::bad_request(
-                "The provided password does not pass the validation",
-            ))
+            Err(RegistryError::bad_request(passwords::INVALID))
         }
     }
 
-    async fn issue_login_token(&self, user: &Username) -> Result<SecretString, RegistryError> {
+    pub(super) async fn issue_login_token(
+        &self,
+        user: &Username,
+    ) -> Result<SecretString, RegistryError> {
         let record = self.record(user, TokenKind::Login, self.config.token_ttl);
         Ok(self.keep(user, record).await?.0)
     }

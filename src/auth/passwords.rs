@@ -16,10 +16,17 @@ use crate::error::RegistryError;
 const MAX_AT_ONCE: usize = 4;
 /// Longer ones only cost time.
 pub(super) const MAX_LENGTH: usize = 1024;
+/// What is said of a new password that is too short, or absurdly long.
+pub(super) const INVALID: &str = "The provided password does not pass the validation";
 
 /// What unknown users' passwords are compared with, so that they take as long as known ones.
 static DUMMY_HASH: LazyLock<String> =
     LazyLock::new(|| hash("not a password").unwrap_or_else(|_| String::new()));
+
+/// Whether a new password has `min` characters, and not absurdly many.
+pub(super) fn is_long_enough(password: &str, min: usize) -> bool {
+    password.chars().count() >= min && !password.is_empty() && password.len() <= MAX_LENGTH
+}
 
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone, Debug)]

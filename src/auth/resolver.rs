@@ -5,10 +5,10 @@ use std::{net::IpAddr, sync::Arc};
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::Digest as _;
 
-use super::{Auth, Credentials, cidr, tokens};
+use super::{Auth, Credentials, Sender, cidr, tokens};
 use crate::{
     error::RegistryError,
-    models::{AuthIdentity, Proof, SecondFactor, TokenLimits, Username},
+    models::{AuthIdentity, Proof, RequestInfo, SecondFactor, TokenLimits, Username},
 };
 
 /// Who a request comes from.
@@ -66,10 +66,8 @@ pub struct Presented<'a> {
     pub pass: Option<&'a SecretString>,
     /// Where it comes from.
     pub address: Option<IpAddr>,
-    /// Its method.
-    pub method: &'a str,
-    /// Its path, without the prefix.
-    pub path: &'a str,
+    /// What it is about.
+    pub request: &'a RequestInfo,
 }
 
 impl Auth {
@@ -100,22 +98,52 @@ impl Auth {
         presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
         let token = token.expose_secret();
-        let Presented { method, path, .. } = presented;
-        if let Some(hook) = &self.hook
-            && let Some(mut identity) = hook.authenticate_request(token, method, path).await?
-        {
-            // Organisations are kept here, whoever keeps the users.
-            let user = identity.username.as_deref().map(str::parse::<Username>);
-            if let Some(Ok(user)) = user {
-                let groups = self.accounts.known_groups(&user).await?;
-                identity.groups.extend(groups);
-            }
-            return Ok(Authentication {
-                identity: Some(Arc::new(identity)),
-                ..Authentication::default()
-            });
+        if let Some(identity) = self.outside.identify(presented.request, token).await? {
+            return self.known_outside(identity).await;
+        }
+        if self.config.is_external {
+            let problem = CredentialProblem::UnknownToken;
+            return Ok(Authentication::problem(problem));
         }
         self.token(&tokens::key_of(token), None, presented).await
+    }
+
+    async fn known_outside(
+        &self,
+        mut identity: AuthIdentity,
+    ) -> Result<Authentication, RegistryError> {
+        if identity.primary_name().is_none() {
+            // Who has no name is nobody.
+            let problem = CredentialProblem::UnknownToken;
+            return Ok(Authentication::problem(problem));
+        }
+        // Organisations are kept here, whoever keeps the users.
+        let user = identity.username.as_deref().map(str::parse::<Username>);
+        if let Some(Ok(user)) = user {
+            let groups = self.accounts.known_groups(&user).await?;
+            identity.groups.extend(groups);
+        }
+        Ok(Authentication {
+            identity: Some(Arc::new(identity)),
+            ..Authentication::default()
+        })
+    }
+
+    /// A user with a token from outside in the place of her password.
+    async fn outside_token(
+        &self,
+        username: &str,
+        token: &SecretString,
+        presented: Presented<'_>,
+    ) -> Result<Authentication, RegistryError> {
+        let token = token.expose_secret();
+        let identity = self.outside.identify(presented.request, token).await?;
+        match identity {
+            Some(identity) if identity.username.as_deref() == Some(username) => {
+                self.known_outside(identity).await
+            }
+            _ => Ok(Authentication::problem(CredentialProblem::UnknownToken)),
+        }
     }
 
     /// The bearer of the token with this hash, who must be `user` if one is given.
@@ -162,6 +190,9 @@ impl Auth {
         password: &SecretString,
         presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
+        if self.config.is_external {
+            return self.outside_token(username, password, presented).await;
+        }
         let key = tokens::key_of(password.expose_secret());
         if self.accounts.known_token(&key).await?.is_some() {
             return self.token(&key, Some(username), presented).await;
@@ -169,13 +200,17 @@ impl Auth {
         let Ok(user) = username.parse::<Username>() else {
             return Ok(Authentication::problem(CredentialProblem::WrongPassword));
         };
-        let checked = self.check_password(&user, password, presented.address);
+        let sender = Sender {
+            address: presented.address,
+            request_id: Arc::clone(&presented.request.id),
+        };
+        let checked = self.recognise_password(&user, password, &sender);
         match checked.await {
             Ok(()) => {}
             Err(RegistryError::RateLimited { .. }) => {
                 return Ok(Authentication::problem(CredentialProblem::Throttled));
             }
-            Err(RegistryError::Unauthorized { .. } | RegistryError::Forbidden { .. }) => {
+            Err(error) if error.status().is_client_error() => {
                 return Ok(Authentication::problem(CredentialProblem::WrongPassword));
             }
             Err(error) => return Err(error),

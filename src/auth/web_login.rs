@@ -1,11 +1,11 @@
 //! Logins, and second factors, that end in a browser while a client waits.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use secrecy::SecretString;
 
 use super::{
-    Auth,
+    Auth, Sender,
     second_factor::hash_of,
     sessions::{Outcome, SessionIds, SessionView},
 };
@@ -31,8 +31,8 @@ pub struct Approval {
     pub pass: Option<SecretString>,
     /// Whether the account is to be made.
     pub is_new: bool,
-    /// Where she is.
-    pub address: Option<IpAddr>,
+    /// Where it comes from.
+    pub sender: Sender,
 }
 
 impl Auth {
@@ -94,7 +94,7 @@ impl Auth {
             password,
             pass,
             is_new,
-            address,
+            sender,
         } = approval;
         let (Some(user), Some(password)) = (user, password) else {
             let message = "user and password are required";
@@ -102,10 +102,10 @@ impl Auth {
         };
         let logged_in = if is_new {
             let profile = Profile::default();
-            self.register(&user, &password, profile).await?
+            self.register(&user, &password, profile, &sender).await?
         } else {
             let pass = pass.as_ref();
-            self.login(&user, &password, address, pass).await?
+            self.login(&user, &password, &sender, pass).await?
         };
         Ok(logged_in.token)
     }

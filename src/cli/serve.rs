@@ -7,7 +7,7 @@ use std::{
 
 use super::{all_problems, complain};
 use crate::{
-    config::Config,
+    config::{Config, ServerConfig},
     error::{RegistryError, explain},
     runtime::{Bound, Telemetry},
 };
@@ -32,16 +32,7 @@ pub(super) fn serve(settings: &Config, out: &mut impl Write) -> ExitCode {
 }
 
 fn run(settings: &Config, out: &mut impl Write) -> Result<(), RegistryError> {
-    let server = &settings.server;
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let processors = std::thread::available_parallelism().map_or(2, usize::from);
-    let runtime = builder
-        .enable_all()
-        .worker_threads(server.worker_threads.unwrap_or(processors.clamp(1, 8)))
-        .max_blocking_threads(server.max_blocking_threads)
-        .thread_stack_size(server.thread_stack_size)
-        .build()
-        .map_err(RegistryError::internal)?;
+    let runtime = threads(&settings.server).map_err(RegistryError::internal)?;
     runtime.block_on(async {
         let telemetry = Telemetry::start(settings)?;
         let served = serve_until_stopped(settings, out).await;
@@ -55,6 +46,17 @@ async fn serve_until_stopped(settings: &Config, out: &mut impl Write) -> Result<
     // Somebody may have closed standard output; the registry is useful all the same.
     let _ = announce(settings, &bound, out);
     bound.serve().await
+}
+
+/// What requests run on.
+fn threads(server: &ServerConfig) -> io::Result<tokio::runtime::Runtime> {
+    let processors = std::thread::available_parallelism().map_or(2, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .worker_threads(server.worker_threads.unwrap_or(processors.clamp(1, 8)))
+        .max_blocking_threads(server.max_blocking_threads)
+        .thread_stack_size(server.thread_stack_size)
+        .build()
 }
 
 /// What a person wants to know first.
@@ -95,4 +97,67 @@ fn announce(settings: &Config, bound: &Bound, out: &mut impl Write) -> io::Resul
         )?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc, Barrier,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    };
+
+    use super::*;
+    use crate::config::{Env, Sources};
+
+    fn runtime(blocking: &str) -> tokio::runtime::Runtime {
+        let variables = [("RUSTACCIO_TOKIO_MAX_BLOCKING_THREADS", blocking)];
+        let config = Config::load(&Sources {
+            env: variables.into_iter().collect::<Env>(),
+            file: None,
+        });
+        threads(&config.server).unwrap()
+    }
+
+    #[test]
+    fn as_much_may_block_at_once_as_the_settings_say() {
+        // All of nine begin.
+        let nine = runtime("9");
+        let barrier = Arc::new(Barrier::new(9));
+        let tasks: Vec<_> = (0..9)
+            .map(|_| {
+                let barrier = Arc::clone(&barrier);
+                nine.spawn_blocking(move || barrier.wait())
+            })
+            .collect();
+        for task in tasks {
+            nine.block_on(task).unwrap();
+        }
+        // The last of nine waits for one of the others.
+        let eight = runtime("8");
+        let is_released = Arc::new(AtomicBool::new(false));
+        let (begun, begins) = mpsc::channel();
+        let holders: Vec<_> = (0..8)
+            .map(|_| {
+                let (begun, is_released) = (begun.clone(), Arc::clone(&is_released));
+                eight.spawn_blocking(move || {
+                    begun.send(()).unwrap();
+                    while !is_released.load(Ordering::SeqCst) {
+                        std::thread::yield_now();
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..8 {
+            begins.recv().unwrap();
+        }
+        let seen = Arc::clone(&is_released);
+        let last = eight.spawn_blocking(move || seen.load(Ordering::SeqCst));
+        std::thread::yield_now();
+        is_released.store(true, Ordering::SeqCst);
+        assert!(eight.block_on(last).unwrap(), "it did not wait");
+        for holder in holders {
+            eight.block_on(holder).unwrap();
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use url::Url;
+
 /// Whether visitors may make accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Registration {
@@ -12,9 +14,74 @@ pub enum Registration {
     Closed,
 }
 
-/// Settings of local accounts.
+/// Who keeps accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthBackend {
+    /// The registry itself.
+    #[default]
+    Local,
+    /// A company's own service.
+    Http,
+}
+
+/// What a service that keeps accounts is asked, and how. An endpoint that is not set is not asked.
+#[derive(Clone, Debug)]
+pub struct AuthHttpConfig {
+    /// Its address.
+    pub base_url: Option<Url>,
+    /// Where users are made.
+    pub add_user_endpoint: String,
+    /// Where passwords are checked.
+    pub login_endpoint: String,
+    /// Where passwords are changed.
+    pub change_password_endpoint: String,
+    /// Where the bearers of tokens are known.
+    pub request_auth_endpoint: Option<String>,
+    /// Where it is decided who may read a package.
+    pub allow_access_endpoint: Option<String>,
+    /// Where it is decided who may publish one.
+    pub allow_publish_endpoint: Option<String>,
+    /// Where it is decided who may unpublish one.
+    pub allow_unpublish_endpoint: Option<String>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// How long an answer counts after it was asked for; zero: for one request.
+    pub cache_ttl: Duration,
+    /// How many answers of a kind are remembered; 0: any number.
+    pub cache_max_entries: usize,
+    /// Whether who a token's bearer is holds for all that he asks for, or only for the method and
+    /// the path that the service was told.
+    pub cache_by_token: bool,
+}
+
+impl Default for AuthHttpConfig {
+    fn default() -> Self {
+        Self {
+            base_url: None,
+            add_user_endpoint: "/adduser".to_owned(),
+            login_endpoint: "/authenticate".to_owned(),
+            change_password_endpoint: "/change-password".to_owned(),
+            request_auth_endpoint: None,
+            allow_access_endpoint: None,
+            allow_publish_endpoint: None,
+            allow_unpublish_endpoint: None,
+            timeout: Duration::from_secs(5),
+            cache_ttl: Duration::from_secs(2),
+            cache_max_entries: 10_000,
+            cache_by_token: false,
+        }
+    }
+}
+
+/// Settings of accounts.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
+    /// Who keeps accounts.
+    pub backend: AuthBackend,
+    /// Whether tokens come from outside only, so that nobody signs in here.
+    pub is_external: bool,
+    /// The service that keeps accounts.
+    pub http: AuthHttpConfig,
     /// Whether visitors may make accounts.
     pub registration: Registration,
     /// The largest number of accounts, if there is one.
@@ -30,6 +97,9 @@ pub struct AuthConfig {
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
+            backend: AuthBackend::Local,
+            is_external: false,
+            http: AuthHttpConfig::default(),
             registration: Registration::Open,
             max_users: None,
             password_min: 3,

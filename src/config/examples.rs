@@ -119,22 +119,22 @@ const S3: Preset = (
 );
 
 const MANAGED: Preset = (
-    "Many nodes on a bucket, Postgres and Redis. This version checks it and does not start with it: limits in Redis and Postgres and accounts over HTTP are not in it yet.",
+    "Many nodes on a bucket, Postgres and Redis, with limits, and accounts elsewhere; build it with \
+     `--features s3,postgres,redis`. Addresses, names and keys are yours to fill in.",
     &[
         ("RUSTACCIO_BIND", "0.0.0.0:4873"),
         ("RUSTACCIO_RUNTIME_PROFILE", "managed"),
         ("RUSTACCIO_TARBALL_BACKEND", "s3"),
         ("RUSTACCIO_S3_BUCKET", "my-packages"),
+        ("RUSTACCIO_S3_REGION", "us-east-1"),
+        ("RUSTACCIO_S3_ENDPOINT", ""),
+        ("RUSTACCIO_S3_ACCESS_KEY_ID", ""),
+        ("RUSTACCIO_S3_SECRET_ACCESS_KEY", ""),
+        ("RUSTACCIO_PACKAGE_DISCOVERY_MODE", "multi"),
+        ("RUSTACCIO_CACHE_SHARED", "true"),
         ("RUSTACCIO_METADATA_BACKEND", "transactional"),
         (
             "RUSTACCIO_METADATA_POSTGRES_URL",
-            "postgres://user:password@localhost/rustaccio",
-        ),
-        ("RUSTACCIO_RATE_LIMIT_BACKEND", "redis"),
-        ("RUSTACCIO_RATE_LIMIT_REDIS_URL", "redis://localhost:6379/"),
-        ("RUSTACCIO_QUOTA_BACKEND", "postgres"),
-        (
-            "RUSTACCIO_QUOTA_POSTGRES_URL",
             "postgres://user:password@localhost/rustaccio",
         ),
         ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis"),
@@ -142,6 +142,15 @@ const MANAGED: Preset = (
             "RUSTACCIO_STATE_COORDINATION_REDIS_URL",
             "redis://localhost:6379/",
         ),
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "redis"),
+        ("RUSTACCIO_RATE_LIMIT_REDIS_URL", "redis://localhost:6379/"),
+        ("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "10000"),
+        ("RUSTACCIO_QUOTA_BACKEND", "postgres"),
+        (
+            "RUSTACCIO_QUOTA_POSTGRES_URL",
+            "postgres://user:password@localhost/rustaccio",
+        ),
+        ("RUSTACCIO_QUOTA_PUBLISHES_PER_DAY", "10000"),
         ("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", "false"),
         ("RUSTACCIO_ADMIN_USERS", "admin"),
         ("RUSTACCIO_AUTH_EXTERNAL_MODE", "true"),

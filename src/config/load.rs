@@ -343,6 +343,13 @@ impl Loader<'_> {
         self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
+        let combination = Combination {
+            config: &config,
+            given: &given,
+        };
+        if combination.is_managed() && !is_given("RUSTACCIO_STRICT_REVISION_CHECK") {
+            config.publish.strict_revision_check = true;
+        }
         config.given = given;
         config.problems = self.findings.problems;
         config.warnings.append(&mut self.findings.warnings);

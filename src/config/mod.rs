@@ -4,9 +4,11 @@ mod auth;
 mod coordination;
 mod env;
 mod examples;
+mod governance;
 mod load;
 mod log;
 mod packages;
+mod policy;
 mod problem;
 mod profile;
 mod publish;
@@ -25,13 +27,15 @@ mod yaml;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use auth::{AdminConfig, AuthConfig, Registration};
+pub use auth::{AdminConfig, AuthBackend, AuthConfig, AuthHttpConfig, Registration};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
 pub use examples::{Example, examples};
+pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfig};
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
 pub use packages::{PackageRule, PackagesConfig};
+pub use policy::{PolicyBackend, PolicyConfig};
 pub use problem::{Problem, Source, describe};
 pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
@@ -57,12 +61,18 @@ pub struct Config {
     pub storage: StorageConfig,
     /// How nodes take turns at writing.
     pub coordination: CoordinationConfig,
+    /// How many requests a caller may make in a short while.
+    pub rate_limit: RateLimitConfig,
+    /// How much a tenant may ask for on a day.
+    pub quota: QuotaConfig,
     /// The upstream registries.
     pub uplinks: UplinksConfig,
     /// Who may do what with which names.
     pub packages: PackagesConfig,
     /// Accounts.
     pub auth: AuthConfig,
+    /// Who decides before the rules.
+    pub policy: PolicyConfig,
     /// Administrators.
     pub admin: AdminConfig,
     /// What a publish may do.
@@ -98,9 +108,12 @@ impl Default for Config {
             server: ServerConfig::default(),
             storage: StorageConfig::default(),
             coordination: CoordinationConfig::default(),
+            rate_limit: RateLimitConfig::default(),
+            quota: QuotaConfig::default(),
             uplinks: UplinksConfig::default(),
             packages: PackagesConfig::default(),
             auth: AuthConfig::default(),
+            policy: PolicyConfig::default(),
             admin: AdminConfig::default(),
             publish: PublishConfig::default(),
             web: WebConfig::default(),

@@ -32,9 +32,6 @@ const TARBALLS: &str = "RUSTACCIO_TARBALL_BACKEND";
 const RATE_LIMIT: &str = "RUSTACCIO_RATE_LIMIT_BACKEND";
 const QUOTA: &str = "RUSTACCIO_QUOTA_BACKEND";
 const COORDINATION: &str = "RUSTACCIO_STATE_COORDINATION_BACKEND";
-/// Why nothing starts in the managed profile.
-const NOT_YET: &str = "is checked and cannot be run by this version, which has no rate limits in Redis, \
-    no quotas in Postgres and no accounts over HTTP; use the profile `local` or `s3` until it has";
 /// The words for tarballs on disk.
 const ON_DISK: [&str; 3] = ["local", "file", "fs"];
 
@@ -42,12 +39,8 @@ impl Combination<'_> {
     /// All that does not go together; nothing where no profile was asked for.
     pub(super) fn violations(&self) -> Vec<Violation> {
         let is_managed = is_on(&self.text(MANAGED_MODE, "false"));
-        let profile = match self.text(PROFILE, "").as_str() {
-            "local" => Profile::Local,
-            "s3" => Profile::S3,
-            "managed" => Profile::Managed,
-            _ if is_managed => Profile::Managed,
-            _ => return Vec::new(),
+        let Some(profile) = self.profile() else {
+            return Vec::new();
         };
         let mut violations = match profile {
             Profile::Local => self.requires(
@@ -79,8 +72,6 @@ impl Combination<'_> {
         };
         if profile == Profile::Managed {
             violations.extend(self.guardrails());
-            let asked = if is_managed { MANAGED_MODE } else { PROFILE };
-            violations.push((asked, NOT_YET.to_owned()));
         } else if is_managed {
             let name = if profile == Profile::Local {
                 "local"
@@ -93,6 +84,21 @@ impl Combination<'_> {
             ));
         }
         violations
+    }
+
+    /// Whether nodes are run for strangers.
+    pub(super) fn is_managed(&self) -> bool {
+        self.profile() == Some(Profile::Managed)
+    }
+
+    /// The profile that was asked for.
+    fn profile(&self) -> Option<Profile> {
+        match self.text(PROFILE, "").as_str() {
+            "local" => Some(Profile::Local),
+            "s3" => Some(Profile::S3),
+            "managed" => Some(Profile::Managed),
+            _ => is_on(&self.text(MANAGED_MODE, "false")).then_some(Profile::Managed),
+        }
     }
 
     /// What nodes need that strangers use.

@@ -43,6 +43,11 @@ impl ManualClock {
         Arc::new(Self(AtomicI64::new(now.unix_millis())))
     }
 
+    /// Puts the clock to another time, which may be an earlier one.
+    pub fn set(&self, now: Timestamp) {
+        self.0.store(now.unix_millis(), Ordering::SeqCst);
+    }
+
     /// Moves the clock forward.
     pub fn advance(&self, by: std::time::Duration) {
         let milliseconds = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);

@@ -22,7 +22,39 @@ pub enum Action {
     Admin,
 }
 
+/// What rules, hooks and services decide about: several actions need the same right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// To read.
+    Access,
+    /// To add and to change.
+    Publish,
+    /// To remove.
+    Unpublish,
+}
+
+impl Right {
+    /// The word in rules and in questions to services.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Publish => "publish",
+            Self::Unpublish => "unpublish",
+        }
+    }
+}
+
 impl Action {
+    /// The right that it needs; `None` where it is not about a package.
+    pub fn right(self) -> Option<Right> {
+        match self {
+            Self::Access | Self::Star => Some(Right::Access),
+            Self::Publish | Self::Tag | Self::ManageOwners => Some(Right::Publish),
+            Self::Unpublish => Some(Right::Unpublish),
+            Self::Admin => None,
+        }
+    }
+
     /// The word for messages, logs, events and policy requests.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use super::{PackageName, SecondFactor, Username};
 /// What an authenticator knows about a request's credentials.
 ///
 /// Part of the embedding API: an `AuthHook` builds it literally.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AuthIdentity {
     /// The user, if the credentials name one.
     pub username: Option<String>,
@@ -101,12 +101,18 @@ impl Caller {
         if self.limits.cover(name) {
             return Cow::Borrowed(self);
         }
-        Cow::Owned(Self {
+        Cow::Owned(self.without_identity())
+    }
+
+    /// The same request from somebody who is not signed in.
+    #[must_use]
+    pub fn without_identity(&self) -> Self {
+        Self {
             address: self.address,
             request: Arc::clone(&self.request),
             session: self.session.clone(),
             ..Self::default()
-        })
+        }
     }
 
     /// The signed-in user's name, if the identity has one and it is a valid name.

@@ -20,7 +20,7 @@ mod uplink_name;
 mod username;
 mod version;
 
-pub use action::Action;
+pub use action::{Action, Right};
 pub use base_url::{BaseUrl, InvalidBaseUrl};
 pub use content_coding::ContentCoding;
 pub use identity::{AuthIdentity, Caller, RequestInfo, Tenant, TokenLimits};

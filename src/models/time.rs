@@ -33,6 +33,18 @@ impl Timestamp {
         Some(Self::from_unix_millis(parsed.timestamp_millis()))
     }
 
+    /// The day in UTC, as `2026-01-02`.
+    pub fn day(self) -> String {
+        self.0.format("%Y-%m-%d").to_string()
+    }
+
+    /// How long this day still lasts in UTC.
+    pub fn rest_of_day(self) -> std::time::Duration {
+        const DAY: i64 = 86_400_000;
+        let rest = DAY - self.unix_millis().rem_euclid(DAY);
+        std::time::Duration::from_millis(rest.unsigned_abs())
+    }
+
     #[must_use]
     /// The instant later (or earlier, if negative) by `milliseconds`.
     pub fn plus_millis(self, milliseconds: i64) -> Self {
@@ -97,6 +109,15 @@ mod tests {
             parse_http_date(&http_date(time)),
             Some(time.plus_millis(-678))
         );
+    }
+
+    #[test]
+    fn days_are_those_of_utc() {
+        let late = Timestamp::parse_rfc3339("2026-03-01T00:30:00+01:00").unwrap();
+        assert_eq!(late.day(), "2026-02-28");
+        assert_eq!(late.rest_of_day().as_secs(), 1800);
+        assert_eq!(late.plus_millis(1_800_000).rest_of_day().as_secs(), 86_400);
+        assert_eq!(Timestamp::from_unix_millis(-1).rest_of_day().as_millis(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Floor 2: the one way to make an HTTP client, the addresses that it may reach, and the services of a
 //! company that are asked.
 
+mod answers;
 mod client;
 mod egress;
 mod probe;
@@ -9,6 +10,7 @@ mod service;
 #[cfg(feature = "otel")]
 mod traces;
 
+pub use answers::{Answered, Answers, AskedAt, Memory};
 pub use client::{ClientError, ClientOptions, build_client, read_authorities};
 pub use egress::{Reach, has_public_addresses, is_of_this_machine, is_public};
 pub use probe::probe;

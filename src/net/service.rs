@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use reqwest::{Client, Response};
 use serde::Serialize;
+use serde_json::Value;
 use url::Url;
 
 use super::{ClientError, ClientOptions, Reach, build_client};
@@ -116,6 +117,18 @@ impl Service {
         asked
             .await
             .unwrap_or_else(|_| Err(ServiceError::Timeout(self.timeout)))
+    }
+}
+
+impl ServiceAnswer {
+    /// The decision in its body: `{"allowed": true}` or `true`. Nothing, or JSON that says
+    /// something else, is no opinion.
+    pub fn decision(&self) -> Result<Option<bool>, serde_json::Error> {
+        if self.body.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        let body: Value = serde_json::from_slice(&self.body)?;
+        Ok(body.as_bool().or_else(|| body["allowed"].as_bool()))
     }
 }
 

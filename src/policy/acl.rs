@@ -3,7 +3,7 @@
 use super::pattern::{InvalidPattern, Pattern};
 use crate::{
     config::{PackageRule, PackagesConfig},
-    models::{Action, AuthIdentity, PackageName, Principal, UplinkName},
+    models::{AuthIdentity, PackageName, Principal, Right, UplinkName},
 };
 
 /// The rules in the order in which they are tried.
@@ -44,21 +44,15 @@ impl Rules {
             .collect()
     }
 
-    /// Whether `identity` may do `action` with `name`.
-    pub fn allow(
-        &self,
-        identity: Option<&AuthIdentity>,
-        action: Action,
-        name: &PackageName,
-    ) -> bool {
+    /// Whether `identity` has a right to `name`.
+    pub fn allow(&self, identity: Option<&AuthIdentity>, right: Right, name: &PackageName) -> bool {
         let Some(rule) = self.rule_for(name) else {
             return false;
         };
-        let principals = match action {
-            Action::Access | Action::Star => &rule.access,
-            Action::Publish | Action::Tag | Action::ManageOwners => &rule.publish,
-            Action::Unpublish => &rule.unpublish,
-            Action::Admin => return false,
+        let principals = match right {
+            Right::Access => &rule.access,
+            Right::Publish => &rule.publish,
+            Right::Unpublish => &rule.unpublish,
         };
         principals
             .iter()
@@ -122,15 +116,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(user: Option<(&str, &[&str])>, action: Action, name: &str, expected: bool) {
+    fn check(user: Option<(&str, &[&str])>, right: Right, name: &str, expected: bool) {
         let identity = user.map(|(username, groups)| AuthIdentity {
             username: Some(username.to_owned()),
             groups: groups.iter().map(|&group| group.to_owned()).collect(),
         });
         let (rules, name) = (rules(), name.parse().unwrap());
-        let allowed = rules.allow(identity.as_ref(), action, &name);
-        assert_eq!(allowed, expected, "{user:?} {action} {name}");
-        if action == Action::Access {
+        let allowed = rules.allow(identity.as_ref(), right, &name);
+        assert_eq!(allowed, expected, "{user:?} {right:?} {name}");
+        if right == Right::Access {
             let readable = rules.readable(identity.as_ref());
             let number = rules.number_of(&name);
             let is_readable = number.is_some_and(|number| readable[number]);
@@ -140,39 +134,34 @@ mod tests {
 
     #[test]
     fn the_first_matching_rule_decides() {
-        check(Some(("alice", &[])), Action::Access, "@acme/secret-x", true);
+        check(Some(("alice", &[])), Right::Access, "@acme/secret-x", true);
         check(
             Some(("bob", &["team"])),
-            Action::Access,
+            Right::Access,
             "@acme/secret-x",
             true,
         );
         check(
             Some(("bob", &["team"])),
-            Action::Publish,
+            Right::Publish,
             "@acme/secret-x",
             false,
         );
-        check(
-            Some(("carol", &[])),
-            Action::Access,
-            "@acme/secret-x",
-            false,
-        );
-        check(Some(("carol", &[])), Action::Access, "@acme/app", true);
-        check(None, Action::Access, "@acme/app", false);
-        check(Some(("bob", &["team"])), Action::Publish, "@acme/app", true);
-        check(None, Action::Publish, "open-x", true);
-        check(Some(("alice", &[])), Action::Publish, "open-x", false);
-        check(None, Action::Star, "open-x", true);
+        check(Some(("carol", &[])), Right::Access, "@acme/secret-x", false);
+        check(Some(("carol", &[])), Right::Access, "@acme/app", true);
+        check(None, Right::Access, "@acme/app", false);
+        check(Some(("bob", &["team"])), Right::Publish, "@acme/app", true);
+        check(None, Right::Publish, "open-x", true);
+        check(Some(("alice", &[])), Right::Publish, "open-x", false);
+        check(None, Right::Access, "open-x", true);
     }
 
     #[test]
     fn no_rule_or_an_empty_one_means_nobody() {
-        check(Some(("alice", &["team"])), Action::Access, "closed", false);
+        check(Some(("alice", &["team"])), Right::Access, "closed", false);
         check(
             Some(("alice", &["team"])),
-            Action::Access,
+            Right::Access,
             "elsewhere",
             false,
         );

@@ -6,25 +6,31 @@ mod braces;
 mod owners;
 mod pattern;
 mod restrictions;
+mod service;
 
-use std::sync::Arc;
+use futures_util::{StreamExt as _, stream};
 
 pub use acl::Rules;
 pub use admin::{Admins, require_no_limits};
 pub use owners::check_owner;
 pub use pattern::{InvalidPattern, Pattern};
 pub use restrictions::{require_proof, require_shown_second_factor, require_unrestricted};
+pub use service::PolicyService;
 
 use crate::{
-    auth::{AuthHook, SecondFactors},
+    auth::{Outside, SecondFactors},
     error::RegistryError,
-    models::{Action, Caller, PackageName, Proof, UplinkName},
+    models::{Action, Caller, PackageName, Proof, Right, UplinkName},
 };
 
-/// What decides: first the token's own limits, then the embedder's hook, then the rules.
+/// What decides: the token's own limits, which nobody lifts; then whoever has an opinion first of the
+/// policy service, the embedder's hook and the service that keeps accounts; else the rules.
+///
+/// What a package says of itself ([`crate::models::Restrictions`]) is asked after this, and narrows it.
 pub struct Policy {
     rules: Rules,
-    hook: Option<Arc<dyn AuthHook>>,
+    service: Option<PolicyService>,
+    outside: Outside,
     second_factors: SecondFactors,
 }
 
@@ -59,16 +65,18 @@ impl std::fmt::Debug for Policy {
 }
 
 impl Policy {
-    /// A policy of `rules`, with an embedder's `hook` asked before them; `second_factors` looks at
-    /// what callers show for changes.
+    /// A policy of `rules`, with a `service` and then those `outside` asked before them;
+    /// `second_factors` looks at what callers show for changes.
     pub fn new(
         rules: Rules,
-        hook: Option<Arc<dyn AuthHook>>,
+        service: Option<PolicyService>,
+        outside: Outside,
         second_factors: SecondFactors,
     ) -> Self {
         Self {
             rules,
-            hook,
+            service,
+            outside,
             second_factors,
         }
     }
@@ -114,10 +122,95 @@ impl Policy {
         }
         // Clients send their token with every request, and it must not be worth less than none.
         let caller = &*caller.within_limits(name);
-        if let Some(decision) = self.ask_hook(caller, action, name).await? {
+        let Some(right) = action.right() else {
+            return Ok(false);
+        };
+        if let Some(service) = &self.service
+            && let Some(decision) = service.decide(caller, right, name).await?
+        {
             return Ok(decision);
         }
-        Ok(self.rules.allow(caller.identity.as_deref(), action, name))
+        self.allows_without_service(caller, right, name).await
+    }
+
+    async fn allows_without_service(
+        &self,
+        caller: &Caller,
+        right: Right,
+        name: &PackageName,
+    ) -> Result<bool, RegistryError> {
+        if let Some(decision) = self.outside.allows(caller, right, name).await? {
+            return Ok(decision);
+        }
+        Ok(self.rules.allow(caller.identity.as_deref(), right, name))
+    }
+
+    /// What [`Policy::allows`] says of reading, for each of `names`: with few questions to those who
+    /// decide elsewhere, and a bounded number of them at once.
+    pub async fn readable_of(
+        &self,
+        caller: &Caller,
+        names: &[&PackageName],
+    ) -> Result<Vec<bool>, RegistryError> {
+        let anybody = caller.without_identity();
+        let mut decisions = vec![None; names.len()];
+        if let Some(service) = &self.service {
+            // Where a token is not for a name, its owner is anybody.
+            for (asking, is_covered) in [(caller, true), (&anybody, false)] {
+                let (places, asked): (Vec<usize>, Vec<&PackageName>) = names
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, name)| caller.limits.cover(name) == is_covered)
+                    .map(|(place, name)| (place, *name))
+                    .unzip();
+                let decided = service.decide_each(asking, Right::Access, &asked).await?;
+                for (place, decision) in places.into_iter().zip(decided) {
+                    if let Some(slot) = decisions.get_mut(place) {
+                        *slot = decision;
+                    }
+                }
+            }
+        }
+        let mut each = Vec::with_capacity(names.len());
+        for (name, decision) in names.iter().zip(decisions) {
+            each.push(self.readable_unless_decided(caller, name, decision));
+        }
+        let mut each = stream::iter(each).buffered(service::AT_ONCE);
+        let mut readable = Vec::with_capacity(names.len());
+        while let Some(decision) = each.next().await {
+            readable.push(decision?);
+        }
+        Ok(readable)
+    }
+
+    async fn readable_unless_decided(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        decision: Option<bool>,
+    ) -> Result<bool, RegistryError> {
+        match decision {
+            Some(decision) => Ok(decision),
+            None => {
+                let caller = caller.within_limits(name);
+                let right = Right::Access;
+                self.allows_without_service(&caller, right, name).await
+            }
+        }
+    }
+
+    /// How many packages of a list it makes sense to ask [`Policy::readable_of`] about together.
+    pub fn stride(&self) -> usize {
+        self.service
+            .as_ref()
+            .map_or(service::AT_ONCE, PolicyService::stride)
+    }
+
+    /// Forgets what the policy service decided.
+    pub fn forget_decisions(&self) {
+        if let Some(service) = &self.service {
+            service.forget();
+        }
     }
 
     /// Which rule decides about `name`, for [`Readable::covers`].
@@ -125,10 +218,11 @@ impl Policy {
         self.rules.number_of(name)
     }
 
-    /// What [`Policy::allows`] says of reading, decided once for many packages; `None` where an
-    /// embedder's hook has to be asked about each.
+    /// What [`Policy::allows`] says of reading, decided once for many packages; `None` where others
+    /// have to be asked about each.
     pub fn readable<'c>(&self, caller: &'c Caller) -> Option<Readable<'c>> {
-        self.hook.is_none().then(|| Readable {
+        let is_decided_here = self.service.is_none() && !self.outside.decides(Right::Access);
+        is_decided_here.then(|| Readable {
             caller,
             own: self.rules.readable(caller.identity.as_deref()),
             anybody: self.rules.readable(None),
@@ -143,26 +237,6 @@ impl Policy {
     /// Whether a rule overrules the origin of the hosted package `name`.
     pub fn merge_of(&self, name: &PackageName) -> Option<bool> {
         self.rules.merge_of(name)
-    }
-
-    async fn ask_hook(
-        &self,
-        caller: &Caller,
-        action: Action,
-        name: &PackageName,
-    ) -> Result<Option<bool>, RegistryError> {
-        let Some(hook) = &self.hook else {
-            return Ok(None);
-        };
-        let identity = caller.identity.as_deref().cloned();
-        match action {
-            Action::Access | Action::Star => hook.allow_access(identity, name.as_str()).await,
-            Action::Publish | Action::Tag | Action::ManageOwners => {
-                hook.allow_publish(identity, name.as_str()).await
-            }
-            Action::Unpublish => hook.allow_unpublish(identity, name.as_str()).await,
-            Action::Admin => Ok(None),
-        }
     }
 }
 
@@ -192,6 +266,8 @@ fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError 
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         config::PackagesConfig,
@@ -207,7 +283,12 @@ mod tests {
         private.pattern = "@private/*".to_owned();
         private.access = vec![Principal::Authenticated];
         config.rules.insert(0, private);
-        Policy::new(Rules::compile(&config).unwrap(), None, second_factors)
+        Policy::new(
+            Rules::compile(&config).unwrap(),
+            None,
+            Outside::default(),
+            second_factors,
+        )
     }
 
     fn caller(limits: TokenLimits) -> Caller {

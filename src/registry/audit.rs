@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, PackageName, UplinkName},
+    models::{Caller, PackageName, UplinkName},
     uplink::{Uplink, UplinkError},
 };
 
@@ -230,14 +230,23 @@ impl Registry {
         caller: &Caller,
         names: BTreeSet<PackageName>,
     ) -> Result<Vec<Part>, RegistryError> {
-        let mut parts: IndexMap<UplinkName, Part> = IndexMap::new();
+        let mut public = Vec::new();
         for (count, name) in names.into_iter().enumerate() {
             if count % STRIDE == 0 {
                 tokio::task::yield_now().await;
             }
-            let is_public = self.documents.has_upstream(&name).await?
-                && self.may(caller, Action::Access, &name).await?;
-            if !is_public {
+            if self.documents.has_upstream(&name).await? {
+                public.push(name);
+            }
+        }
+        let asked: Vec<&PackageName> = public.iter().collect();
+        let readable = self.may_read_each(caller, &asked).await?;
+        let mut parts: IndexMap<UplinkName, Part> = IndexMap::new();
+        for (count, (name, is_readable)) in public.into_iter().zip(readable).enumerate() {
+            if count % STRIDE == 0 {
+                tokio::task::yield_now().await;
+            }
+            if !is_readable {
                 continue;
             }
             // No other: that would learn of names that another one keeps for itself.

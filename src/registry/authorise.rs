@@ -99,6 +99,30 @@ impl Registry {
             && caller.limits.are_none()
             && self.admins.names(caller)
     }
+
+    /// What [`Registry::may`] says of reading, for each of `names`, with few questions to those who
+    /// decide elsewhere.
+    pub(super) async fn may_read_each(
+        &self,
+        caller: &Caller,
+        names: &[&PackageName],
+    ) -> Result<Vec<bool>, RegistryError> {
+        let mut readable = self.policy.readable_of(caller, names).await?;
+        for (name, is_readable) in names.iter().zip(&mut readable) {
+            if !*is_readable {
+                continue;
+            }
+            let Some(hosted) = self.documents.hosted(name).await? else {
+                continue;
+            };
+            let restrictions = hosted.manifest.restrictions();
+            let owners = || hosted.manifest.packument().maintainers();
+            let within = caller.within_limits(name);
+            *is_readable =
+                restrictions.is_empty() || restrictions.allow(&within, Action::Access, &owners());
+        }
+        Ok(readable)
+    }
 }
 
 /// Whether `action` changes a package. A star is its giver's own affair.

@@ -341,7 +341,12 @@ mod tests {
         Documents::new(DocumentsOptions {
             store,
             uplinks: Arc::new(uplinks),
-            policy: Arc::new(Policy::new(rules, None, second_factors)),
+            policy: Arc::new(Policy::new(
+                rules,
+                None,
+                crate::auth::Outside::default(),
+                second_factors,
+            )),
             clock,
             lifecycle: Lifecycle::new(),
             hosted_ttl: Duration::from_secs(3600),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{Registry, search::is_let_in};
 use crate::{
     error::RegistryError,
-    models::{Action, Caller, Organisation, Permission, Team, Username},
+    models::{Caller, Organisation, PackageName, Permission, Team, Username},
     search::SearchEntry,
 };
 
@@ -53,13 +53,17 @@ impl Registry {
         caller: &Caller,
         holder: &Holder,
     ) -> Result<BTreeMap<String, Permission>, RegistryError> {
-        let mut packages = BTreeMap::new();
-        for entry in self.visible_entries(caller).await? {
-            if let Some(permission) = holder.permission(&entry) {
-                packages.insert(entry.name.as_str().to_owned(), permission);
-            }
-        }
-        Ok(packages)
+        self.indexed().await;
+        let entries = self.index.after("");
+        let held = entries
+            .into_iter()
+            .filter(|entry| holder.permission(entry).is_some());
+        let visible = self.visible_entries(caller, held.collect()).await?;
+        let packages = visible.iter().filter_map(|entry| {
+            let permission = holder.permission(entry)?;
+            Some((entry.name.as_str().to_owned(), permission))
+        });
+        Ok(packages.collect())
     }
 
     /// The packages that `user` has starred and that `caller` may read, by name.
@@ -69,37 +73,31 @@ impl Registry {
         caller: &Caller,
         user: &str,
     ) -> Result<Vec<String>, RegistryError> {
-        let entries = self.visible_entries(caller).await?;
-        let starred = entries
-            .iter()
-            .filter(|entry| entry.starred_by.iter().any(|fan| fan == user));
-        Ok(starred.map(|entry| entry.name.to_string()).collect())
-    }
-
-    async fn visible_entries(
-        &self,
-        caller: &Caller,
-    ) -> Result<Vec<Arc<SearchEntry>>, RegistryError> {
         self.indexed().await;
-        let mut visible = Vec::new();
-        for entry in self.index.after("") {
-            if self.may_see(caller, &entry).await? {
-                visible.push(entry);
-            }
-        }
-        Ok(visible)
+        let entries = self.index.after("");
+        let starred = entries
+            .into_iter()
+            .filter(|entry| entry.starred_by.iter().any(|fan| fan == user));
+        let visible = self.visible_entries(caller, starred.collect()).await?;
+        Ok(visible.iter().map(|entry| entry.name.to_string()).collect())
     }
 
-    /// Whether `caller` may read a package of the index.
-    pub(super) async fn may_see(
+    /// Those of `entries` that `caller` may read, in their order. All lists are made of these.
+    pub(super) async fn visible_entries(
         &self,
         caller: &Caller,
-        entry: &SearchEntry,
-    ) -> Result<bool, RegistryError> {
-        Ok(is_let_in(caller, entry)
-            && self
-                .policy
-                .allows(caller, Action::Access, &entry.name)
-                .await?)
+        mut entries: Vec<Arc<SearchEntry>>,
+    ) -> Result<Vec<Arc<SearchEntry>>, RegistryError> {
+        entries.retain(|entry| is_let_in(caller, entry));
+        if let Some(readable) = self.policy.readable(caller) {
+            entries.retain(|entry| readable.covers(&entry.name, entry.rule));
+            return Ok(entries);
+        }
+        let names: Vec<&PackageName> = entries.iter().map(|entry| &entry.name).collect();
+        let readable = self.policy.readable_of(caller, &names).await?;
+        let visible = entries.into_iter().zip(readable);
+        Ok(visible
+            .filter_map(|(entry, is_readable)| is_readable.then_some(entry))
+            .collect())
     }
 }

@@ -217,6 +217,11 @@ impl Registry {
         })
     }
 
+    /// Forgets what a policy service decided.
+    pub fn forget_decisions(&self) {
+        self.policy.forget_decisions();
+    }
+
     /// Forgets what is remembered of `name`, so that the next read asks storage and upstream.
     /// Whether anything was remembered.
     pub async fn forget(&self, name: &PackageName) -> Result<bool, RegistryError> {

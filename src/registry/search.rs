@@ -72,13 +72,37 @@ impl Registry {
                     && readable.covers(&entry.name, sight.rule)
             }));
         }
+        let all = self
+            .index
+            .search(&query, Window::ALL, |_, entry| is_let_in(caller, entry));
+        self.first_visible(caller, all.hits, window).await
+    }
+
+    /// The hits in the window, where others decide who may read: no more of them are asked about than
+    /// it takes to fill it. The total is that of those seen so far, and one more if there is one:
+    /// it tells nothing of those that the caller may not see.
+    async fn first_visible(
+        &self,
+        caller: &Caller,
+        hits: Vec<SearchHit>,
+        window: Window,
+    ) -> Result<Found, RegistryError> {
+        let wanted = window.from.saturating_add(window.size);
         let mut found = Found::default();
-        for hit in self.index.search(&query, Window::ALL, |_, _| true).hits {
-            if self.may_see(caller, &hit.entry).await? {
-                if found.total >= window.from && found.hits.len() < window.size {
-                    found.hits.push(hit);
+        for hits in hits.chunks(self.policy.stride()) {
+            let names: Vec<&PackageName> = hits.iter().map(|hit| &hit.entry.name).collect();
+            let readable = self.policy.readable_of(caller, &names).await?;
+            for (hit, is_readable) in hits.iter().zip(readable) {
+                if !is_readable {
+                    continue;
                 }
                 found.total += 1;
+                if found.total > wanted {
+                    return Ok(found);
+                }
+                if found.total > window.from {
+                    found.hits.push(hit.clone());
+                }
             }
         }
         Ok(found)
@@ -92,13 +116,7 @@ impl Registry {
         name: &str,
     ) -> Result<Vec<Arc<SearchEntry>>, RegistryError> {
         self.indexed().await;
-        let mut visible = Vec::new();
-        for entry in self.index.after(name) {
-            if self.may_see(caller, &entry).await? {
-                visible.push(entry);
-            }
-        }
-        Ok(visible)
+        self.visible_entries(caller, self.index.after(name)).await
     }
 
     /// Lets searches find what is stored of `name` now.

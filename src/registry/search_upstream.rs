@@ -12,7 +12,7 @@ use super::{Registry, flight::Flights};
 use crate::{
     error::RegistryError,
     lifecycle::Lifecycle,
-    models::{Action, Caller, PackageName, UplinkName},
+    models::{Caller, PackageName, UplinkName},
     uplink::{Uplink, UplinkError},
 };
 
@@ -146,16 +146,18 @@ impl Registry {
             let count = found.objects.len();
             hits.total = found.total.clamp(from + count, REACH.max(from + count));
             let before = seen.len();
-            for mut object in found.objects {
+            let mut fitting = Vec::new();
+            for object in found.objects {
                 let name = object["package"]["name"].as_str().map(str::to_owned);
                 let is_new = name.is_some_and(|name| !seen.contains(&name) && seen.insert(name));
-                if is_new && self.may_show(caller, uplink, &object).await? {
-                    make_readable(&mut object);
-                    hits.objects.push(object);
-                } else if !is_new {
+                if !is_new {
                     hidden += 1;
+                } else if let Some(name) = self.fits(uplink, &object).await? {
+                    fitting.push((name, object));
                 }
             }
+            self.push_readable(caller, fitting, wanted, &mut hits.objects)
+                .await?;
             let is_stuck = seen.len() == before;
             if is_stuck || from + count >= hits.total || hits.objects.len() >= wanted {
                 break;
@@ -186,16 +188,44 @@ impl Registry {
             .map_err(|_| UplinkError::BadBody("it is no list of hits"))
     }
 
-    /// Whether a hit of `uplink` is what `caller` would get under its name.
-    async fn may_show(
+    /// Adds those hits that `caller` may read. Where others decide about that, no more of them are
+    /// asked than it takes for `wanted` and one that tells that there are more.
+    async fn push_readable(
         &self,
         caller: &Caller,
+        fitting: Vec<(PackageName, Value)>,
+        wanted: usize,
+        objects: &mut Vec<Value>,
+    ) -> Result<(), RegistryError> {
+        let is_decided_here = self.policy.readable(caller).is_some();
+        let stride = self.policy.stride();
+        let mut fitting = fitting.into_iter();
+        loop {
+            let next: Vec<(PackageName, Value)> = fitting.by_ref().take(stride).collect();
+            let is_enough = !is_decided_here && objects.len() > wanted;
+            if next.is_empty() || is_enough {
+                return Ok(());
+            }
+            let names: Vec<&PackageName> = next.iter().map(|(name, _)| name).collect();
+            let readable = self.may_read_each(caller, &names).await?;
+            for ((_, mut object), is_readable) in next.into_iter().zip(readable) {
+                if is_readable {
+                    make_readable(&mut object);
+                    objects.push(object);
+                }
+            }
+        }
+    }
+
+    /// The name of a hit, if it is what whoever asks for that name gets from `uplink`.
+    async fn fits(
+        &self,
         uplink: &Uplink,
         object: &Value,
-    ) -> Result<bool, RegistryError> {
+    ) -> Result<Option<PackageName>, RegistryError> {
         let name = object["package"]["name"].as_str();
         let Some(name) = name.and_then(|name| name.parse::<PackageName>().ok()) else {
-            return Ok(false);
+            return Ok(None);
         };
         let is_proxied = self
             .policy
@@ -204,10 +234,9 @@ impl Registry {
             .filter_map(|name| self.documents.uplinks.get(name))
             .any(|proxied| proxied.name() == uplink.name());
         // What is hosted was found here, or does not fit.
-        Ok(is_proxied
-            && !self.index.contains(&name)
-            && self.documents.has_upstream(&name).await?
-            && self.may(caller, Action::Access, &name).await?)
+        let fits =
+            is_proxied && !self.index.contains(&name) && self.documents.has_upstream(&name).await?;
+        Ok(fits.then_some(name))
     }
 }
 

@@ -339,6 +339,7 @@ pub(crate) async fn open_database(config: &Config) -> Result<Database, RegistryE
         })?;
     let options = PostgresOptions {
         url,
+        setting: "RUSTACCIO_METADATA_POSTGRES_URL",
         max_connections: settings.max_connections,
         timeout: settings.timeout,
     };

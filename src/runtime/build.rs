@@ -3,21 +3,22 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Backends, connectivity, find_problems, leases, unusable, warn_of_strangers, without_ourselves,
+    Backends, connectivity, find_problems, governance, leases, unusable, warn_of_strangers,
+    without_ourselves,
 };
 use crate::{
     admin::Administration,
     app::AppState,
-    auth::{Auth, AuthHook, AuthOptions},
-    config::{Config, describe},
+    auth::{Auth, AuthHook, AuthOptions, HttpPlugin, Outside},
+    config::{AuthBackend, Config, PolicyBackend, describe},
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
-    policy::{Admins, Policy, Rules},
+    policy::{Admins, Policy, PolicyService, Rules},
     registry::{Registry, RegistryOptions},
     storage::{CacheBounds, Leases, Secrets, SigningKeys, Store},
     telemetry::Metrics,
     uplink::Uplinks,
-    web::{WebSettings, WebState},
+    web::{WebParts, WebSettings, WebState},
 };
 
 const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
@@ -28,7 +29,8 @@ pub async fn build_state(
     config: &Config,
     hook: Option<Arc<dyn AuthHook>>,
 ) -> Result<AppState, RegistryError> {
-    build_state_with_clock(config, hook, Arc::new(SystemClock)).await
+    // In a box, because it is large, and embedders await it anywhere.
+    Box::pin(build_state_with_clock(config, hook, Arc::new(SystemClock))).await
 }
 
 /// Like [`build_state`], where it is as late as `clock` says.
@@ -40,6 +42,7 @@ pub async fn build_state_with_clock(
     Box::pin(check(config)).await?;
     let lifecycle = Lifecycle::new();
     let metrics = metrics(config, &clock);
+    let governance = Box::pin(governance::open(config, &metrics, &clock)).await?;
     let rules = Rules::compile(&config.packages).map_err(unusable)?;
     let backends = Box::pin(Backends::open(config)).await?;
     let leases = Box::pin(leases::open(config, &lifecycle, &clock, &metrics)).await?;
@@ -50,7 +53,8 @@ pub async fn build_state_with_clock(
     let secrets = Box::pin(backends.open_secrets(config)).await?;
     let accounts = Box::pin(backends.open_accounts(config, &leases.leases)).await?;
     backends.listen(&lifecycle).await;
-    if hook.is_none() {
+    let outside = outside(config, hook, &metrics)?;
+    if outside.is_empty() {
         Box::pin(warn_of_strangers(config, &rules, &*accounts)).await?;
     }
     let auth = Arc::new(Auth::new(AuthOptions {
@@ -60,13 +64,15 @@ pub async fn build_state_with_clock(
         sessions: backends.sessions(),
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
-        hook: hook.clone(),
+        outside: outside.clone(),
     }));
     // Where there may be very many, it is done while others are served.
     if !is_shared {
         Box::pin(auth.prune()).await?;
     }
-    let policy = Policy::new(rules, hook, auth.second_factors().clone());
+    let backend = policy_backend(config, &metrics)?;
+    let second_factors = auth.second_factors().clone();
+    let policy = Policy::new(rules, backend, outside, second_factors);
     let opened = Opened {
         store,
         policy,
@@ -86,15 +92,54 @@ pub async fn build_state_with_clock(
     );
     Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
     Ok(AppState {
-        web: WebState::new(
+        web: WebState::new(WebParts {
             registry,
             auth,
-            Arc::new(administration),
-            web_settings(config),
+            administration: Arc::new(administration),
+            governance,
+            settings: web_settings(config),
             lifecycle,
             metrics,
-        ),
+        }),
     })
+}
+
+/// Who keeps accounts in our place.
+fn outside(
+    config: &Config,
+    hook: Option<Arc<dyn AuthHook>>,
+    metrics: &Metrics,
+) -> Result<Outside, RegistryError> {
+    let auth = &config.auth;
+    if auth.is_external
+        && hook.is_none()
+        && (auth.backend == AuthBackend::Local || auth.http.request_auth_endpoint.is_none())
+    {
+        tracing::warn!(
+            "RUSTACCIO_AUTH_EXTERNAL_MODE is on and nobody knows tokens, so that nobody can sign in; set \
+             RUSTACCIO_AUTH_BACKEND=http and RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT"
+        );
+    }
+    let service = match auth.backend {
+        AuthBackend::Http => {
+            HttpPlugin::new(auth.http.clone(), metrics.clone()).map_err(unusable)?
+        }
+        AuthBackend::Local => None,
+    };
+    Ok(Outside::new(hook, service))
+}
+
+/// Who decides before all others.
+fn policy_backend(
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<Option<PolicyService>, RegistryError> {
+    match config.policy.backend {
+        PolicyBackend::Http => {
+            PolicyService::new(config.policy.clone(), metrics.clone()).map_err(unusable)
+        }
+        PolicyBackend::Local => Ok(None),
+    }
 }
 
 /// What a registry is made of that is open already.
@@ -188,7 +233,7 @@ async fn check(config: &Config) -> Result<(), RegistryError> {
     }
     if config.server.startup_connectivity_check {
         // Before they are opened: it says why that fails.
-        connectivity::check_stores(config).await;
+        connectivity::check_backends(config).await;
     }
     Ok(())
 }
@@ -215,7 +260,8 @@ fn web_settings(config: &Config) -> WebSettings {
         trust_proxy: config.server.trust_proxy.clone(),
         max_body_size: config.server.max_body_size,
         request_timeout: config.server.request_timeout,
-        web_login: config.web.enable && config.web.web_login,
+        web_login: config.web.enable && config.web.web_login && !config.auth.is_external,
+        has_local_logins: !config.auth.is_external,
         title: config.web.title.clone(),
         metrics: config.metrics.clone(),
         are_traced: config.traces.are_on,

@@ -1,75 +1,83 @@
-//! Whether what a registry needs can be reached at all, for the log.
+//! Whether what a registry needs can be reached at all, for the log. Nothing depends on it.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    config::{Config, CoordinationBackend, MetadataBackend, TarballBackend, UplinksConfig},
+    config::{
+        AuthBackend, Config, CoordinationBackend, MetadataBackend, PolicyBackend, QuotaBackend,
+        RateLimitBackend, TarballBackend, UplinksConfig,
+    },
     net::probe,
 };
 
-/// How long a store may take to accept a connection.
+/// How long a connection may take.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// The least and the most that an uplink's own patience counts for.
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// Logs which addresses of the uplinks answer; a machine may lack one family of them.
 pub(super) async fn check_uplinks(uplinks: &UplinksConfig) {
-    for (name, uplink) in &uplinks.uplinks {
-        let host = uplink.url.host_str().unwrap_or_default();
-        let host = host.trim_matches(['[', ']']);
-        let port = uplink.url.port_or_known_default().unwrap_or(443);
-        match probe(host, port, uplink.connect_timeout).await {
-            Ok(results) => {
-                for (address, result) in results {
-                    match result {
-                        Ok(()) => tracing::info!(uplink.name = %name, %address, "can be reached"),
-                        Err(error) => {
-                            tracing::warn!(uplink.name = %name, %address, %error, "cannot be reached");
-                        }
-                    }
-                }
-            }
-            Err(error) => {
-                tracing::warn!(uplink.name = %name, host, %error, "has no address");
-            }
-        }
-    }
+    check(places_of_uplinks(uplinks)).await;
 }
 
-/// The same for the bucket, Postgres and Redis, as far as the settings name them.
-pub(super) async fn check_stores(config: &Config) {
-    let checks = stores(config).into_iter().map(check_store);
-    futures_util::future::join_all(checks).await;
+/// The same for all else that the settings name.
+pub(super) async fn check_backends(config: &Config) {
+    check(places_of_backends(config)).await;
 }
 
-async fn check_store(store: Store) {
-    let Store { what, host, port } = store;
-    match probe(&host, port, PATIENCE).await {
-        Ok(results) => {
-            for (address, result) in results {
-                match result {
-                    Ok(()) => tracing::info!(store = what, host, %address, "can be reached"),
-                    Err(error) => {
-                        tracing::warn!(store = what, host, %address, %error, "cannot be reached");
-                    }
+async fn check(places: Vec<Place>) {
+    futures_util::future::join_all(places.into_iter().map(check_place)).await;
+}
+
+async fn check_place(place: Place) {
+    let Place {
+        what,
+        host,
+        port,
+        patience,
+    } = place;
+    let results = match probe(&host, port, patience).await {
+        Ok(results) => results,
+        Err(error) => {
+            tracing::warn!(what, host, %error, "has no address");
+            return;
+        }
+    };
+    for (family, is_of_it) in [
+        ("IPv4", SocketAddr::is_ipv4 as fn(&SocketAddr) -> bool),
+        ("IPv6", SocketAddr::is_ipv6),
+    ] {
+        let mut has_any = false;
+        for (address, result) in results.iter().filter(|(address, _)| is_of_it(address)) {
+            has_any = true;
+            match result {
+                Ok(()) => tracing::info!(what, host, family, %address, "can be reached"),
+                Err(error) => {
+                    tracing::warn!(what, host, family, %address, %error, "cannot be reached");
                 }
             }
         }
-        Err(error) => tracing::warn!(store = what, host, %error, "has no address"),
+        if !has_any {
+            tracing::info!(what, host, family, "has no address of this family");
+        }
     }
 }
 
 /// Where something listens.
 #[derive(Debug, PartialEq, Eq)]
-struct Store {
-    what: &'static str,
+struct Place {
+    what: String,
     host: String,
     port: u16,
+    patience: Duration,
 }
 
-impl Store {
+impl Place {
     /// `None` for what is not reached over TCP.
-    fn at(what: &'static str, address: &str, default_port: u16) -> Option<Self> {
+    fn at(what: &str, address: &str, default_port: u16) -> Option<Self> {
         let url = address.parse::<url::Url>().ok()?;
         let host = url.host_str()?.trim_matches(['[', ']']);
         // A path of a socket has its slashes encoded.
@@ -77,69 +85,174 @@ impl Store {
             return None;
         }
         Some(Self {
-            what,
+            what: what.to_owned(),
             host: host.to_owned(),
             port: url.port_or_known_default().unwrap_or(default_port),
+            patience: PATIENCE,
         })
     }
 }
 
-fn stores(config: &Config) -> Vec<Store> {
+fn places_of_uplinks(uplinks: &UplinksConfig) -> Vec<Place> {
+    let places = uplinks.uplinks.iter().filter_map(|(name, uplink)| {
+        let place = Place::at(&format!("uplink {name}"), uplink.url.as_str(), 443)?;
+        let patience = uplink.connect_timeout.clamp(SHORTEST, LONGEST);
+        Some(Place { patience, ..place })
+    });
+    places.collect()
+}
+
+/// Everything but uplinks. A new backend is one more row.
+fn places_of_backends(config: &Config) -> Vec<Place> {
     let storage = &config.storage;
-    let bucket = match storage.tarballs {
-        TarballBackend::Local => None,
+    let secret = |is_used: bool, url: &Option<SecretString>| {
+        let url = url.as_ref().filter(|_| is_used);
+        url.map(|url| url.expose_secret().to_owned())
+    };
+    let service = |is_used: bool, url: &Option<url::Url>| {
+        let url = url.as_ref().filter(|_| is_used);
+        url.map(url::Url::to_string)
+    };
+    let rows: [(&str, Option<String>, u16); 7] = [
+        bucket(config),
+        (
+            "postgres",
+            secret(
+                storage.metadata == MetadataBackend::Transactional,
+                &storage.postgres.url,
+            ),
+            5432,
+        ),
+        (
+            "redis",
+            secret(
+                config.coordination.backend == CoordinationBackend::Redis,
+                &config.coordination.redis_url,
+            ),
+            6379,
+        ),
+        (
+            "redis of the rate limit",
+            secret(
+                config.rate_limit.backend == RateLimitBackend::Redis,
+                &config.rate_limit.redis_url,
+            ),
+            6379,
+        ),
+        (
+            "postgres of the quotas",
+            secret(
+                config.quota.backend == QuotaBackend::Postgres,
+                &config.quota.postgres_url,
+            ),
+            5432,
+        ),
+        (
+            "service of accounts",
+            service(
+                config.auth.backend == AuthBackend::Http,
+                &config.auth.http.base_url,
+            ),
+            443,
+        ),
+        (
+            "service of decisions",
+            service(
+                config.policy.backend == PolicyBackend::Http,
+                &config.policy.base_url,
+            ),
+            443,
+        ),
+    ];
+    let places = rows.into_iter().filter_map(|(what, address, port)| {
+        let address = address?;
+        Place::at(what, &address, port)
+    });
+    places.collect()
+}
+
+fn bucket(config: &Config) -> (&'static str, Option<String>, u16) {
+    let storage = &config.storage;
+    let (what, endpoint, default) = match storage.tarballs {
+        TarballBackend::Local => return ("bucket", None, 443),
         TarballBackend::S3 => {
-            let amazon = || format!("https://s3.{}.amazonaws.com", storage.s3.region);
-            Some(("s3", storage.s3.endpoint.clone().unwrap_or_else(amazon)))
+            let amazon = format!("https://s3.{}.amazonaws.com", storage.s3.region);
+            ("s3", &storage.s3.endpoint, amazon)
         }
         TarballBackend::Gcs => {
-            let google = || "https://storage.googleapis.com".to_owned();
-            Some(("gcs", storage.gcs.endpoint.clone().unwrap_or_else(google)))
+            let google = "https://storage.googleapis.com".to_owned();
+            ("gcs", &storage.gcs.endpoint, google)
         }
         TarballBackend::Azure => {
-            let azure = || format!("https://{}.blob.core.windows.net", storage.azure.account);
-            Some((
-                "azure",
-                storage.azure.endpoint.clone().unwrap_or_else(azure),
-            ))
+            let azure = format!("https://{}.blob.core.windows.net", storage.azure.account);
+            ("azure", &storage.azure.endpoint, azure)
         }
     };
-    let postgres = storage.postgres.url.as_ref();
-    let postgres = postgres.filter(|_| storage.metadata == MetadataBackend::Transactional);
-    let redis = config.coordination.redis_url.as_ref();
-    let redis = redis.filter(|_| config.coordination.backend == CoordinationBackend::Redis);
-    let found = [
-        bucket.and_then(|(what, address)| Store::at(what, &address, 443)),
-        postgres.and_then(|url| Store::at("postgres", url.expose_secret(), 5432)),
-        redis.and_then(|url| Store::at("redis", url.expose_secret(), 6379)),
-    ];
-    found.into_iter().flatten().collect()
+    (what, Some(endpoint.clone().unwrap_or(default)), 443)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UplinkConfig;
+
+    fn shown(places: Vec<Place>) -> Vec<String> {
+        let places = places.into_iter();
+        let shown = places.map(|place| {
+            let Place {
+                what, host, port, ..
+            } = place;
+            format!("{what} {host} {port}")
+        });
+        shown.collect()
+    }
 
     #[test]
-    fn every_store_of_the_settings_is_asked() {
+    fn every_backend_of_the_settings_is_asked() {
         let mut config = Config::default();
         config.storage.postgres.url = Some("postgres://u:p@db.example/x".into());
-        assert_eq!(stores(&config), []);
+        config.rate_limit.redis_url = Some("redis://limits.example".into());
+        config.quota.postgres_url = Some("postgres://u:p@quotas.example:7/x".into());
+        assert_eq!(places_of_backends(&config), []);
         config.storage.metadata = MetadataBackend::Transactional;
         config.storage.tarballs = TarballBackend::S3;
         config.coordination.backend = CoordinationBackend::Redis;
         config.coordination.redis_url = Some("redis://:secret@[::1]:7000/".into());
-        let shown = |config: &Config| {
-            let stores = stores(config).into_iter();
-            let shown = stores.map(|store| format!("{} {} {}", store.what, store.host, store.port));
-            shown.collect::<Vec<_>>()
-        };
+        config.rate_limit.backend = RateLimitBackend::Redis;
+        config.quota.backend = QuotaBackend::Postgres;
+        config.auth.backend = AuthBackend::Http;
+        config.auth.http.base_url = "https://accounts.example/v1".parse().ok();
+        config.policy.backend = PolicyBackend::Http;
+        config.policy.base_url = "http://decisions.example:81/".parse().ok();
         let amazon = "s3 s3.us-east-1.amazonaws.com 443";
-        let rest = ["postgres db.example 5432", "redis ::1 7000"];
-        assert_eq!(shown(&config), [amazon, rest[0], rest[1]]);
+        let rest = [
+            "postgres db.example 5432",
+            "redis ::1 7000",
+            "redis of the rate limit limits.example 6379",
+            "postgres of the quotas quotas.example 7",
+            "service of accounts accounts.example 443",
+            "service of decisions decisions.example 81",
+        ];
+        let all = shown(places_of_backends(&config));
+        assert_eq!(all, [&[amazon], &rest[..]].concat());
         config.storage.s3.endpoint = Some("http://127.0.0.1:9000".to_owned());
         let socket = "postgres://u@%2Frun%2Fpostgres/x";
         config.storage.postgres.url = Some(socket.into());
-        assert_eq!(shown(&config), ["s3 127.0.0.1 9000", rest[1]]);
+        let all = shown(places_of_backends(&config));
+        assert_eq!(all, [&["s3 127.0.0.1 9000"], &rest[1..]].concat());
+    }
+
+    #[test]
+    fn an_uplink_has_as_long_as_it_says_within_reason() {
+        let mut uplinks = UplinksConfig::default();
+        uplinks.uplinks.clear();
+        for (name, patience) in [("short", 0), ("right", 7), ("long", 600)] {
+            let mut uplink = UplinkConfig::new("https://npm.example/".parse().unwrap());
+            uplink.connect_timeout = Duration::from_secs(patience);
+            uplinks.uplinks.push((name.parse().unwrap(), uplink));
+        }
+        let places = places_of_uplinks(&uplinks).into_iter();
+        let patience: Vec<u64> = places.map(|place| place.patience.as_secs()).collect();
+        assert_eq!(patience, [1, 7, 60]);
     }
 }

@@ -1,7 +1,10 @@
 //! [`find_problems`]: everything that keeps a registry from starting, as far as settings tell.
 
 use crate::{
-    config::{Config, CoordinationBackend, MetadataBackend, Problem, TarballBackend},
+    config::{
+        AuthBackend, Config, CoordinationBackend, MetadataBackend, PolicyBackend, Problem,
+        TarballBackend,
+    },
     net::read_authorities,
     policy::Pattern,
     server::Tls,
@@ -18,6 +21,7 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
         }
     }
     problems.extend(super::leases::problem(config));
+    problems.extend(super::governance::problems(config));
     for (name, uplink) in &config.uplinks.uplinks {
         if let Some(path) = &uplink.ca
             && let Err(error) = read_authorities(path)
@@ -51,7 +55,34 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
     }
     problems.extend(metadata_problem(config));
     problems.extend(super::telemetry::problem(config));
+    problems.extend(service_problems(config));
     problems
+}
+
+/// Services that are to be asked and have no address.
+fn service_problems(config: &Config) -> Vec<Problem> {
+    let (auth, policy) = (&config.auth, &config.policy);
+    let is_missing = [
+        (
+            auth.backend == AuthBackend::Http && auth.http.base_url.is_none(),
+            "RUSTACCIO_AUTH_HTTP_BASE_URL",
+            "RUSTACCIO_AUTH_BACKEND=http",
+        ),
+        (
+            policy.backend == PolicyBackend::Http && policy.base_url.is_none(),
+            "RUSTACCIO_POLICY_HTTP_BASE_URL",
+            "RUSTACCIO_POLICY_BACKEND=http",
+        ),
+    ];
+    let missing = is_missing
+        .into_iter()
+        .filter(|(is_missing, ..)| *is_missing);
+    missing
+        .map(|(_, variable, by)| {
+            let message = format!("must be the address of the service that {by} asks");
+            config.problem(variable, "", &message)
+        })
+        .collect()
 }
 
 #[cfg(feature = "postgres")]

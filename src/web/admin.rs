@@ -38,6 +38,16 @@ pub(super) async fn storage_health(
     Ok(respond::growing_json(answer))
 }
 
+/// `POST /-/admin/policy-cache/invalidate`; its body does not matter.
+pub(super) async fn invalidate_policy(
+    State(state): State<WebState>,
+    Actor(caller): Actor,
+) -> Result<Response, Error> {
+    state.administration.invalidate_decisions(&caller)?;
+    let body = json!({ "ok": "policy cache invalidated" });
+    Ok(respond::json(StatusCode::OK, &body))
+}
+
 /// `POST /-/admin/package-cache/invalidate`.
 pub(super) async fn invalidate_package(
     State(state): State<WebState>,

@@ -22,6 +22,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     error::Error,
     extract::{Credentials, PublicPrefix, base_of, identify},
+    governed::admit,
     login,
     metrics::{Counting, metrics_for},
     normalize::canonical_path,
@@ -197,9 +198,17 @@ async fn identified(
     if let Some(metrics) = metrics_for(state, &parts, &credentials) {
         return metrics;
     }
+    let admitted = admit(state, &parts, &credentials.caller).await;
     parts.extensions.insert::<Credentials>(credentials);
-    let routed = routes.oneshot(Request::from_parts(parts, body)).await;
-    let mut response = routed.unwrap_or_else(|never| match never {});
+    let mut response = match admitted {
+        Ok(standings) => {
+            let routed = routes.oneshot(Request::from_parts(parts, body)).await;
+            let mut response = routed.unwrap_or_else(|never| match never {});
+            standings.tell(response.headers_mut());
+            response
+        }
+        Err(refusal) => refusal,
+    };
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Browser { base, asked_by } = browser;
         response = {

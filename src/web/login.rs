@@ -176,7 +176,7 @@ async fn approve(
         password: answer.password,
         pass,
         is_new: answer.create,
-        address: caller.address,
+        sender: caller.into(),
     };
     state.auth.approve(id, approval).await
 }

@@ -16,6 +16,7 @@ mod error;
 mod extract;
 #[doc(hidden)]
 pub mod fuzz;
+mod governed;
 mod health;
 mod layers;
 mod login;
@@ -41,7 +42,7 @@ use axum::{
 
 pub use layers::Around;
 use metrics::{Counting, Table};
-pub use state::{WebSettings, WebState};
+pub use state::{WebParts, WebSettings, WebState};
 
 use crate::error::RegistryError;
 
@@ -59,7 +60,8 @@ pub fn router(state: WebState) -> Router {
 
 #[rustfmt::skip]
 fn routes(state: WebState) -> (Router, Counting) {
-    let table = Table::new()
+    let table = if state.settings.has_local_logins { logins(Table::new()) } else { Table::new() };
+    let table = table
         .route("/", get(health::root))
         .route("/favicon.ico", get(not_found))
         .route("/-/ping", get(health::ping))
@@ -67,16 +69,6 @@ fn routes(state: WebState) -> (Router, Counting) {
         .route("/-/health/ready", get(health::ready))
         // Accounts
         .route("/-/whoami", get(users::whoami))
-        .route("/-/user/{text}", get(users::show).put(users::sign_in))
-        .route("/-/user/{text}/-rev/{rev}", put(users::sign_in))
-        .route("/-/user/token/{text}", delete(users::sign_out))
-        .route("/-/npm/v1/user", get(profile::show).post(profile::change))
-        .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
-        .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
-        .route("/-/v1/login", post(login::begin))
-        .route("/-/v1/login_cli/{text}", post(login::answer))
-        .route("/-/v1/done/{text}", any(login::done))
-        .route("/-/web/login", get(login::page))
         // Organisations and teams
         .route("/-/org/{organisation}/user", get(organisations::members).put(organisations::set_member).delete(organisations::remove_member))
         .route("/-/org/{organisation}/team", get(organisations::teams).put(organisations::create_team))
@@ -108,6 +100,7 @@ fn routes(state: WebState) -> (Router, Counting) {
         .route("/-/npm/v1/bootstrap", get(bootstrap::bootstrap))
         // Operating
         .route("/-/admin/package-cache/invalidate", post(admin::invalidate_package))
+        .route("/-/admin/policy-cache/invalidate", post(admin::invalidate_policy))
         .route("/-/admin/reindex", post(admin::reindex))
         .route("/-/admin/storage-health", get(admin::storage_health))
         // Finding packages
@@ -128,6 +121,22 @@ fn routes(state: WebState) -> (Router, Counting) {
     let (router, counting) = table.finish(&state);
     let router = router.method_not_allowed_fallback(not_allowed).fallback(not_found);
     (router.with_state(state), counting)
+}
+
+/// What there is only while users sign in here.
+#[rustfmt::skip]
+fn logins(table: Table) -> Table {
+    table
+        .route("/-/user/{text}", get(users::show).put(users::sign_in))
+        .route("/-/user/{text}/-rev/{rev}", put(users::sign_in))
+        .route("/-/user/token/{text}", delete(users::sign_out))
+        .route("/-/npm/v1/user", get(profile::show).post(profile::change))
+        .route("/-/npm/v1/tokens", get(tokens::list).post(tokens::create))
+        .route("/-/npm/v1/tokens/token/{text}", delete(tokens::revoke))
+        .route("/-/v1/login", post(login::begin))
+        .route("/-/v1/login_cli/{text}", post(login::answer))
+        .route("/-/v1/done/{text}", any(login::done))
+        .route("/-/web/login", get(login::page))
 }
 
 async fn not_found() -> error::Error {

@@ -13,7 +13,7 @@ use super::{
     state::WebState,
 };
 use crate::{
-    auth::{SecondFactorAnswer, SecondFactorChange},
+    auth::{SecondFactorAnswer, SecondFactorChange, Sender},
     error::RegistryError,
     models::{SecondFactorMode, Username},
     storage::{Profile, SecondFactorRecord},
@@ -112,10 +112,10 @@ pub(super) async fn change(
     headers: HeaderMap,
     Json(change): Json<Change>,
 ) -> Result<Response, Error> {
-    let (name, address) = (&actor.name, actor.caller.address);
+    let (name, sender) = (&actor.name, Sender::from(&actor.caller));
     if let Some(tfa) = change.tfa {
         let change = tfa.into_change()?;
-        let changed = state.auth.change_second_factor(name, change, address);
+        let changed = state.auth.change_second_factor(name, change, &sender);
         let tfa = match changed.await? {
             SecondFactorAnswer::Seed(url) => json!(url),
             SecondFactorAnswer::RecoveryCodes(codes) => json!(codes),
@@ -129,7 +129,7 @@ pub(super) async fn change(
         let missing = |what| RegistryError::bad_request(format!("{what} password is required"));
         let old = password.old.ok_or_else(|| missing("old"))?;
         let new = password.new.ok_or_else(|| missing("new"))?;
-        let changed = state.auth.change_password(name, &old, &new, address);
+        let changed = state.auth.change_password(name, &old, &new, &sender);
         changed.await?;
         return profile(&state, name).await;
     }

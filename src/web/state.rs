@@ -7,6 +7,7 @@ use crate::{
     admin::Administration,
     auth::Auth,
     config::{MetricsConfig, TrustProxy},
+    governance::Governance,
     lifecycle::Lifecycle,
     models::BaseUrl,
     registry::Registry,
@@ -26,6 +27,8 @@ pub struct WebSettings {
     pub trust_proxy: TrustProxy,
     /// The largest request body in bytes, as sent and as decoded.
     pub max_body_size: u64,
+    /// Whether users sign in here, and keep their tokens and passwords here.
+    pub has_local_logins: bool,
     /// Whether `npm login` may go through the browser.
     pub web_login: bool,
     /// The title of pages.
@@ -42,7 +45,13 @@ pub struct WebSettings {
 
 /// What handlers have at hand. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
-pub struct WebState(Arc<WebParts>);
+pub struct WebState(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: WebParts,
+    bases: Bases,
+}
 
 /// What a [`WebState`] is made of.
 #[derive(Debug)]
@@ -53,35 +62,28 @@ pub struct WebParts {
     pub auth: Arc<Auth>,
     /// What administrators do.
     pub administration: Arc<Administration>,
+    /// How much callers may ask for.
+    pub governance: Governance,
     /// Settings of the HTTP side.
     pub settings: WebSettings,
     /// Tells when the server stops.
     pub lifecycle: Lifecycle,
     /// What is counted.
     pub metrics: Metrics,
-    /// Under which addresses clients see the registry.
-    pub(super) bases: Bases,
 }
 
 impl WebState {
     /// A state of these parts.
-    pub fn new(
-        registry: Arc<Registry>,
-        auth: Arc<Auth>,
-        administration: Arc<Administration>,
-        settings: WebSettings,
-        lifecycle: Lifecycle,
-        metrics: Metrics,
-    ) -> Self {
-        Self(Arc::new(WebParts {
-            registry,
-            auth,
-            administration,
-            settings,
-            lifecycle,
-            metrics,
+    pub fn new(parts: WebParts) -> Self {
+        Self(Arc::new(Shared {
+            parts,
             bases: Bases::default(),
         }))
+    }
+
+    /// Under which addresses clients see the registry.
+    pub(super) fn bases(&self) -> &Bases {
+        &self.0.bases
     }
 }
 
@@ -89,6 +91,6 @@ impl Deref for WebState {
     type Target = WebParts;
 
     fn deref(&self) -> &WebParts {
-        &self.0
+        &self.0.parts
     }
 }

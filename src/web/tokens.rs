@@ -14,7 +14,12 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{auth::TokenRequest, error::RegistryError, models::PackageName, storage::TokenRecord};
+use crate::{
+    auth::{Sender, TokenRequest},
+    error::RegistryError,
+    models::PackageName,
+    storage::TokenRecord,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -66,10 +71,10 @@ pub(super) async fn create(
         RegistryError::unprocessable("the parameters are not valid: `password` is missing")
     })?;
     let request = wish.into_request()?;
-    let address = actor.caller.address;
+    let sender = Sender::from(&actor.caller);
     let (token, record) = state
         .auth
-        .create_token(&actor.name, &password, request, address)
+        .create_token(&actor.name, &password, request, &sender)
         .await?;
     let body = shown(&record, Some(token.expose_secret()));
     Ok(respond::secret_json(StatusCode::OK, &body))

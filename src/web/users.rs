@@ -12,7 +12,7 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{error::RegistryError, models::Username, storage::Profile};
+use crate::{auth::Sender, error::RegistryError, models::Username, storage::Profile};
 
 /// What stands before a user's name in the paths that npm inherited from `CouchDB`.
 const PREFIX: &str = "org.couchdb.user:";
@@ -64,7 +64,7 @@ pub(super) async fn sign_in(
             &user,
             &password,
             profile,
-            caller.address,
+            &Sender::from(&caller),
             one_time_pass(&headers).as_ref(),
         )
         .await?;

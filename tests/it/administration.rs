@@ -1,9 +1,10 @@
 //! What operators ask of a registry that runs.
 
 use reqwest::Method;
+use rustaccio::{auth::AuthHook, error::RegistryError, models::AuthIdentity};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Package, Registry, Upstream, User};
+use crate::support::{Answer, Package, Registry, Upstream, User, registry::Start};
 
 async fn invalidate(registry: &Registry, user: Option<&User>, body: &str) -> Answer {
     let mut request = registry
@@ -78,4 +79,92 @@ pub(crate) async fn what_another_node_published_is_there_when_it_is_asked_for() 
     registry.get("/app/2.0.0").await.assert(200);
     let tags = registry.get("/-/package/app/dist-tags").await.json();
     assert_eq!(tags["latest"], "2.0.0");
+}
+
+/// Whether `user` may call an operator's endpoint.
+async fn administers(registry: &Registry, user: &User) -> bool {
+    let body = json!({ "package": "app" }).to_string();
+    let status = invalidate(registry, Some(user), &body).await.status;
+    assert!(status == 200 || status == 403, "{status}");
+    status == 200
+}
+
+#[tokio::test]
+pub(crate) async fn whoever_is_signed_in_administers_only_where_that_is_said() {
+    const ANY: &str = "RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED";
+    let users = ("RUSTACCIO_ADMIN_USERS", "root, carol");
+    for (settings, alice_does) in [
+        (&[users][..], false),
+        (&[users, (ANY, "false")], false),
+        (&[users, (ANY, "true")], true),
+    ] {
+        let registry = Registry::start(settings).await;
+        for (name, does) in [("alice", alice_does), ("root", true), ("carol", true)] {
+            let user = registry.user(name).await;
+            assert_eq!(
+                administers(&registry, &user).await,
+                does,
+                "{settings:?} {name}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+pub(crate) async fn closed_registration_makes_everybody_an_administrator_unless_told() {
+    let registry = Registry::alone().await;
+    registry.user("alice").await;
+    let mut folder = registry.stop().await;
+    for (setting, does) in [("", true), ("true", true), ("false", false)] {
+        let registry = Registry::with(Start {
+            variables: vec![
+                ("RUSTACCIO_REGISTRATION", "closed".to_owned()),
+                (
+                    "RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED",
+                    setting.to_owned(),
+                ),
+            ],
+            folder: Some(folder),
+            ..Start::default()
+        })
+        .await;
+        let alice = registry.user("alice").await;
+        assert_eq!(administers(&registry, &alice).await, does, "{setting}");
+        folder = registry.stop().await;
+    }
+}
+
+/// An embedder's users, who are in a group.
+#[derive(Debug)]
+struct InGroup(&'static str);
+
+#[async_trait::async_trait]
+impl AuthHook for InGroup {
+    async fn authenticate_request(
+        &self,
+        _: &str,
+        _: &str,
+        _: &str,
+    ) -> Result<Option<AuthIdentity>, RegistryError> {
+        Ok(Some(AuthIdentity {
+            username: Some("alice".to_owned()),
+            groups: vec![self.0.to_owned()],
+        }))
+    }
+}
+
+#[tokio::test]
+pub(crate) async fn groups_administer_where_they_are_named() {
+    for (group, does) in [("ops", true), ("web", true), ("sales", false)] {
+        let registry = Registry::with(Start {
+            variables: vec![("RUSTACCIO_ADMIN_GROUPS", "ops web".to_owned())],
+            hook: Some(std::sync::Arc::new(InGroup(group))),
+            ..Start::default()
+        })
+        .await;
+        let user = User {
+            token: "any".to_owned(),
+        };
+        assert_eq!(administers(&registry, &user).await, does, "{group}");
+    }
 }

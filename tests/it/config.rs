@@ -1,6 +1,12 @@
 //! Settings: where they come from, what is said about wrong ones, and the files made from the table.
 
+#[cfg(feature = "object")]
+mod buckets;
+mod connections;
+mod effects;
+mod managed;
 mod profiles;
+mod settings_shown;
 mod storage;
 mod table;
 mod uplinks;
@@ -230,20 +236,13 @@ const REFRESH: &str = "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS";
 
 #[test]
 fn what_is_not_there_yet_does_not_start_in_silence() {
-    for (name, value) in [
-        ("RUSTACCIO_AUTH_BACKEND", "http"),
-        ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
-        ("RUSTACCIO_QUOTA_BACKEND", "postgres"),
-        ("RUSTACCIO_POLICY_BACKEND", "http"),
-        ("RUSTACCIO_EVENT_SINK", "http"),
-    ] {
+    for (name, value) in [("RUSTACCIO_EVENT_SINK", "http")] {
         check_problem(
             &load(&[(name, value)]),
             &[name, "is not in this version of rustaccio"],
         );
     }
     let off = load(&[
-        ("RUSTACCIO_RATE_LIMIT_BACKEND", "none"),
         ("RUSTACCIO_OTEL_ENABLED", "False"),
         ("RUSTACCIO_S3_BUCKET", "x"),
     ]);

@@ -186,6 +186,43 @@ async fn it_warns_of_open_doors() {
     }
 }
 
+const ALL_ADMINISTER: &str = "everybody who makes an account is an administrator";
+const NOBODY_ADMINISTERS: &str = "nobody is an administrator";
+
+/// Settings, and which of the two warnings is given.
+type Case<'a> = (&'a [(&'a str, &'a str)], bool, bool);
+
+#[tokio::test]
+async fn it_warns_of_administrators_who_may_be_anybody() {
+    let machine = Machine::new();
+    let any = |value| ("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", value);
+    let everywhere = ("PORT", "0");
+    let closed = ("RUSTACCIO_REGISTRATION", "closed");
+    let cases: [Case<'_>; 7] = [
+        (&[], false, false),
+        (&[everywhere], false, true),
+        (
+            &[everywhere, ("RUSTACCIO_ADMIN_USERS", "root")],
+            false,
+            false,
+        ),
+        (&[everywhere, closed], false, false),
+        (&[any("true")], true, false),
+        (&[any("true"), closed], false, false),
+        (&[everywhere, any("false")], false, false),
+    ];
+    for (variables, all, nobody) in cases {
+        let variables = [variables, &[("RUSTACCIO_UPSTREAM", "none")]].concat();
+        let log = machine.start(&variables).stop();
+        assert_eq!(log.contains(ALL_ADMINISTER), all, "{variables:?}: {log}");
+        assert_eq!(
+            log.contains(NOBODY_ADMINISTERS),
+            nobody,
+            "{variables:?}: {log}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn it_lists_names_with_rights_that_nobody_has() {
     let machine = Machine::new();

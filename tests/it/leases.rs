@@ -437,3 +437,24 @@ async fn redis_over_tls_is_trusted_as_the_system_trusts() {
         assert_eq!(publish_to(&process).await, status);
     }
 }
+
+#[tokio::test]
+async fn a_writer_looks_again_as_often_as_it_shall() {
+    for (millis, expected) in [("10", 201), ("5000", 503)] {
+        let (url, prefix) = (url(), prefix());
+        let settings = [
+            (BACKEND, "redis"),
+            (REDIS_URL, &url),
+            (LOCK_KEY, &prefix),
+            ("RUSTACCIO_STATE_COORDINATION_ACQUIRE_TIMEOUT_MS", "2000"),
+            ("RUSTACCIO_STATE_COORDINATION_POLL_INTERVAL_MS", millis),
+        ];
+        let registry = Registry::start(&settings).await;
+        let alice = registry.user("alice").await;
+        let key = format!("{prefix}:package:app");
+        assert_eq!(say(&url, &format!("SET {key} other PX 500")), "+OK");
+        // Whoever would look next after his time is up does not wait for it.
+        let package = Package::new("app", "1.0.0");
+        registry.publish(&alice, &package).await.assert(expected);
+    }
+}

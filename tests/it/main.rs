@@ -43,10 +43,13 @@ mod first_run;
 mod fsck;
 mod fuzz_corpora;
 mod hostile;
+mod http_accounts;
+mod http_policy;
 #[cfg(feature = "test-clients")]
 mod installs;
 #[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]
 mod leases;
+mod limits;
 mod logs;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod lost_answers;

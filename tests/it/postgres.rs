@@ -457,3 +457,55 @@ fn a_database_that_is_not_there_stops_the_start() {
     let said = settings("");
     assert!(said.contains("RUSTACCIO_METADATA_POSTGRES_URL"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_more_connections_than_allowed() {
+    use sqlx::Connection as _;
+
+    for (most, expected) in [("3", 3), ("9", 9)] {
+        let url = schema().await;
+        let mut settings = variables(&url);
+        settings.retain(|(name, _)| !name.ends_with("TIMEOUT_SECS"));
+        settings.extend([
+            (
+                "RUSTACCIO_METADATA_POSTGRES_MAX_CONNECTIONS",
+                most.to_owned(),
+            ),
+            ("RUSTACCIO_METADATA_POSTGRES_TIMEOUT_SECS", "60".to_owned()),
+        ]);
+        let registry = Registry::with(Start {
+            variables: settings,
+            ..Start::default()
+        })
+        .await;
+        let mut holder = PgConnection::connect(&url).await.unwrap();
+        let mut held = holder.begin().await.unwrap();
+        sqlx::query("LOCK TABLE manifests IN ACCESS EXCLUSIVE MODE")
+            .execute(&mut *held)
+            .await
+            .unwrap();
+        let mut watcher = PgConnection::connect(&url).await.unwrap();
+        let asked = (0..12).map(async |number| {
+            let answer = registry.get(&format!("/app-{number}")).await;
+            answer.assert(404);
+        });
+        let waiting = async {
+            loop {
+                let count: i64 = sqlx::query_scalar(
+                    "SELECT count(*) FROM pg_locks WHERE relation = 'manifests'::regclass \
+                     AND NOT granted",
+                )
+                .fetch_one(&mut watcher)
+                .await
+                .unwrap();
+                assert!(count <= expected, "{count}");
+                if count == expected {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            held.rollback().await.unwrap();
+        };
+        tokio::join!(futures_util::future::join_all(asked), waiting);
+    }
+}

@@ -78,7 +78,7 @@ fn modules(folder: &Path, above: &[String]) -> Vec<(PathBuf, Vec<String>)> {
 }
 
 /// The tests of a folder by their full names, as test runners print them.
-fn tests_in(folder: &str) -> BTreeSet<String> {
+pub(crate) fn tests_in(folder: &str) -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     for (path, module) in modules(&root().join(folder), &[]) {
         let text = fs::read_to_string(path).unwrap();

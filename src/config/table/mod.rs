@@ -2,11 +2,14 @@
 //! made from its name. `--help`, the example files and the reference are made from it.
 
 mod access;
+mod auth;
 mod bucket;
 mod cache;
 mod coordination;
 mod discovery;
+mod governance;
 mod later;
+mod policy;
 mod postgres;
 mod profile;
 mod server;
@@ -61,6 +64,8 @@ pub(super) enum Kind {
     Text(fn(&mut Target, &str) -> Result<(), String>),
     /// The address of a store.
     Address(Put<String>),
+    /// A path of a service.
+    Endpoint(fn(&mut Target, &str)),
     /// Turns on something that this version does not have. The words that leave it off, and what
     /// to use instead.
     Later(&'static [&'static str], &'static str),
@@ -121,7 +126,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 11] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 14] {
     [
         ("Profile", profile::SETTINGS),
         ("Server", server::SETTINGS),
@@ -131,7 +136,10 @@ pub(super) fn sections() -> [(&'static str, &'static [Setting]); 11] {
         ("Buckets", bucket::SETTINGS),
         ("Postgres", postgres::SETTINGS),
         ("Many nodes", coordination::SETTINGS),
+        ("Limits", governance::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
+        ("Accounts elsewhere", auth::SETTINGS),
+        ("Decisions elsewhere", policy::SETTINGS),
         ("Metrics and traces", telemetry::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]
@@ -183,6 +191,7 @@ impl Setting {
             }
             Kind::Address(put) => put(target, bucket::address(text.trim())?),
             Kind::Text(put) => put(target, text.trim())?,
+            Kind::Endpoint(put) => put(target, endpoint(text.trim())?),
             Kind::Later(off, instead) => {
                 let text = text.trim().to_ascii_lowercase();
                 if !off.contains(&text.as_str()) {
@@ -193,6 +202,24 @@ impl Setting {
         }
         Ok(Read::Fine)
     }
+}
+
+/// A path, as it is put behind a service's address.
+fn endpoint(text: &str) -> Result<&str, String> {
+    let is_path = !text.contains("://") && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_path {
+        Ok(text)
+    } else {
+        Err(
+            "must be a path such as `/authorize`, which is put behind the service's address"
+                .to_owned(),
+        )
+    }
+}
+
+/// A number of things that are counted in memory.
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn clamp(number: i128, range: &RangeInclusive<u64>) -> (u64, Read) {

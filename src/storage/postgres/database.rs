@@ -27,6 +27,8 @@ pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[(
 pub struct PostgresOptions {
     /// `postgres://user:password@host/database`, with `sslmode` and other parameters of libpq.
     pub url: SecretString,
+    /// The setting that it comes from, for messages.
+    pub setting: &'static str,
     /// The most connections at once.
     pub max_connections: u32,
     /// How long anything may take before it has failed.
@@ -57,10 +59,7 @@ impl Database {
     /// Opens the database and brings its tables up to date, which is safe for many at once.
     pub async fn open(options: &PostgresOptions) -> Result<Self, StorageError> {
         let connect = connect_options(options)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(options.max_connections)
-            .acquire_timeout(options.timeout)
-            .connect_lazy_with(connect.clone());
+        let pool = lazy_pool(options, &connect);
         let opening = async {
             // Not from the pool: its connections are not for what takes long.
             let connect = connect.clone().options([("statement_timeout", "0")]);
@@ -72,7 +71,7 @@ impl Database {
         };
         let (mut connection, schema) = within(options.timeout, "opening the database", opening)
             .await
-            .map_err(|error| StorageError::backend(unreachable_text(&connect), error))?;
+            .map_err(|error| StorageError::backend(unreachable_text(&connect, options), error))?;
         let schema = schema.ok_or_else(|| {
             let message = "no schema of its search_path exists; create one";
             StorageError::backend("opening the database", message)
@@ -155,8 +154,21 @@ impl Database {
     }
 }
 
+/// A pool that connects when it is first asked, and again when connections were lost.
+fn lazy_pool(options: &PostgresOptions, connect: &PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(options.max_connections)
+        .acquire_timeout(options.timeout)
+        .connect_lazy_with(connect.clone())
+}
+
+/// A pool for tables that are not ours here: nothing is asked and nothing made.
+pub(crate) fn pool(options: &PostgresOptions) -> Result<PgPool, StorageError> {
+    Ok(lazy_pool(options, &connect_options(options)?))
+}
+
 /// The result of `work`, or a failure in time.
-async fn within<T>(
+pub(crate) async fn within<T>(
     timeout: Duration,
     operation: &str,
     work: impl Future<Output = Result<T, sqlx::Error>>,
@@ -185,7 +197,7 @@ pub(super) fn failure(operation: &str, error: sqlx::Error) -> StorageError {
 fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, StorageError> {
     let url = options.url.expose_secret();
     let parsed = PgConnectOptions::from_str(url)
-        .map_err(|error| StorageError::backend("reading RUSTACCIO_METADATA_POSTGRES_URL", error))?;
+        .map_err(|error| StorageError::backend(format!("reading {}", options.setting), error))?;
     let timeout = options.timeout.as_millis().to_string();
     Ok(parsed
         .application_name("rustaccio")
@@ -193,11 +205,12 @@ fn connect_options(options: &PostgresOptions) -> Result<PgConnectOptions, Storag
 }
 
 /// Where it was looked for, without what must not be shown.
-fn unreachable_text(options: &PgConnectOptions) -> String {
+fn unreachable_text(connect: &PgConnectOptions, options: &PostgresOptions) -> String {
     format!(
-        "connecting to Postgres at {}:{} (RUSTACCIO_METADATA_POSTGRES_URL)",
-        options.get_host(),
-        options.get_port()
+        "connecting to Postgres at {}:{} ({})",
+        connect.get_host(),
+        connect.get_port(),
+        options.setting
     )
 }
 

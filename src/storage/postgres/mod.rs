@@ -9,6 +9,7 @@ mod sessions;
 
 pub use accounts::PgAccounts;
 pub use database::{Database, PostgresOptions};
+pub(crate) use database::{pool, within};
 pub use keys::PgKeys;
 pub use manifests::PgMetadata;
 pub use sessions::PgSessions;

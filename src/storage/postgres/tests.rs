@@ -29,6 +29,7 @@ async fn schema() -> PostgresOptions {
     connection.execute(create).await.unwrap();
     connection.close().await.unwrap();
     PostgresOptions {
+        setting: "RUSTACCIO_METADATA_POSTGRES_URL",
         url: SecretString::from(format!("{url}?options[search_path]={schema}")),
         max_connections: 10,
         timeout: Duration::from_secs(20),

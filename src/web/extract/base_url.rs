@@ -44,7 +44,7 @@ pub(in crate::web) fn base_of(parts: &Parts, state: &WebState) -> Result<BaseUrl
         prefix: prefix.map_or("", |prefix| prefix.0.as_str()),
         is_tls: parts.extensions.get::<Scheme>() == Some(&Scheme::HTTPS),
     };
-    base_url(&state.settings, &state.bases, &parts.headers, &connection)
+    base_url(&state.settings, state.bases(), &parts.headers, &connection)
 }
 
 /// Clients choose their `Host` freely; this many addresses are remembered.
@@ -158,6 +158,7 @@ mod tests {
     #[track_caller]
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
         let settings = WebSettings {
+            has_local_logins: true,
             instance: "".into(),
             url_prefix: String::new(),
             public_url: None,

@@ -77,12 +77,17 @@ pub(in crate::web) async fn identify(
     let header = header.filter(|header| !(is_login(parts) && is_basic(header)));
     let address = client_address(parts, state);
     let pass = one_time_pass(&parts.headers);
+    let request = Arc::new(RequestInfo {
+        id: request_id,
+        method: parts.method.clone(),
+        path: path.into(),
+        tenant: tenant(parts, state),
+    });
     let found = state.auth.authenticate(Presented {
         authorization: header,
         pass: pass.as_ref(),
         address,
-        method: parts.method.as_str(),
-        path,
+        request: &request,
     });
     let found = found.await?;
     let caller = Caller {
@@ -90,12 +95,7 @@ pub(in crate::web) async fn identify(
         limits: found.limits,
         second_factor: found.second_factor,
         address,
-        request: Arc::new(RequestInfo {
-            id: request_id,
-            method: parts.method.clone(),
-            path: path.into(),
-            tenant: tenant(parts, state),
-        }),
+        request,
         session: session(&parts.headers),
     };
     Ok(Credentials {

@@ -28,6 +28,7 @@ pub(crate) mod second_factor;
     any(feature = "s3", feature = "postgres", feature = "redis")
 ))]
 pub(crate) mod server;
+pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 #[cfg(all(feature = "test-services", feature = "s3"))]
@@ -35,4 +36,5 @@ pub(crate) mod wire;
 
 pub(crate) use packages::{Package, publish_body};
 pub(crate) use registry::{Answer, Registry, User};
+pub(crate) use service::{Asked, Reply, Service};
 pub(crate) use upstream::Upstream;

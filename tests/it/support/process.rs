@@ -66,6 +66,11 @@ impl Process {
         assert!(!waited.timed_out(), "no `{text}` in {log}");
     }
 
+    /// The process's number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal: `HUP`.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();

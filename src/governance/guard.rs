@@ -1,0 +1,366 @@
+//! [`Governance`]: whether a request is let through, as far as it is a question of how many.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Class, GovernanceError, Metric, QuotaStore, RateLimit, RateLimiter, Usage,
+    key::{quota_key, rate_key},
+    rest::Rest,
+};
+use crate::{
+    error::{BoxError, RegistryError},
+    lifecycle::{SharedClock, elsewhere},
+    models::Caller,
+    telemetry::{Metrics, Outcome},
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// How often a backend that is started again may be late before a request has failed: it gives up
+/// by itself, and this is for one that does not.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A rate limit and where it is counted.
+#[derive(Debug)]
+pub struct RateOptions {
+    /// Where.
+    pub limiter: Arc<dyn RateLimiter>,
+    /// How much.
+    pub limit: RateLimit,
+    /// Whether requests are let through where it cannot be counted.
+    pub fail_open: bool,
+    /// How long counting may take.
+    pub patience: Duration,
+}
+
+/// Quotas and where they are counted. One of 0 is none.
+#[derive(Debug)]
+pub struct QuotaOptions {
+    /// Where.
+    pub store: Arc<dyn QuotaStore>,
+    /// Other requests a day.
+    pub requests: u64,
+    /// Downloads a day.
+    pub downloads: u64,
+    /// Publishes a day.
+    pub publishes: u64,
+    /// Whether requests are let through where they cannot be counted.
+    pub fail_open: bool,
+    /// How long counting may take.
+    pub patience: Duration,
+}
+
+/// What a [`Governance`] is made of.
+#[derive(Debug)]
+pub struct GovernanceOptions {
+    /// The rate limit, if there is one.
+    pub rate: Option<RateOptions>,
+    /// The quotas, if there are some.
+    pub quotas: Option<QuotaOptions>,
+    /// What is counted of decisions.
+    pub metrics: Metrics,
+    /// Which day it is.
+    pub clock: SharedClock,
+}
+
+/// What limits requests.
+#[derive(Debug)]
+pub struct Governance {
+    options: GovernanceOptions,
+    rate_rest: Rest,
+    quota_rest: Rest,
+}
+
+/// How far a caller has used up one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The name of the limit: `window` or `day`.
+    pub policy: &'static str,
+    /// How much it is.
+    pub limit: u64,
+    /// In how long.
+    pub window: Duration,
+    /// What is left of it.
+    pub remaining: u64,
+    /// When it begins anew.
+    pub resets_in: Duration,
+}
+
+/// What became of a request, with all limits that were looked at.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// How far each limit is used up.
+    pub standings: Vec<Standing>,
+    /// Why it is not let through.
+    pub refusal: Option<RegistryError>,
+}
+
+impl Governance {
+    /// Limits as `options` say.
+    pub fn new(options: GovernanceOptions) -> Self {
+        let patience = |patience: Option<Duration>| patience.unwrap_or_default() + GRACE;
+        Self {
+            rate_rest: Rest::new(patience(options.rate.as_ref().map(|rate| rate.patience))),
+            quota_rest: Rest::new(patience(
+                options.quotas.as_ref().map(|quota| quota.patience),
+            )),
+            options,
+        }
+    }
+
+    /// Whether a request of this class is let through; `None` is never limited.
+    pub async fn admit(&self, caller: &Caller, class: Option<Class>) -> Admission {
+        let mut admission = Admission::default();
+        if let Some(class) = class {
+            self.count_for_rate(caller, class, &mut admission).await;
+            if admission.refusal.is_none() {
+                self.count_for_quota(caller, class, &mut admission).await;
+            }
+        }
+        let class = class.unwrap_or(Class::Other).as_str();
+        let metrics = &self.options.metrics;
+        metrics.governed(class, admission.refusal.is_none());
+        admission
+    }
+
+    async fn count_for_rate(&self, caller: &Caller, class: Class, admission: &mut Admission) {
+        let Some(rate) = &self.options.rate else {
+            return;
+        };
+        let key = rate_key(caller, class);
+        let counted = self
+            .rate_rest
+            .ask("counting for the rate limit", rate.limiter.count(&key));
+        let note = |outcome| self.options.metrics.rate_limit(class.as_str(), outcome);
+        let verdict = match elsewhere(counted).await {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                note(failed(rate.fail_open));
+                admission.refusal = unless_open(
+                    rate.fail_open,
+                    error,
+                    "the rate limit cannot be counted; going on without it",
+                    RegistryError::RateLimiterUnavailable,
+                );
+                return;
+            }
+        };
+        note(decided(verdict.is_allowed));
+        admission.standings.push(Standing {
+            policy: "window",
+            limit: rate.limit.requests,
+            window: rate.limit.window,
+            remaining: verdict.remaining,
+            resets_in: verdict.resets_in,
+        });
+        admission.refusal = (!verdict.is_allowed).then(|| RegistryError::RateLimited {
+            message: "rate limit exceeded".to_owned(),
+            retry_after: verdict.resets_in,
+        });
+    }
+
+    async fn count_for_quota(&self, caller: &Caller, class: Class, admission: &mut Admission) {
+        let Some(quotas) = &self.options.quotas else {
+            return;
+        };
+        let metric = Metric::of(class);
+        let limit = match metric {
+            Metric::Downloads => quotas.downloads,
+            Metric::Publishes => quotas.publishes,
+            Metric::Requests => quotas.requests,
+        };
+        if limit == 0 {
+            return;
+        }
+        let now = self.options.clock.now();
+        let (day, tenant) = (now.day(), quota_key(caller));
+        let usage = Usage {
+            day: &day,
+            tenant: &tenant,
+            metric,
+        };
+        let counted = self
+            .quota_rest
+            .ask("counting for the quota", quotas.store.count(usage, limit));
+        let note = |outcome| self.options.metrics.quota(class.as_str(), outcome);
+        let used = match elsewhere(counted).await {
+            Ok(used) => used,
+            Err(error) => {
+                note(failed(quotas.fail_open));
+                admission.refusal = unless_open(
+                    quotas.fail_open,
+                    error,
+                    "the quota cannot be counted; going on without it",
+                    RegistryError::QuotaUnavailable,
+                );
+                return;
+            }
+        };
+        note(decided(used.is_some()));
+        let resets_in = now.rest_of_day();
+        admission.standings.push(Standing {
+            policy: "day",
+            limit,
+            window: DAY,
+            remaining: used.map_or(0, |used| limit.saturating_sub(used)),
+            resets_in,
+        });
+        admission.refusal = used.is_none().then_some(RegistryError::QuotaExceeded {
+            retry_after: resets_in,
+        });
+    }
+}
+
+fn decided(is_allowed: bool) -> Outcome {
+    if is_allowed {
+        Outcome::Allowed
+    } else {
+        Outcome::Rejected
+    }
+}
+
+fn failed(fail_open: bool) -> Outcome {
+    if fail_open {
+        Outcome::FailedOpen
+    } else {
+        Outcome::FailedClosed
+    }
+}
+
+/// Why a request is refused whose limit cannot be counted, if it is.
+fn unless_open(
+    fail_open: bool,
+    error: GovernanceError,
+    warning: &str,
+    refusal: impl FnOnce(BoxError) -> RegistryError,
+) -> Option<RegistryError> {
+    if !fail_open {
+        return Some(refusal(error.into()));
+    }
+    // One that rests was warned of when it failed.
+    if !matches!(error, GovernanceError::Resting) {
+        let error: &dyn std::error::Error = &error;
+        tracing::warn!(error, "{warning}");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        governance::{MemoryQuotas, MemoryRateLimiter},
+        lifecycle::ManualClock,
+        models::Timestamp,
+    };
+
+    const SHORT: Duration = Duration::from_secs(60);
+
+    /// One request in a window, and two publishes a day.
+    fn options() -> GovernanceOptions {
+        let clock: SharedClock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let limit = RateLimit {
+            requests: 1,
+            window: SHORT,
+        };
+        GovernanceOptions {
+            rate: Some(RateOptions {
+                limiter: Arc::new(MemoryRateLimiter::new(limit, 100, Arc::clone(&clock))),
+                limit,
+                fail_open: false,
+                patience: SHORT,
+            }),
+            quotas: Some(QuotaOptions {
+                store: Arc::new(MemoryQuotas::new(100, 2)),
+                requests: 0,
+                downloads: 0,
+                publishes: 2,
+                fail_open: false,
+                patience: SHORT,
+            }),
+            metrics: Metrics::counting(),
+            clock,
+        }
+    }
+
+    #[track_caller]
+    fn check_counted(metrics: &Metrics, lines: &[&str]) {
+        let text = metrics.to_text();
+        for line in lines {
+            let is_there = text
+                .lines()
+                .any(|found| found == format!("rustaccio_{line}"));
+            assert!(is_there, "{line} is not in: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn decisions_are_counted() {
+        let options = options();
+        let metrics = options.metrics.clone();
+        let governance = Governance::new(options);
+        let caller = Caller::default();
+        for class in [Class::Publish, Class::Unpublish, Class::Access] {
+            for _ in 0..2 {
+                governance.admit(&caller, Some(class)).await;
+            }
+        }
+        governance.admit(&caller, None).await;
+        check_counted(
+            &metrics,
+            &[
+                r#"governance_requests_total{action="publish",outcome="allowed"} 1"#,
+                r#"governance_requests_total{action="publish",outcome="rejected"} 1"#,
+                r#"governance_requests_total{action="other",outcome="allowed"} 1"#,
+                r#"rate_limit_decisions_total{action="access",outcome="allowed"} 1"#,
+                r#"rate_limit_decisions_total{action="access",outcome="rejected"} 1"#,
+                r#"quota_decisions_total{action="publish",outcome="allowed"} 1"#,
+                r#"quota_decisions_total{action="unpublish",outcome="allowed"} 1"#,
+            ],
+        );
+        // What the rate limit refuses uses up no quota.
+        assert!(
+            !metrics
+                .to_text()
+                .contains("quota_decisions_total{action=\"publish\",outcome=\"rejected\"")
+        );
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn one_that_fails_lets_through_whom_it_shall() {
+        use crate::governance::RedisRateLimiter;
+
+        for (fail_open, outcome) in [(true, "failed_open"), (false, "failed_closed")] {
+            let mut options = options();
+            let limit = RateLimit {
+                requests: 1,
+                window: SHORT,
+            };
+            // Nobody is there.
+            let limiter = RedisRateLimiter::new("redis://127.0.0.1:9/", limit, SHORT).unwrap();
+            options.rate = Some(RateOptions {
+                limiter: Arc::new(limiter),
+                limit,
+                fail_open,
+                patience: SHORT,
+            });
+            let metrics = options.metrics.clone();
+            let governance = Governance::new(options);
+            for _ in 0..3 {
+                let caller = Caller::default();
+                let admission = governance.admit(&caller, Some(Class::Access)).await;
+                assert!(admission.standings.is_empty());
+                match admission.refusal {
+                    None => assert!(fail_open),
+                    Some(error) => {
+                        assert!(!fail_open);
+                        assert_eq!(error.status(), 502);
+                    }
+                }
+            }
+            let line =
+                format!("rate_limit_decisions_total{{action=\"access\",outcome=\"{outcome}\"}} 3");
+            check_counted(&metrics, &[&line]);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! [`PolicyService`]: a company's own service that decides who may do what, asked over HTTP
+//! (`docs/contracts/policy-decision-v1.md`).
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+use crate::{
+    config::PolicyConfig,
+    error::RegistryError,
+    lifecycle::elsewhere,
+    models::{AuthIdentity, Caller, PackageName, Right, Tenant},
+    net::{Answered, Answers, ClientError, Memory, Service, ServiceAnswer, ServiceError},
+    telemetry::{Metrics, Outcome},
+};
+
+/// Packages in one question to the endpoint for many.
+const BATCH: usize = 500;
+/// Questions that one list asks at once where there is no such endpoint.
+pub(super) const AT_ONCE: usize = 16;
+
+/// All that a decision may depend on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    right: Right,
+    package: PackageName,
+    identity: Option<Arc<AuthIdentity>>,
+    method: http::Method,
+    /// The hash of the path, which may be long.
+    path: [u8; 32],
+    tenant: Tenant,
+}
+
+/// Why there is no decision.
+#[derive(Clone, Debug, thiserror::Error)]
+enum Failure {
+    #[error("the policy service gave no answer")]
+    NoAnswer(#[source] Arc<ServiceError>),
+    #[error("the policy service answered {0}")]
+    BadStatus(http::StatusCode),
+    #[error("the policy service answered what is not JSON")]
+    NotJson,
+    #[error("the policy service did not decide about each package")]
+    NotEach,
+}
+
+/// A company's own service that decides.
+pub struct PolicyService {
+    service: Service,
+    config: PolicyConfig,
+    decisions: Answers<Question, Option<bool>, Failure>,
+    metrics: Metrics,
+}
+
+impl std::fmt::Debug for PolicyService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PolicyService").finish_non_exhaustive()
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    action: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    package: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    packages: Option<Vec<&'a str>>,
+    method: &'a str,
+    path: &'a str,
+    request_id: &'a str,
+    username: Option<&'a str>,
+    groups: &'a [String],
+    identity: Option<Identity<'a>>,
+    tenant: Organisation<'a>,
+    #[serde(flatten)]
+    organisation: Organisation<'a>,
+}
+
+#[derive(Serialize)]
+struct Identity<'a> {
+    username: Option<&'a str>,
+    groups: &'a [String],
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Organisation<'a> {
+    org_id: Option<&'a str>,
+    project_id: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Decisions {
+    decisions: Vec<Option<bool>>,
+}
+
+impl<'a> Body<'a> {
+    fn new(caller: &'a Caller, right: Right) -> Self {
+        let identity = caller.identity.as_deref();
+        let username = identity.and_then(|identity| identity.username.as_deref());
+        let groups = identity.map_or(&[][..], |identity| &identity.groups);
+        let request = &*caller.request;
+        let organisation = Organisation {
+            org_id: request.tenant.org_id.as_deref(),
+            project_id: request.tenant.project_id.as_deref(),
+        };
+        Self {
+            action: right.as_str(),
+            package: None,
+            packages: None,
+            method: request.method.as_str(),
+            path: &request.path,
+            request_id: &request.id,
+            username,
+            groups,
+            identity: identity.map(|_| Identity { username, groups }),
+            tenant: organisation,
+            organisation,
+        }
+    }
+}
+
+impl PolicyService {
+    /// The service that `config` names, if it names one.
+    pub fn new(config: PolicyConfig, metrics: Metrics) -> Result<Option<Self>, ClientError> {
+        let Some(base) = &config.base_url else {
+            return Ok(None);
+        };
+        let memory = Memory {
+            ttl: config.cache_ttl,
+            max_entries: config.cache_max_entries,
+            prune_interval: config.cache_prune_interval,
+        };
+        Ok(Some(Self {
+            service: Service::new(base, config.timeout)?,
+            decisions: Answers::new(memory),
+            config,
+            metrics,
+        }))
+    }
+
+    /// Forgets all decisions.
+    pub(super) fn forget(&self) {
+        self.decisions.forget();
+    }
+
+    /// How many packages of a list are decided about together.
+    pub(super) fn stride(&self) -> usize {
+        if self.config.batch_endpoint.is_some() {
+            BATCH
+        } else {
+            AT_ONCE
+        }
+    }
+
+    /// Whether `caller` has a right to `package`; `None` leaves that to others.
+    pub(super) async fn decide(
+        &self,
+        caller: &Caller,
+        right: Right,
+        package: &PackageName,
+    ) -> Result<Option<bool>, RegistryError> {
+        let answered = self.ask(caller, right, package).await;
+        self.count(&answered);
+        match answered {
+            Ok(answered) => Ok(answered.answer),
+            Err(failure) => self.without(failure).map(|()| None),
+        }
+    }
+
+    /// The same for many packages, in their order. Once it has failed, the rest is left to others, if
+    /// that is how failures are taken.
+    pub(super) async fn decide_each(
+        &self,
+        caller: &Caller,
+        right: Right,
+        packages: &[&PackageName],
+    ) -> Result<Vec<Option<bool>>, RegistryError> {
+        let mut decisions = Vec::with_capacity(packages.len());
+        for chunk in packages.chunks(self.stride()) {
+            let decided = match &self.config.batch_endpoint {
+                Some(endpoint) => self.ask_together(caller, right, chunk, endpoint).await,
+                None => self.ask_each(caller, right, chunk).await,
+            };
+            match decided {
+                Ok(decided) => decisions.extend(decided),
+                Err(failure) => {
+                    self.without(failure)?;
+                    break;
+                }
+            }
+        }
+        decisions.resize(packages.len(), None);
+        Ok(decisions)
+    }
+
+    async fn ask_each(
+        &self,
+        caller: &Caller,
+        right: Right,
+        packages: &[&PackageName],
+    ) -> Result<Vec<Option<bool>>, Failure> {
+        let mut questions = Vec::with_capacity(packages.len());
+        for package in packages {
+            questions.push(self.ask(caller, right, package));
+        }
+        let mut answers = stream::iter(questions).buffered(AT_ONCE);
+        let mut decisions = Vec::with_capacity(packages.len());
+        while let Some(answered) = answers.next().await {
+            self.count(&answered);
+            decisions.push(answered?.answer);
+        }
+        Ok(decisions)
+    }
+
+    /// Asks one question about all of `packages` that nothing is known of.
+    async fn ask_together(
+        &self,
+        caller: &Caller,
+        right: Right,
+        packages: &[&PackageName],
+        endpoint: &str,
+    ) -> Result<Vec<Option<bool>>, Failure> {
+        let questions = packages
+            .iter()
+            .map(|package| question(caller, right, package));
+        let mut known: Vec<(Question, Option<Option<bool>>)> = questions
+            .map(|question| {
+                let known = self.decisions.known(&question);
+                (question, known)
+            })
+            .collect();
+        let unknown: Vec<&str> = known
+            .iter()
+            .filter(|(_, decision)| decision.is_none())
+            .map(|(question, _)| question.package.as_str())
+            .collect();
+        if !unknown.is_empty() {
+            let asked_at = self.decisions.now();
+            let count = unknown.len();
+            let body = Body {
+                packages: Some(unknown),
+                ..Body::new(caller, right)
+            };
+            let asked = send(&self.service, endpoint, &body, &caller.request.id);
+            let decisions = elsewhere(asked).await.and_then(|answer| {
+                if !answer.status.is_success() {
+                    return Err(Failure::BadStatus(answer.status));
+                }
+                let Decisions { decisions } =
+                    serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
+                (decisions.len() == count)
+                    .then_some(decisions)
+                    .ok_or(Failure::NotEach)
+            });
+            let mut decisions = decisions
+                .inspect_err(|_| self.metrics.policy_backend(self.outcome_of_failure()))?
+                .into_iter();
+            let mut new = Vec::with_capacity(count);
+            for (question, decision) in &mut known {
+                if decision.is_none() {
+                    *decision = Some(decisions.next().flatten());
+                    new.push((question.clone(), decision.flatten()));
+                }
+            }
+            self.metrics.policy_backend(Outcome::Allowed);
+            self.decisions.remember(asked_at, new);
+        } else if !packages.is_empty() {
+            self.metrics.policy_backend(Outcome::Cached);
+        }
+        Ok(known
+            .into_iter()
+            .map(|(_, decision)| decision.flatten())
+            .collect())
+    }
+
+    async fn ask(
+        &self,
+        caller: &Caller,
+        right: Right,
+        package: &PackageName,
+    ) -> Result<Answered<Option<bool>>, Failure> {
+        let ask = || {
+            let body = Body {
+                package: Some(package.as_str()),
+                ..Body::new(caller, right)
+            };
+            let endpoint = &self.config.decision_endpoint;
+            let asked = send(&self.service, endpoint, &body, &caller.request.id);
+            async move { decision(&asked.await?) }
+        };
+        let question = question(caller, right, package);
+        elsewhere(self.decisions.get(question, ask)).await
+    }
+
+    /// Goes on without a decision, if that is how failures are taken.
+    fn without(&self, failure: Failure) -> Result<(), RegistryError> {
+        if self.config.fail_open {
+            tracing::warn!(
+                error = &failure as &dyn std::error::Error,
+                "the rules decide without the policy service"
+            );
+            return Ok(());
+        }
+        Err(RegistryError::PolicyUnavailable(Box::new(failure)))
+    }
+
+    fn outcome_of_failure(&self) -> Outcome {
+        if self.config.fail_open {
+            Outcome::FailedOpen
+        } else {
+            Outcome::FailedClosed
+        }
+    }
+
+    fn count(&self, answered: &Result<Answered<Option<bool>>, Failure>) {
+        self.metrics.policy_backend(match answered {
+            Ok(Answered {
+                was_known: true, ..
+            }) => Outcome::Cached,
+            Ok(Answered { answer, .. }) => match answer {
+                Some(true) => Outcome::Allowed,
+                Some(false) => Outcome::Rejected,
+                None => Outcome::Abstained,
+            },
+            Err(_) => self.outcome_of_failure(),
+        });
+    }
+}
+
+fn question(caller: &Caller, right: Right, package: &PackageName) -> Question {
+    let request = &*caller.request;
+    Question {
+        right,
+        package: package.clone(),
+        identity: caller.identity.clone(),
+        method: request.method.clone(),
+        path: sha2::Sha256::digest(request.path.as_bytes()).into(),
+        tenant: request.tenant.clone(),
+    }
+}
+
+/// Asks with a body that is written already, so that nothing of the request is borrowed.
+fn send(
+    service: &Service,
+    endpoint: &str,
+    body: &Body<'_>,
+    request_id: &Arc<str>,
+) -> impl Future<Output = Result<ServiceAnswer, Failure>> + Send + use<> {
+    let (service, endpoint) = (service.clone(), endpoint.to_owned());
+    let (body, request_id) = (serde_json::to_vec(body), Arc::clone(request_id));
+    async move {
+        let failed = |error| Failure::NoAnswer(Arc::new(error));
+        let body = body.map_err(|error| failed(ServiceError::from(error)))?;
+        let id = Some(&*request_id).filter(|id| !id.is_empty());
+        let sent = service.send(&endpoint, body.into(), id, HeaderMap::new());
+        sent.await.map_err(failed)
+    }
+}
+
+fn decision(answer: &ServiceAnswer) -> Result<Option<bool>, Failure> {
+    match answer.status {
+        http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN => Ok(Some(false)),
+        status if !status.is_success() => Err(Failure::BadStatus(status)),
+        _ => answer.decision().map_err(|_| Failure::NotJson),
+    }
+}
