@@ -14,7 +14,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use rustaccio::{
     config::{PackageRule, PackagesConfig},
     models::{
-        Right, AuthIdentity, BaseUrl, ContentCoding, Origin, PackageName, Principal, Tag,
+        AuthIdentity, BaseUrl, ContentCoding, Origin, PackageName, Principal, Right, Tag,
         Timestamp, Version,
     },
     policy::Rules,
