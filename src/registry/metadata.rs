@@ -60,10 +60,11 @@ impl Registry {
         name: &PackageName,
         wants_star: bool,
     ) -> Result<(), RegistryError> {
-        self.authorise(caller, Action::Star, name).await?;
+        // First: whoever is nobody hears the same of every package.
         let user = caller
             .username()
             .ok_or_else(|| RegistryError::unauthorized("sign in to star a package"))?;
+        self.authorise(caller, Action::Star, name).await?;
         self.edit(name, move |registry, manifest| {
             if manifest.is_starred_by(&user) == wants_star {
                 return Ok(Edited::Unchanged);

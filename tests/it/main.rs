@@ -13,6 +13,7 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+mod authorisation;
 #[cfg(all(
     feature = "test-services",
     feature = "s3",
@@ -34,6 +35,7 @@ mod cache_shared;
 mod clients;
 mod concurrency;
 mod config;
+mod contracts;
 mod crash;
 mod downloads;
 mod embedding;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::RegistryError,
     models::{Action, Caller, PackageName},
-    registry::Registry,
+    registry::{Registry, hosted_documents::Sight},
 };
 
 /// What a `PUT` has done, as clients are told.
@@ -65,7 +65,12 @@ impl Registry {
             body,
         } = sent;
         self.require_any_change(caller, name).await?;
-        let received = receive(body, self.store.temporary(), &self.room).await?;
+        let received = receive(body, self.store.temporary(), &self.room).await;
+        let is_change = revision.is_some();
+        let received = match received {
+            Ok(received) => received,
+            Err(error) => return Err(self.unless_missing(name, is_change, error).await),
+        };
         let route = if revision.is_some() {
             Route::Rev
         } else {
@@ -76,7 +81,11 @@ impl Registry {
             attachments,
             taken: _taken,
         } = received;
-        match classify(name, route, body)? {
+        let intent = match classify(name, route, body) {
+            Ok(intent) => intent,
+            Err(error) => return Err(self.unless_missing(name, is_change, error).await),
+        };
+        match intent {
             Intent::Publish(mut publish) => {
                 publish.access = publish.access.filter(|_| means_access);
                 let (mut tarball, mut bundle) = (None, None);
@@ -113,6 +122,25 @@ impl Registry {
                     .await?;
                 Ok(Done::Changed)
             }
+        }
+    }
+
+    /// What is wrong with a document, unless it would change what is not there: of a package that is
+    /// hidden nobody hears what is wrong with it either.
+    async fn unless_missing(
+        &self,
+        name: &PackageName,
+        is_change: bool,
+        error: impl Into<RegistryError>,
+    ) -> RegistryError {
+        let error = error.into();
+        if !is_change || !error.status().is_client_error() {
+            return error;
+        }
+        match self.documents.hosted.get(name, Sight::Strict).await {
+            Ok(Some(hosted)) if !hosted.manifest.is_gone() => error,
+            Ok(_) => RegistryError::no_such_package(),
+            Err(failed) => failed.into(),
         }
     }
 
