@@ -3,9 +3,11 @@
 mod auth;
 mod coordination;
 mod env;
+mod events;
 mod examples;
 mod load;
 mod log;
+mod notify;
 mod packages;
 mod problem;
 mod profile;
@@ -27,6 +29,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub use auth::{AdminConfig, AuthConfig, Registration};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
+pub use events::{AuditLogConfig, EventsConfig, HookConfig};
 pub use examples::{Example, examples};
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};
@@ -69,6 +72,10 @@ pub struct Config {
     pub web: WebConfig,
     /// Whether audits are forwarded to the uplinks.
     pub audit: bool,
+    /// What others are told of what happens here.
+    pub events: EventsConfig,
+    /// The trail of audit.
+    pub audit_log: AuditLogConfig,
     /// What is logged.
     pub log: LogConfig,
     problems: Vec<Problem>,
@@ -99,6 +106,8 @@ impl Default for Config {
             publish: PublishConfig::default(),
             web: WebConfig::default(),
             audit: true,
+            events: EventsConfig::default(),
+            audit_log: AuditLogConfig::default(),
             log: LogConfig::default(),
             problems: Vec::new(),
             warnings: Vec::new(),

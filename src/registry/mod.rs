@@ -72,6 +72,7 @@ pub use tarball::{Download, Tarball, TarballBytes};
 use crate::{
     config::PublishConfig,
     error::RegistryError,
+    events::Events,
     lifecycle::{Lifecycle, SharedClock},
     models::{Digest, PackageName, Version},
     policy::Policy,
@@ -106,6 +107,8 @@ pub struct RegistryOptions {
     pub leases: Leases,
     /// What published versions are signed with, if they are.
     pub signing_keys: Option<SigningKeys>,
+    /// Who is told of what was done.
+    pub events: Events,
     /// The clock.
     pub clock: SharedClock,
     /// What background work belongs to.
@@ -120,6 +123,7 @@ pub struct Registry {
     store: Store,
     policy: Arc<Policy>,
     publish: PublishConfig,
+    events: Events,
     clock: SharedClock,
     lifecycle: Lifecycle,
     documents: Documents,
@@ -157,6 +161,7 @@ impl Registry {
             negative_cache_ttl,
             leases,
             signing_keys,
+            events,
             clock,
             lifecycle,
         } = options;
@@ -200,6 +205,7 @@ impl Registry {
             store,
             policy,
             publish,
+            events,
             clock,
             lifecycle,
         })

@@ -11,6 +11,7 @@ use crate::{
     auth::{Auth, AuthHook, AuthOptions},
     config::{Config, describe},
     error::RegistryError,
+    events::{Events, EventsOptions},
     lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
     policy::{Admins, Policy, Rules},
     registry::{Registry, RegistryOptions},
@@ -66,10 +67,12 @@ pub async fn build_state_with_clock(
         Box::pin(auth.prune()).await?;
     }
     let policy = Policy::new(rules, hook, auth.second_factors().clone());
+    let events = Box::pin(open_events(config, &clock, &metrics, &lifecycle)).await?;
     let opened = Opened {
         store,
         policy,
         leases: leases.leases,
+        events: events.clone(),
         clock,
     };
     let registry = Box::pin(open_registry(
@@ -81,6 +84,7 @@ pub async fn build_state_with_clock(
         admins,
         Arc::clone(&auth),
         Arc::clone(&registry),
+        events.clone(),
         lifecycle.clone(),
     );
     Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
@@ -92,6 +96,7 @@ pub async fn build_state_with_clock(
             web_settings(config),
             lifecycle,
             metrics,
+            events,
         ),
     })
 }
@@ -101,6 +106,7 @@ struct Opened {
     store: Store,
     policy: Policy,
     leases: Leases,
+    events: Events,
     clock: SharedClock,
 }
 
@@ -115,6 +121,7 @@ async fn open_registry(
         store,
         policy,
         leases,
+        events,
         clock,
     } = opened;
     let uplinks = Box::pin(without_ourselves(config)).await;
@@ -136,9 +143,27 @@ async fn open_registry(
         negative_cache_ttl: config.storage.negative_cache_ttl,
         leases,
         signing_keys,
+        events,
         clock,
         lifecycle: lifecycle.clone(),
     }))
+}
+
+/// Opens whoever is told of what happens.
+async fn open_events(
+    config: &Config,
+    clock: &SharedClock,
+    metrics: &Metrics,
+    lifecycle: &Lifecycle,
+) -> Result<Events, RegistryError> {
+    let opened = Events::open(EventsOptions {
+        events: &config.events,
+        audit_log: &config.audit_log,
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        lifecycle: lifecycle.clone(),
+    });
+    opened.await.map_err(unusable)
 }
 
 /// Begins what goes on beside requests.

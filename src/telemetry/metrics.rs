@@ -83,6 +83,8 @@ struct Families {
     policy: Family<Ended, Counter>,
     auth: Family<Ended, Counter>,
     events: Family<Ended, Counter>,
+    notifications: Family<Ended, Counter>,
+    audit_lines: Family<Ended, Counter>,
 }
 
 impl Metrics {
@@ -103,6 +105,8 @@ impl Metrics {
             "Questions to the HTTP auth backend about credentials, by outcome",
         );
         let events = family("events", "Registry events, by outcome");
+        let notifications = family("notifications", "Messages of notify hooks, by outcome");
+        let audit_lines = family("audit_lines", "Lines of the audit trail, by outcome");
         let mut governed = |name: &str, help: &str| {
             let family = Family::<Governed, Counter>::default();
             registry.register(name, help, family.clone());
@@ -122,6 +126,8 @@ impl Metrics {
             policy,
             auth,
             events,
+            notifications,
+            audit_lines,
         })))
     }
 
@@ -179,6 +185,16 @@ impl Metrics {
     /// What became of an event.
     pub fn event(&self, outcome: Outcome) {
         self.count(|families| &families.events, &Ended { outcome });
+    }
+
+    /// What became of a message of a `notify` hook.
+    pub fn notification(&self, outcome: Outcome) {
+        self.count(|families| &families.notifications, &Ended { outcome });
+    }
+
+    /// What became of a line of the audit trail.
+    pub fn audit_line(&self, outcome: Outcome) {
+        self.count(|families| &families.audit_lines, &Ended { outcome });
     }
 
     fn count<L>(&self, family: impl FnOnce(&Families) -> &Family<L, Counter>, labels: &L)

@@ -23,6 +23,7 @@ mod normalize;
 mod organisations;
 mod packages;
 mod profile;
+mod recorded;
 mod redact;
 mod respond;
 mod search;
@@ -123,6 +124,7 @@ fn routes(state: WebState) -> Router {
         .route("/{package}/-/{file}/-rev/{text}", delete(packages::unpublish_tarball))
         .route("/{package}/{version}", get(packages::version).put(packages::set_tag))
         .method_not_allowed_fallback(not_allowed)
+        .layer(recorded::NoteRoute)
         .fallback(not_found)
         .with_state(state)
 }

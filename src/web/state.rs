@@ -4,8 +4,8 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use super::extract::Bases;
 use crate::{
-    admin::Administration, auth::Auth, config::TrustProxy, lifecycle::Lifecycle, models::BaseUrl,
-    registry::Registry, telemetry::Metrics,
+    admin::Administration, auth::Auth, config::TrustProxy, events::Events, lifecycle::Lifecycle,
+    models::BaseUrl, registry::Registry, telemetry::Metrics,
 };
 
 /// Settings of the HTTP side.
@@ -50,6 +50,8 @@ pub struct WebParts {
     pub lifecycle: Lifecycle,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who is told of what happens.
+    pub events: Events,
     /// Under which addresses clients see the registry.
     pub(super) bases: Bases,
 }
@@ -63,6 +65,7 @@ impl WebState {
         settings: WebSettings,
         lifecycle: Lifecycle,
         metrics: Metrics,
+        events: Events,
     ) -> Self {
         Self(Arc::new(WebParts {
             registry,
@@ -71,6 +74,7 @@ impl WebState {
             settings,
             lifecycle,
             metrics,
+            events,
             bases: Bases::default(),
         }))
     }

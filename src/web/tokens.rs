@@ -14,7 +14,10 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{auth::TokenRequest, error::RegistryError, models::PackageName, storage::TokenRecord};
+use crate::{
+    auth::TokenRequest, error::RegistryError, events::Event, models::PackageName,
+    storage::TokenRecord,
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -71,6 +74,7 @@ pub(super) async fn create(
         .auth
         .create_token(&actor.name, &password, request, address)
         .await?;
+    state.events.tell(&actor.caller, None, &created(&record));
     let body = shown(&record, Some(token.expose_secret()));
     Ok(respond::secret_json(StatusCode::OK, &body))
 }
@@ -80,7 +84,13 @@ pub(super) async fn revoke(
     actor: FullActor,
     PathText(token): PathText,
 ) -> Result<Response, Error> {
-    state.auth.revoke(&actor.name, &token).await?;
+    if state.auth.revoke(&actor.name, &token).await? {
+        let event = Event::TokenRevoked {
+            user: actor.name.to_string(),
+            token: token.chars().take(8).collect(),
+        };
+        state.events.tell(&actor.caller, None, &event);
+    }
     Ok(respond::json(StatusCode::OK, &json!({})))
 }
 
@@ -141,6 +151,20 @@ impl Wish {
         Err(RegistryError::unprocessable(format!(
             "{refused}: `packages_and_scopes_permission` must be `read-only` or `read-write`"
         )))
+    }
+}
+
+fn created(record: &TokenRecord) -> Event {
+    let packages = record.packages.iter().map(|name| name.0.to_string());
+    Event::TokenCreated {
+        user: record.user.clone(),
+        token: record.prefix.clone(),
+        name: record.name.clone(),
+        readonly: record.readonly,
+        cidr: record.cidr.iter().map(ToString::to_string).collect(),
+        limits: packages.chain(record.scopes.iter().cloned()).collect(),
+        bypass_2fa: record.bypass_second_factor,
+        expires: record.expires,
     }
 }
 

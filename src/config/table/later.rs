@@ -35,7 +35,6 @@ const fn unused(variable: &'static str, default: &'static str) -> Setting {
 const UNSET: &str = "leave it unset";
 
 pub(super) const SETTINGS: &[Setting] = &[
-    later("RUSTACCIO_AUDIT_LOG_FILE", "", &[], UNSET),
     later("RUSTACCIO_AUTH_BACKEND", "local", &["local"], "use `local`"),
     later("RUSTACCIO_AUTH_EXTERNAL_MODE", "false", OFF, UNSET)
         .also(&["auth_external", "auth_plugin_external_mode"]),
@@ -88,10 +87,5 @@ pub(super) const SETTINGS: &[Setting] = &[
     unused("RUSTACCIO_POLICY_HTTP_CACHE_MAX_ENTRIES", "10000"),
     unused("RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS", "30000"),
     unused("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "false"),
-    later("RUSTACCIO_EVENT_SINK", "none", NONE, "use `none`"),
-    unused("RUSTACCIO_EVENT_HTTP_BASE_URL", ""),
-    unused("RUSTACCIO_EVENT_HTTP_ENDPOINT", "/events/registry"),
-    unused("RUSTACCIO_EVENT_HTTP_TIMEOUT_MS", "2000"),
-    unused("RUSTACCIO_EVENT_HTTP_SECRET", "").secret(),
     unused("RUSTACCIO_NPM_TOKEN", "").secret(),
 ];

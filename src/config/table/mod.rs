@@ -6,6 +6,7 @@ mod bucket;
 mod cache;
 mod coordination;
 mod discovery;
+mod events;
 mod later;
 mod postgres;
 mod profile;
@@ -120,7 +121,7 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
 }
 
 /// The settings by section.
-pub(super) fn sections() -> [(&'static str, &'static [Setting]); 10] {
+pub(super) fn sections() -> [(&'static str, &'static [Setting]); 11] {
     [
         ("Profile", profile::SETTINGS),
         ("Server", server::SETTINGS),
@@ -131,6 +132,7 @@ pub(super) fn sections() -> [(&'static str, &'static [Setting]); 10] {
         ("Postgres", postgres::SETTINGS),
         ("Many nodes", coordination::SETTINGS),
         ("Accounts, rules and publishing", access::SETTINGS),
+        ("Events and audit", events::SETTINGS),
         ("Not in this version", later::SETTINGS),
     ]
 }
