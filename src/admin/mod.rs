@@ -14,9 +14,7 @@ use tokio::sync::Mutex;
 
 pub use answer::Answer;
 
-use crate::{
-    auth::Auth, events::Events, lifecycle::Lifecycle, policy::Admins, registry::Registry,
-};
+use crate::{auth::Auth, events::Events, lifecycle::Lifecycle, policy::Admins, registry::Registry};
 
 /// What administrators do. Use cases decide themselves whether the caller may.
 #[derive(Debug)]

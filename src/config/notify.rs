@@ -39,9 +39,9 @@ pub(super) fn hooks(
 /// Whether these are the keys of a hook, and not names of hooks.
 fn is_hook(members: &[(String, Node)]) -> bool {
     let is_value = |node: &Node| matches!(node, Node::Text(_));
-    members
-        .iter()
-        .any(|(key, node)| matches!(key.as_str(), "endpoint" | "content" | "method") && is_value(node))
+    members.iter().any(|(key, node)| {
+        matches!(key.as_str(), "endpoint" | "content" | "method") && is_value(node)
+    })
 }
 
 struct Reader<'a> {
@@ -148,7 +148,10 @@ impl Reader<'_> {
                 let text = text()?;
                 let template = Template::compile(&text);
                 parts.content = Some(template.map_err(|error| {
-                    format!("is not a Handlebars template: {}", one_line(&error.to_string()))
+                    format!(
+                        "is not a Handlebars template: {}",
+                        one_line(&error.to_string())
+                    )
                 })?);
             }
             "package_pattern" => parts.pattern = Some(text()?).filter(|text| !text.is_empty()),
@@ -186,7 +189,8 @@ fn regex(pattern: &str, flags: &str) -> Result<Regex, (&'static str, String)> {
             // Of texts that are looked at once, and always as Unicode.
             'g' | 'u' | 'y' | 'd' | 'v' => &mut builder,
             _ => {
-                let message = "has a flag that JavaScript does not know; use `i`, `m`, `s`, `u`, `g` or `y`";
+                let message =
+                    "has a flag that JavaScript does not know; use `i`, `m`, `s`, `u`, `g` or `y`";
                 return Err(("packagePatternFlags", message.to_owned()));
             }
         };
@@ -212,7 +216,9 @@ fn read_headers(node: &Node, headers: &mut HeaderMap) -> Result<(), String> {
             }
             Ok(())
         }
-        Node::List(items) => items.iter().try_for_each(|item| read_headers(item, headers)),
+        Node::List(items) => items
+            .iter()
+            .try_for_each(|item| read_headers(item, headers)),
         Node::Text(text) if text.trim().is_empty() => Ok(()),
         Node::Text(text) => {
             let json: serde_json::Value = serde_json::from_str(text).map_err(|_| wrong())?;
@@ -255,9 +261,8 @@ mod tests {
 
     #[test]
     fn flags_are_javascripts() {
-        let matches = |pattern: &str, flags: &str, text: &str| {
-            regex(pattern, flags).unwrap().is_match(text)
-        };
+        let matches =
+            |pattern: &str, flags: &str, text: &str| regex(pattern, flags).unwrap().is_match(text);
         assert!(!matches("^ACME-", "", "acme-tools"));
         assert!(matches("^ACME-", "i", "acme-tools"));
         assert!(matches("^@acme/", "gu", "@acme/tools"));

@@ -52,7 +52,9 @@ pub enum EventsError {
     #[error("events cannot be sent: {0}")]
     Client(#[from] ClientError),
     /// The file cannot be written.
-    #[error("RUSTACCIO_AUDIT_LOG_FILE = `{path}`: cannot be opened ({source}); give a file in a folder that the registry may write to")]
+    #[error(
+        "RUSTACCIO_AUDIT_LOG_FILE = `{path}`: cannot be opened ({source}); give a file in a folder that the registry may write to"
+    )]
     Trail {
         /// The file.
         path: String,
@@ -275,7 +277,9 @@ impl Destination {
         match (self, message) {
             (Self::Sink(sink), Message::Event(sent)) => sink.deliver(sent).await,
             (Self::Hook(hook), Message::Publication(context)) => hook.deliver(context).await,
-            _ => Err(Failure::Refused("it is not for this destination".to_owned())),
+            _ => Err(Failure::Refused(
+                "it is not for this destination".to_owned(),
+            )),
         }
     }
 }

@@ -42,7 +42,11 @@ impl Sink {
             return Ok(None);
         };
         let (start, end) = (base.as_str(), &config.endpoint);
-        let url = format!("{}/{}", start.trim_end_matches('/'), end.trim_start_matches('/'));
+        let url = format!(
+            "{}/{}",
+            start.trim_end_matches('/'),
+            end.trim_start_matches('/')
+        );
         Ok(Some(Self {
             service: Service::new(base, config.timeout)?,
             url: url.parse().map_err(|_| EventsError::Endpoint)?,
@@ -96,6 +100,9 @@ mod tests {
     #[test]
     fn a_signature_is_one_that_others_can_make() {
         let signed = signature(&"secret".to_owned().into(), 1_700_000_000, br#"{"a":1}"#);
-        assert_eq!(signed, "t=1700000000,v1=49f24e537407743fa4a0242bb63b94b9a47ee99cbbe071ccd8a22550ae411686");
+        assert_eq!(
+            signed,
+            "t=1700000000,v1=49f24e537407743fa4a0242bb63b94b9a47ee99cbbe071ccd8a22550ae411686"
+        );
     }
 }

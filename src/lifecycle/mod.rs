@@ -77,7 +77,10 @@ impl Lifecycle {
     pub async fn last_call(&self) -> Instant {
         let mut last_call = self.last_call.subscribe();
         let until = last_call.wait_for(Option::is_some).await;
-        until.ok().and_then(|until| *until).unwrap_or_else(Instant::now)
+        until
+            .ok()
+            .and_then(|until| *until)
+            .unwrap_or_else(Instant::now)
     }
 
     /// Asks everything to come to an end: no new connection, what runs may finish.

@@ -126,7 +126,10 @@ impl Service {
         let timeout = ServiceError::Timeout(self.timeout);
         let ends = tokio::time::Instant::now() + self.timeout;
         let answered = tokio::time::timeout_at(ends, request.send());
-        let mut response = answered.await.map_err(|_| timeout)?.map_err(ServiceError::from_reqwest)?;
+        let mut response = answered
+            .await
+            .map_err(|_| timeout)?
+            .map_err(ServiceError::from_reqwest)?;
         let status = response.status();
         // The connection is of use again where a short body is read to its end.
         let mut left = MAX_IGNORED;

@@ -137,8 +137,7 @@ impl Registry {
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
     {
         let (registry, package, caller) = (Arc::clone(self), name.clone(), caller.clone());
-        let edited =
-            self.tracked(async move { registry.edit_here(&caller, &package, edit).await });
+        let edited = self.tracked(async move { registry.edit_here(&caller, &package, edit).await });
         if edited.await? {
             Ok(())
         } else {

@@ -35,33 +35,93 @@ const ACTIONS: [(&str, &str, &str); 42] = [
     ("POST", "/-/npm/v1/tokens", "token.create"),
     ("DELETE", "/-/npm/v1/tokens/token/{text}", "token.revoke"),
     ("POST", "/-/v1/login_cli/{text}", "user.sign_in"),
-    ("PUT", "/-/org/{organisation}/user", "organisation.set_member"),
-    ("DELETE", "/-/org/{organisation}/user", "organisation.remove_member"),
+    (
+        "PUT",
+        "/-/org/{organisation}/user",
+        "organisation.set_member",
+    ),
+    (
+        "DELETE",
+        "/-/org/{organisation}/user",
+        "organisation.remove_member",
+    ),
     ("PUT", "/-/org/{organisation}/team", "team.create"),
     ("DELETE", "/-/team/{organisation}/{team}", "team.destroy"),
-    ("PUT", "/-/team/{organisation}/{team}/user", "team.add_member"),
-    ("DELETE", "/-/team/{organisation}/{team}/user", "team.remove_member"),
-    ("PUT", "/-/team/{organisation}/{team}/package", "package.grant"),
-    ("DELETE", "/-/team/{organisation}/{team}/package", "package.revoke"),
+    (
+        "PUT",
+        "/-/team/{organisation}/{team}/user",
+        "team.add_member",
+    ),
+    (
+        "DELETE",
+        "/-/team/{organisation}/{team}/user",
+        "team.remove_member",
+    ),
+    (
+        "PUT",
+        "/-/team/{organisation}/{team}/package",
+        "package.grant",
+    ),
+    (
+        "DELETE",
+        "/-/team/{organisation}/{team}/package",
+        "package.revoke",
+    ),
     ("POST", "/-/package/{package}/access", "package.set_access"),
     ("PUT", "/-/package/{package}/owners", "package.add_owner"),
-    ("DELETE", "/-/package/{package}/owners/{text}", "package.remove_owner"),
+    (
+        "DELETE",
+        "/-/package/{package}/owners/{text}",
+        "package.remove_owner",
+    ),
     ("PUT", "/-/user/v1/star", "package.star"),
     ("DELETE", "/-/user/v1/star", "package.unstar"),
     ("PUT", "/-/user/package/{package}/star", "package.star"),
     ("DELETE", "/-/user/package/{package}/star", "package.unstar"),
-    ("POST", "/-/admin/package-cache/invalidate", "admin.package_cache.invalidate"),
+    (
+        "POST",
+        "/-/admin/package-cache/invalidate",
+        "admin.package_cache.invalidate",
+    ),
     ("POST", "/-/admin/reindex", "admin.reindex"),
-    ("GET", "/-/admin/storage-health", "admin.storage_health.read"),
-    ("PUT", "/-/package/{package}/dist-tags", "dist_tag.replace_all"),
-    ("POST", "/-/package/{package}/dist-tags", "dist_tag.set_many"),
-    ("PUT", "/-/package/{package}/dist-tags/{text}", "dist_tag.set"),
-    ("POST", "/-/package/{package}/dist-tags/{text}", "dist_tag.set"),
-    ("DELETE", "/-/package/{package}/dist-tags/{text}", "dist_tag.remove"),
+    (
+        "GET",
+        "/-/admin/storage-health",
+        "admin.storage_health.read",
+    ),
+    (
+        "PUT",
+        "/-/package/{package}/dist-tags",
+        "dist_tag.replace_all",
+    ),
+    (
+        "POST",
+        "/-/package/{package}/dist-tags",
+        "dist_tag.set_many",
+    ),
+    (
+        "PUT",
+        "/-/package/{package}/dist-tags/{text}",
+        "dist_tag.set",
+    ),
+    (
+        "POST",
+        "/-/package/{package}/dist-tags/{text}",
+        "dist_tag.set",
+    ),
+    (
+        "DELETE",
+        "/-/package/{package}/dist-tags/{text}",
+        "dist_tag.remove",
+    ),
     ("PUT", "/{package}", "package.put"),
     ("PUT", "/{package}/-rev/{text}", "package.put"),
     ("DELETE", "/{package}/-rev/{text}", "package.unpublish"),
-    ("DELETE", "/{package}/-/{file}/-rev/{text}", "package.unpublish_version"),
+    (
+        "DELETE",
+        "/{package}/-/{file}/-rev/{text}",
+        "package.unpublish_version",
+    ),
     ("PUT", "/{package}/{version}", "dist_tag.set"),
     // These change nothing that lasts, or only ask.
     ("POST", "/-/npm/v1/security/advisories/bulk", ASKS),
@@ -98,7 +158,10 @@ where
     F: Future<Output = Response> + Send + 'static,
 {
     let path = request.uri().path();
-    let only_reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let only_reads = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
     if only_reads && !path.starts_with(ADMIN) {
         return handle(request).await;
     }
@@ -111,7 +174,9 @@ where
     let recording = state.clone();
     let work = async move {
         let response = work.await;
-        wanted.record(&recording, &attempt, ending_of(&response)).await;
+        wanted
+            .record(&recording, &attempt, ending_of(&response))
+            .await;
         response
     };
     let work = carried(work.instrument(tracing::Span::current()));

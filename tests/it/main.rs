@@ -13,6 +13,7 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+mod audit_log;
 #[cfg(all(
     feature = "test-services",
     feature = "s3",
@@ -37,6 +38,7 @@ mod crash;
 mod downloads;
 mod embedding;
 mod errors;
+mod events;
 mod faults;
 mod first_run;
 mod fsck;
@@ -58,6 +60,7 @@ mod migrate;
     feature = "postgres"
 ))]
 mod nodes;
+mod notify;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;

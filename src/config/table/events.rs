@@ -6,7 +6,7 @@ use super::{
     Kind::{Choice, Number, Size, Text},
     Setting,
 };
-use crate::config::{uplink_file::http_address, units};
+use crate::config::{units, uplink_file::http_address};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(

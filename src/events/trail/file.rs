@@ -138,8 +138,12 @@ impl TrailFile {
         let too_many = full.len().saturating_sub(self.max_files);
         for path in full.into_iter().take(too_many) {
             match std::fs::remove_file(&path) {
-                Ok(()) => tracing::info!(path = %path.display(), "the oldest file of the audit trail is removed"),
-                Err(error) => tracing::warn!(path = %path.display(), %error, "a file of the audit trail cannot be removed"),
+                Ok(()) => {
+                    tracing::info!(path = %path.display(), "the oldest file of the audit trail is removed")
+                }
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), %error, "a file of the audit trail cannot be removed")
+                }
             }
         }
     }
@@ -148,10 +152,11 @@ impl TrailFile {
 /// Whether `name` is one that [`TrailFile::free_name`] has made of `own`.
 fn is_full_file(name: Option<&str>, own: &str) -> bool {
     let time = name.and_then(|name| name.strip_prefix(own)?.strip_prefix('.'));
-    time.and_then(|time| time.split('-').next()).is_some_and(|time| {
-        let is_time = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z');
-        time.len() == "20260102T030405678Z".len() && time.bytes().all(is_time)
-    })
+    time.and_then(|time| time.split('-').next())
+        .is_some_and(|time| {
+            let is_time = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'T' | b'Z');
+            time.len() == "20260102T030405678Z".len() && time.bytes().all(is_time)
+        })
 }
 
 fn open(path: &Path, mode: u32) -> io::Result<File> {

@@ -65,7 +65,12 @@ impl Trail {
         let (max_size, max_files) = (config.max_size, config.max_files);
         let opened = on_disk(move || TrailFile::open(&path, max_size, max_files)).await;
         let file = opened.map_err(|source| EventsError::Trail {
-            path: config.file.as_deref().unwrap_or(Path::new("")).display().to_string(),
+            path: config
+                .file
+                .as_deref()
+                .unwrap_or(Path::new(""))
+                .display()
+                .to_string(),
             source,
         })?;
         let (sender, receiver) = mpsc::channel(CAPACITY);
@@ -134,7 +139,9 @@ impl Writer {
             let sync_at = self.unsynced_since.map(|since| since + SYNC_INTERVAL);
             let next = async {
                 match sync_at {
-                    Some(at) => timeout_at(at, entries.recv_many(&mut batch, BATCH)).await.ok(),
+                    Some(at) => timeout_at(at, entries.recv_many(&mut batch, BATCH))
+                        .await
+                        .ok(),
                     None => Some(entries.recv_many(&mut batch, BATCH).await),
                 }
             };

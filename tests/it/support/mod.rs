@@ -23,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod redis;
 pub(crate) mod registry;
 pub(crate) mod second_factor;
+pub(crate) mod service;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 #[cfg(all(feature = "test-services", feature = "s3"))]
@@ -30,4 +31,5 @@ pub(crate) mod wire;
 
 pub(crate) use packages::{Package, publish_body};
 pub(crate) use registry::{Answer, Registry, User};
+pub(crate) use service::{Asked, Reply, Service};
 pub(crate) use upstream::Upstream;
