@@ -236,7 +236,6 @@ fn what_is_not_there_yet_does_not_start_in_silence() {
         ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
         ("RUSTACCIO_OTEL_ENABLED", "true"),
         ("RUSTACCIO_POLICY_BACKEND", "http"),
-        ("RUSTACCIO_EVENT_SINK", "http"),
     ] {
         check_problem(
             &load(&[(name, value)]),
