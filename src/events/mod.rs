@@ -113,7 +113,7 @@ struct Tenant<'a> {
 #[derive(Debug)]
 enum Destination {
     Sink(Sink),
-    Hook(Hook),
+    Hook(Box<Hook>),
 }
 
 /// What one of them is told.
@@ -151,7 +151,12 @@ impl Events {
             let (hook, packages) = notify::open(config, events)?;
             // One lane: a chat shows what happened in its order.
             let bounds = (1, HOOK_CAPACITY);
-            let queue = Queue::new(Destination::Hook(hook), bounds, &metrics, &lifecycle);
+            let queue = Queue::new(
+                Destination::Hook(Box::new(hook)),
+                bounds,
+                &metrics,
+                &lifecycle,
+            );
             hooks.push((packages, queue));
         }
         let trail = Trail::open(audit_log, &clock, &metrics, &lifecycle).await?;

@@ -95,8 +95,7 @@ pub async fn build_state_with_clock(
             Arc::new(administration),
             web_settings(config),
             lifecycle,
-            metrics,
-            events,
+            (metrics, events),
         ),
     })
 }

@@ -217,30 +217,13 @@ impl Wanted {
         // A challenge is how a client learns that it has to ask for a code.
         let is_challenge = ending.code == Some("AUTH_OTP_REQUIRED");
         if ending.outcome() == "denied" && !is_challenge && so_far.facts.is_empty() {
-            self.tell_denied(state, &caller, package.as_deref(), (&action, &ending));
+            tell_denied(state, &caller, package.as_deref(), (&action, &ending));
         }
         let found = attempt.close();
         let path = redacted(&self.path);
         let line =
             |now| Line::of_request(now, action.into_owned(), &path, package, (found, ending));
         state.events.record(line).await;
-    }
-
-    fn tell_denied(
-        &self,
-        state: &WebState,
-        caller: &Caller,
-        package: Option<&str>,
-        (action, ending): (&str, &Ending),
-    ) {
-        let event = Event::Denied {
-            action: action.to_owned(),
-            status: ending.status,
-            code: ending.code,
-            reason: ending.reason.clone(),
-        };
-        let package: Option<PackageName> = package.and_then(|name| name.parse().ok());
-        state.events.tell(caller, package.as_ref(), &event);
     }
 
     /// The name of what it wants; of a route without one, the route itself.
@@ -268,6 +251,22 @@ impl Wanted {
         let text = percent_decode_str(text).decode_utf8_lossy();
         Some(text.chars().take(256).collect())
     }
+}
+
+fn tell_denied(
+    state: &WebState,
+    caller: &Caller,
+    package: Option<&str>,
+    (action, ending): (&str, &Ending),
+) {
+    let event = Event::Denied {
+        action: action.to_owned(),
+        status: ending.status,
+        code: ending.code,
+        reason: ending.reason.clone(),
+    };
+    let package: Option<PackageName> = package.and_then(|name| name.parse().ok());
+    state.events.tell(caller, package.as_ref(), &event);
 }
 
 /// Lets [`recorded`] know by which route a request went.

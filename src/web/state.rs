@@ -64,8 +64,7 @@ impl WebState {
         administration: Arc<Administration>,
         settings: WebSettings,
         lifecycle: Lifecycle,
-        metrics: Metrics,
-        events: Events,
+        (metrics, events): (Metrics, Events),
     ) -> Self {
         Self(Arc::new(WebParts {
             registry,

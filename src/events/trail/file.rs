@@ -139,10 +139,10 @@ impl TrailFile {
         for path in full.into_iter().take(too_many) {
             match std::fs::remove_file(&path) {
                 Ok(()) => {
-                    tracing::info!(path = %path.display(), "the oldest file of the audit trail is removed")
+                    tracing::info!(path = %path.display(), "the oldest file of the audit trail is removed");
                 }
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "a file of the audit trail cannot be removed")
+                    tracing::warn!(path = %path.display(), %error, "a file of the audit trail cannot be removed");
                 }
             }
         }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn full_files_get_a_time_and_the_oldest_go() {
         let (folder, mut file) = file(20, 2);
-        std::fs::write(folder.path().join("audit.log.bak"), "not ours").unwrap();
+        File::create(folder.path().join("audit.log.bak")).unwrap();
         for second in 0..5 {
             let now = Timestamp::from_unix_millis(NOW + 1000 * second);
             file.append(b"{\"a line\":1}\n", now).unwrap();
