@@ -28,7 +28,7 @@ impl Administration {
             .second_factors()
             .require_for_writes(caller)
             .await?;
-        let restrictions = self.registry.lift_second_factor(name).await?;
+        let restrictions = self.registry.lift_second_factor(caller, name).await?;
         tracing::info!(package.name = %name, user.name = caller.display_name(), "second factor lifted by an administrator");
         Ok(restrictions)
     }

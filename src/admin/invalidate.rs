@@ -3,6 +3,7 @@
 use super::Administration;
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Caller, PackageName},
 };
 
@@ -20,6 +21,8 @@ impl Administration {
             removed,
             "package cache invalidated"
         );
+        let event = Event::PackageCacheInvalidated { removed };
+        self.events.tell(caller, Some(name), &event);
         Ok(removed)
     }
 

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 pub use answer::Answer;
 
-use crate::{auth::Auth, lifecycle::Lifecycle, policy::Admins, registry::Registry};
+use crate::{auth::Auth, events::Events, lifecycle::Lifecycle, policy::Admins, registry::Registry};
 
 /// What administrators do. Use cases decide themselves whether the caller may.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Administration {
     admins: Admins,
     auth: Arc<Auth>,
     registry: Arc<Registry>,
+    events: Events,
     lifecycle: Lifecycle,
     /// Whoever reindexes has it.
     reindexing: Arc<Mutex<()>>,
@@ -35,12 +36,14 @@ impl Administration {
         admins: Admins,
         auth: Arc<Auth>,
         registry: Arc<Registry>,
+        events: Events,
         lifecycle: Lifecycle,
     ) -> Self {
         Self {
             admins,
             auth,
             registry,
+            events,
             lifecycle,
             reindexing: Arc::default(),
             reporting: Arc::default(),

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::Administration;
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Caller, Organisation, Team, Username},
     policy::require_no_limits,
     storage::{AccountStoreExt as _, AccountsError, OrganisationRecord, Role, TeamRecord},
@@ -43,7 +44,12 @@ impl Administration {
         role: Option<Role>,
     ) -> Result<(Role, usize), RegistryError> {
         let may_join = self.may_join(user).await?;
-        self.edit(caller, organisation, |record, authority| {
+        let told = |done: &(Role, usize)| {
+            let role = serde_json::to_value(done.0).ok();
+            let role = role.and_then(|role| role.as_str().map(str::to_owned));
+            changed(organisation, "member-set", None, Some(user), role)
+        };
+        self.edit(caller, organisation, told, |record, authority| {
             require_user(user, may_join)?;
             let before = record.members.get(user.as_str()).copied();
             let after = role.or(before).unwrap_or_default();
@@ -64,7 +70,8 @@ impl Administration {
         organisation: &Organisation,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.edit(caller, organisation, |record, authority| {
+        let told = |(): &()| changed(organisation, "member-removed", None, Some(user), None);
+        self.edit(caller, organisation, told, |record, authority| {
             match record.members.remove(user.as_str()) {
                 Some(Role::Owner) if authority != Authority::Owner => {
                     return Err(only_owners(organisation));
@@ -101,7 +108,8 @@ impl Administration {
         team: &Team,
         description: String,
     ) -> Result<(), RegistryError> {
-        self.edit(caller, &team.organisation, |record, _| {
+        let told = |(): &()| of_team(team, "team-created", None);
+        self.edit(caller, &team.organisation, told, |record, _| {
             if record.teams.contains_key(team.name()) {
                 let message = format!("there is a team {} already", team.group());
                 return Err(AccountsError::Refused(message));
@@ -119,7 +127,8 @@ impl Administration {
     /// Removes a team. What packages grant it is worth nothing then, until there is such a team
     /// again.
     pub async fn destroy_team(&self, caller: &Caller, team: &Team) -> Result<(), RegistryError> {
-        self.edit(caller, &team.organisation, |record, _| {
+        let told = |(): &()| of_team(team, "team-destroyed", None);
+        self.edit(caller, &team.organisation, told, |record, _| {
             let removed = record.teams.remove(team.name());
             removed.map(|_| ()).ok_or_else(|| no_such_team(team))
         })
@@ -146,7 +155,8 @@ impl Administration {
         user: &Username,
     ) -> Result<(), RegistryError> {
         let may_join = self.may_join(user).await?;
-        self.edit(caller, &team.organisation, |record, _| {
+        let told = |(): &()| of_team(team, "team-member-added", Some(user));
+        self.edit(caller, &team.organisation, told, |record, _| {
             require_user(user, may_join)?;
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;
@@ -164,7 +174,8 @@ impl Administration {
         team: &Team,
         user: &Username,
     ) -> Result<(), RegistryError> {
-        self.edit(caller, &team.organisation, |record, _| {
+        let told = |(): &()| of_team(team, "team-member-removed", Some(user));
+        self.edit(caller, &team.organisation, told, |record, _| {
             let members = record.teams.get_mut(team.name());
             let members = members.ok_or_else(|| no_such_team(team))?;
             if members.users.remove(user.as_str()) {
@@ -193,11 +204,13 @@ impl Administration {
         Ok(!self.auth.knows_all_users() || self.auth.user(user).await?.is_some())
     }
 
-    /// Changes `organisation` if `caller` may, with the second factor that changes need.
+    /// Changes `organisation` if `caller` may, with the second factor that changes need, and tells
+    /// of it.
     async fn edit<T>(
         &self,
         caller: &Caller,
         organisation: &Organisation,
+        told: impl FnOnce(&T) -> Event + Send,
         mut edit: impl FnMut(&mut OrganisationRecord, Authority) -> Result<T, AccountsError> + Send,
     ) -> Result<T, RegistryError>
     where
@@ -216,7 +229,9 @@ impl Administration {
             let authority = self.authority(caller, organisation, record)?;
             edit(record, authority)
         });
-        Ok(changed.await?)
+        let done = changed.await?;
+        self.events.tell(caller, None, &told(&done));
+        Ok(done)
     }
 
     fn authority(
@@ -250,6 +265,26 @@ impl Administration {
             }
         }
     }
+}
+
+fn changed(
+    organisation: &Organisation,
+    change: &'static str,
+    team: Option<&Team>,
+    user: Option<&Username>,
+    role: Option<String>,
+) -> Event {
+    Event::OrganisationChanged {
+        organisation: organisation.to_string(),
+        change,
+        team: team.map(|team| team.name().to_owned()),
+        user: user.map(ToString::to_string),
+        role,
+    }
+}
+
+fn of_team(team: &Team, change: &'static str, user: Option<&Username>) -> Event {
+    changed(&team.organisation, change, Some(team), user, None)
 }
 
 fn require_user(user: &Username, may_join: bool) -> Result<(), AccountsError> {

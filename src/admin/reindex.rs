@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Administration,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Caller, PackageName},
     registry::{Registry, Reindexed},
 };
@@ -33,6 +34,16 @@ impl Counts {
         self.rebuilt += usize::from(done.is_rebuilt);
         self.has_changed |= done.is_rebuilt || done.has_changed;
     }
+
+    fn answer(&self) -> Value {
+        json!({
+            "ok": true,
+            "changed": self.has_changed,
+            "packagesBefore": self.before,
+            "packagesAfter": self.after,
+            "sidecarsSynced": self.rebuilt,
+        })
+    }
 }
 
 impl Administration {
@@ -41,13 +52,25 @@ impl Administration {
     pub async fn reindex(&self, caller: &Caller) -> Result<Answer, RegistryError> {
         self.require(caller)?;
         tracing::info!(user.name = caller.display_name(), "reindexing");
-        let registry = Arc::clone(&self.registry);
-        self.answer(&self.reindexing, |pen| reindex(registry, pen))
-            .await
+        let (registry, events) = (Arc::clone(&self.registry), self.events.clone());
+        let caller = caller.clone();
+        self.answer(&self.reindexing, |mut pen| async move {
+            let counts = reindex(registry, &mut pen).await?;
+            // Before the end is written, after which the client may be gone.
+            let event = Event::Reindexed {
+                changed: counts.has_changed,
+                packages_before: counts.before,
+                packages_after: counts.after,
+            };
+            events.tell(&caller, None, &event);
+            pen.write(counts.answer().to_string()).await;
+            Ok(())
+        })
+        .await
     }
 }
 
-async fn reindex(registry: Arc<Registry>, mut pen: Pen) -> Result<(), RegistryError> {
+async fn reindex(registry: Arc<Registry>, pen: &mut Pen) -> Result<Counts, RegistryError> {
     registry.check_storage().await?;
     pen.write("\n").await;
     let names = pen.during(registry.stored_names()).await?;
@@ -66,13 +89,5 @@ async fn reindex(registry: Arc<Registry>, mut pen: Pen) -> Result<(), RegistryEr
     drop(each);
     registry.all_is_reindexed();
     tracing::info!(?counts, "reindexed");
-    let answer = json!({
-        "ok": true,
-        "changed": counts.has_changed,
-        "packagesBefore": counts.before,
-        "packagesAfter": counts.after,
-        "sidecarsSynced": counts.rebuilt,
-    });
-    pen.write(answer.to_string()).await;
-    Ok(())
+    Ok(counts)
 }

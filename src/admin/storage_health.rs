@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Caller, PackageName, TarballName},
     registry::{Registry, StoredManifest, StoredPackage},
 };
@@ -41,6 +42,7 @@ impl Administration {
     pub async fn storage_health(&self, caller: &Caller) -> Result<Answer, RegistryError> {
         self.require(caller)?;
         tracing::info!(user.name = caller.display_name(), "looking at storage");
+        self.events.tell(caller, None, &Event::StorageHealthRead {});
         let registry = Arc::clone(&self.registry);
         self.answer(&self.reporting, |pen| report(registry, pen))
             .await

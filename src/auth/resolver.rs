@@ -16,6 +16,8 @@ use crate::{
 pub struct Authentication {
     /// Who is signed in, if anybody.
     pub identity: Option<Arc<AuthIdentity>>,
+    /// How the token begins that was used, if it is one of ours.
+    pub token: Option<Arc<str>>,
     /// What the token that was used may do.
     pub limits: Arc<TokenLimits>,
     /// What the account wants as a second factor, and what the request shows.
@@ -176,6 +178,7 @@ impl Auth {
             scopes: record.scopes.clone(),
         };
         Ok(Authentication {
+            token: Some(record.prefix.as_str().into()),
             limits: Arc::new(limits),
             second_factor,
             ..self.signed_in(&user).await?

@@ -22,12 +22,10 @@ use super::{
 };
 
 /// Keys of Verdaccio that change nothing here.
-const HARMLESS: [&str; 17] = [
+const HARMLESS: [&str; 15] = [
     "secret",
     "security",
     "i18n",
-    "notify",
-    "notifications",
     "user_agent",
     "userAgent",
     "theme",
@@ -65,6 +63,7 @@ pub(super) fn load(sources: &Sources) -> Config {
         given: BTreeMap::new(),
         packages: None,
         uplinks: None,
+        notify: Vec::new(),
         proxies: Vec::new(),
     };
     for layer in loader.layers(sources.file.as_ref()) {
@@ -80,6 +79,8 @@ struct Loader<'a> {
     given: BTreeMap<&'static str, Given>,
     packages: Option<(Node, Source)>,
     uplinks: Option<(Node, Source)>,
+    /// `notify` and `notifications`.
+    notify: Vec<(String, Node, Source)>,
     /// `http_proxy`, `https_proxy` and `no_proxy` of the file.
     proxies: Vec<(String, String, Source)>,
 }
@@ -154,6 +155,10 @@ impl Loader<'_> {
             match key.as_str() {
                 "packages" => self.packages = Some((node, source.clone())),
                 "uplinks" => self.uplinks = Some((node, source.clone())),
+                "notify" | "notifications" => {
+                    self.notify.retain(|(known, ..)| *known != key);
+                    self.notify.push((key, node, source.clone()));
+                }
                 "http_proxy" | "https_proxy" | "no_proxy" => {
                     let text = node.to_text().unwrap_or_default();
                     self.proxies.push((key, text, source.clone()));
@@ -340,6 +345,7 @@ impl Loader<'_> {
         let mut config = target.config;
         self.check_tls(&config, &given);
         self.check_cache(&config, &given);
+        self.check_events(&mut config, &given);
         self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
@@ -399,6 +405,23 @@ impl Loader<'_> {
             let message = "shares the cache in a bucket, and there is none; set \
                            RUSTACCIO_TARBALL_BACKEND to `s3`, `gcs` or `azure`, or leave it unset";
             self.problem(SHARED, text, source, message);
+        }
+    }
+
+    /// A sink needs an address, and hooks are read here.
+    fn check_events(&mut self, config: &mut Config, given: &BTreeMap<&'static str, Given>) {
+        const SINK: &str = "RUSTACCIO_EVENT_SINK";
+        if config.events.is_http
+            && config.events.base_url.is_none()
+            && !given.contains_key("RUSTACCIO_EVENT_HTTP_BASE_URL")
+            && let Some(Given { text, source }) = given.get(SINK)
+        {
+            let message = "needs RUSTACCIO_EVENT_HTTP_BASE_URL, the address of the service";
+            self.problem(SINK, text, source, message);
+        }
+        for (key, node, source) in std::mem::take(&mut self.notify) {
+            let hooks = super::notify::hooks(&key, &node, &source, &mut self.findings);
+            config.events.hooks.extend(hooks);
         }
     }
 

@@ -3,10 +3,12 @@
 mod auth;
 mod coordination;
 mod env;
+mod events;
 mod examples;
 mod governance;
 mod load;
 mod log;
+mod notify;
 mod packages;
 mod policy;
 mod problem;
@@ -30,6 +32,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub use auth::{AdminConfig, AuthBackend, AuthConfig, AuthHttpConfig, Registration};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
+pub use events::{AuditLogConfig, EventsConfig, HookConfig};
 pub use examples::{Example, examples};
 pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfig};
 pub use load::Sources;
@@ -81,6 +84,10 @@ pub struct Config {
     pub web: WebConfig,
     /// Whether audits are forwarded to the uplinks.
     pub audit: bool,
+    /// What others are told of what happens here.
+    pub events: EventsConfig,
+    /// The trail of audit.
+    pub audit_log: AuditLogConfig,
     /// What is logged.
     pub log: LogConfig,
     /// What is counted.
@@ -118,6 +125,8 @@ impl Default for Config {
             publish: PublishConfig::default(),
             web: WebConfig::default(),
             audit: true,
+            events: EventsConfig::default(),
+            audit_log: AuditLogConfig::default(),
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             traces: TracesConfig::default(),

@@ -78,6 +78,8 @@ pub struct RequestInfo {
 pub struct Caller {
     /// `None` for an anonymous caller.
     pub identity: Option<Arc<AuthIdentity>>,
+    /// How the token begins that was used, if it was one of ours.
+    pub token: Option<Arc<str>>,
     /// Limits of the token that was used.
     pub limits: Arc<TokenLimits>,
     /// What the account wants as a second factor, and what the request shows.

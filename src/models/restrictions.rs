@@ -18,6 +18,16 @@ pub enum Visibility {
     Restricted,
 }
 
+impl Visibility {
+    /// npm's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Restricted => "restricted",
+        }
+    }
+}
+
 /// What a team may do with a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

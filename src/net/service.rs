@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
-use reqwest::{Client, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use reqwest::{Client, RequestBuilder, Response};
 use serde::Serialize;
 use serde_json::Value;
 use url::Url;
@@ -16,6 +16,8 @@ use super::{ClientError, ClientOptions, Reach, build_client};
 const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// The largest answer in bytes; what is asked for is a few words.
 const MAX_ANSWER: usize = 1024 * 1024;
+/// How much is read of an answer that does not count.
+const MAX_IGNORED: usize = 64 * 1024;
 /// How long an idle connection is kept; less than servers keep them.
 const POOL_IDLE: Duration = Duration::from_secs(30);
 const POOL_MAX_IDLE: usize = 32;
@@ -110,6 +112,38 @@ impl Service {
         if let Some(id) = request_id {
             request = request.header("x-request-id", id);
         }
+        self.exchange(request).await
+    }
+
+    /// Sends `body`, whatever it is, to just this address. Of the answer only the status counts.
+    pub async fn tell(
+        &self,
+        method: Method,
+        url: Url,
+        body: Bytes,
+        headers: HeaderMap,
+    ) -> Result<StatusCode, ServiceError> {
+        let request = self.client.request(method, url).headers(headers).body(body);
+        let timeout = ServiceError::Timeout(self.timeout);
+        let ends = tokio::time::Instant::now() + self.timeout;
+        let answered = tokio::time::timeout_at(ends, request.send());
+        let mut response = answered
+            .await
+            .map_err(|_| timeout)?
+            .map_err(ServiceError::from_reqwest)?;
+        let status = response.status();
+        // The connection is of use again where a short body is read to its end.
+        let mut left = MAX_IGNORED;
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout_at(ends, response.chunk()).await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+        Ok(status)
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<ServiceAnswer, ServiceError> {
         let asked = tokio::time::timeout(self.timeout, async {
             let response = request.send().await.map_err(ServiceError::from_reqwest)?;
             read(response).await

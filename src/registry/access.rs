@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Registry, edit::Edited, metadata::maintainers_json, publish::body::Maintainer};
+use super::{
+    Registry, edit::Edited, metadata::maintainers_json, packument::Hosted,
+    publish::body::Maintainer,
+};
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{
         Action, Caller, PackageName, Permission, Proof, Restrictions, Team, Username, Visibility,
     },
@@ -105,9 +109,10 @@ impl Registry {
     #[tracing::instrument(name = "registry.lift_second_factor", skip_all, fields(package.name = %name))]
     pub(crate) async fn lift_second_factor(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &PackageName,
     ) -> Result<Restrictions, RegistryError> {
-        self.edit(name, move |registry, manifest| {
+        self.edit(caller, name, move |registry, manifest| {
             let restrictions = Restrictions {
                 publish_requires_tfa: false,
                 ..manifest.restrictions().clone()
@@ -116,7 +121,7 @@ impl Registry {
                 return Ok(Edited::Unchanged);
             }
             manifest.restrict(restrictions, registry.clock.now());
-            Ok(Edited::Changed)
+            Ok(Edited::Changed(vec![access_event(manifest)]))
         })
         .await?;
         let hosted = self.documents.hosted(name).await?;
@@ -203,7 +208,10 @@ impl Registry {
             }
             let raw = maintainers_json(&owners)?;
             manifest.set_field("maintainers", raw, registry.clock.now());
-            Ok(Edited::Changed)
+            let owners = owners.into_iter().map(|owner| owner.name).collect();
+            let revision = manifest.rev();
+            let event = Event::OwnersChanged { owners, revision };
+            Ok(Edited::Changed(vec![event]))
         })
         .await
     }
@@ -222,9 +230,23 @@ impl Registry {
                 return Ok(Edited::Unchanged);
             }
             manifest.restrict(restrictions, registry.clock.now());
-            Ok(Edited::Changed)
+            Ok(Edited::Changed(vec![access_event(manifest)]))
         })
         .await
+    }
+}
+
+/// What has happened to a package that may be used as `manifest` says now.
+pub(super) fn access_event(manifest: &Hosted) -> Event {
+    let restrictions = manifest.restrictions();
+    let grants = restrictions.grants.iter().flatten();
+    Event::AccessChanged {
+        visibility: restrictions.visibility.as_str().to_owned(),
+        publish_requires_tfa: restrictions.publish_requires_tfa,
+        grants: grants
+            .map(|(group, permission)| (group.clone(), permission.as_str().to_owned()))
+            .collect(),
+        revision: manifest.rev(),
     }
 }
 

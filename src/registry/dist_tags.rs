@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::{Registry, edit::Edited};
+use super::{Registry, edit::Edited, packument::Hosted};
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Action, Caller, PackageName, Tag, VersionKey},
 };
+
+/// The most tags of one change that are told of one by one.
+const MAX_TAG_EVENTS: usize = 50;
 
 impl Registry {
     /// Points `tag` at `version`, which must be hosted here.
@@ -27,8 +31,9 @@ impl Registry {
             if tags.get(tag.as_str()).map(String::as_str) == Some(version.as_str()) {
                 return Ok(Edited::Unchanged);
             }
+            let before = tags.clone();
             if manifest.set_tag(&tag, version.as_str(), registry.clock.now()) {
-                return Ok(Edited::Changed);
+                return Ok(Edited::Changed(tag_events(&before, manifest)));
             }
             Err(RegistryError::no_such_version(&version))
         })
@@ -65,7 +70,7 @@ impl Registry {
             Ok(if *manifest.packument().dist_tags() == before {
                 Edited::Unchanged
             } else {
-                Edited::Changed
+                Edited::Changed(tag_events(&before, manifest))
             })
         })
         .await
@@ -82,14 +87,38 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         self.authorise(caller, action_for(&tag), name).await?;
         self.edit_as_owner(caller, name, move |registry, manifest| {
-            if !manifest.packument().dist_tags().contains_key(&tag) {
+            let before = manifest.packument().dist_tags().clone();
+            if !before.contains_key(&tag) {
                 return Ok(Edited::Unchanged);
             }
             manifest.remove_tag(&tag, registry.clock.now());
-            Ok(Edited::Changed)
+            Ok(Edited::Changed(tag_events(&before, manifest)))
         })
         .await
     }
+}
+
+/// What has happened to tags that were as in `before`. Very many at once are told of in one.
+pub(super) fn tag_events(before: &IndexMap<String, String>, manifest: &Hosted) -> Vec<Event> {
+    let after = manifest.packument().dist_tags();
+    let set = after
+        .iter()
+        .filter(|(tag, version)| before.get(*tag) != Some(version));
+    let set = set.map(|(tag, version)| Event::DistTagUpdated {
+        tag: tag.clone(),
+        version: version.clone(),
+    });
+    let gone = before.keys().filter(|tag| !after.contains_key(*tag));
+    let gone = gone.map(|tag| Event::DistTagRemoved { tag: tag.clone() });
+    let events: Vec<Event> = set.chain(gone).collect();
+    if events.len() <= MAX_TAG_EVENTS {
+        return events;
+    }
+    vec![Event::MetadataUpdated {
+        changes: vec!["dist-tags"],
+        versions: Vec::new(),
+        revision: manifest.rev(),
+    }]
 }
 
 /// `latest` is what everybody installs: a second factor protects it as it does a publish.

@@ -7,6 +7,7 @@ use tracing::Instrument as _;
 use super::{Registry, locks::NameGuard, packument::Hosted};
 use crate::{
     error::RegistryError,
+    events::{self, Event},
     lifecycle::carried,
     models::{Caller, PackageName, Revision, TarballName},
     policy::check_owner,
@@ -15,10 +16,10 @@ use crate::{
 
 /// What an edit has made of a manifest.
 pub(super) enum Edited {
-    /// It is to be written.
-    Changed,
-    /// It is to be written, and then these tarballs are named by nobody.
-    Removed(Vec<TarballName>),
+    /// It is to be written, and then this has happened.
+    Changed(Vec<Event>),
+    /// It is to be written, and then these tarballs are named by nobody, and this has happened.
+    Removed(Vec<TarballName>, Vec<Event>),
     /// It already is as it should be.
     Unchanged,
 }
@@ -44,7 +45,8 @@ impl Registry {
     where
         T: Send + 'static,
     {
-        let done = self.lifecycle.spawn(carried(work.in_current_span())).await;
+        let work = events::carried(work.in_current_span());
+        let done = self.lifecycle.spawn(carried(work)).await;
         done.map_err(RegistryError::internal)?
     }
 
@@ -111,28 +113,30 @@ impl Registry {
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
     {
-        let caller = caller.clone();
-        self.edit(name, move |registry, manifest| {
-            registry.require_owner(&caller, manifest)?;
+        let asking = caller.clone();
+        self.edit(caller, name, move |registry, manifest| {
+            registry.require_owner(&asking, manifest)?;
             edit(registry, manifest)
         })
         .await
     }
 
     /// Changes the manifest of a package that is hosted here; see [`Registry::not_hosted`] for
-    /// others. Done when it returns, and to its end even if nobody waits for it.
+    /// others. Done when it returns, and to its end even if nobody waits for it. Others are told that
+    /// `caller` did it.
     ///
     /// `edit` may run several times and must have no side effects.
     pub(super) async fn edit<F>(
         self: &Arc<Self>,
+        caller: &Caller,
         name: &PackageName,
         edit: F,
     ) -> Result<(), RegistryError>
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send + 'static,
     {
-        let (registry, package) = (Arc::clone(self), name.clone());
-        let edited = self.tracked(async move { registry.edit_here(&package, edit).await });
+        let (registry, package, caller) = (Arc::clone(self), name.clone(), caller.clone());
+        let edited = self.tracked(async move { registry.edit_here(&caller, &package, edit).await });
         if edited.await? {
             Ok(())
         } else {
@@ -152,7 +156,12 @@ impl Registry {
     }
 
     /// Whether the package is hosted here; if not, nothing was done.
-    async fn edit_here<F>(&self, name: &PackageName, mut edit: F) -> Result<bool, RegistryError>
+    async fn edit_here<F>(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        mut edit: F,
+    ) -> Result<bool, RegistryError>
     where
         F: FnMut(&Self, &mut Hosted) -> Result<Edited, RegistryError> + Send,
     {
@@ -164,9 +173,9 @@ impl Registry {
             let Some(mut manifest) = manifest else {
                 return Ok(false);
             };
-            let (removed, is_removal) = match edit(self, &mut manifest)? {
-                Edited::Changed => (Vec::new(), false),
-                Edited::Removed(files) => (files, true),
+            let (removed, events, is_removal) = match edit(self, &mut manifest)? {
+                Edited::Changed(events) => (Vec::new(), events, false),
+                Edited::Removed(files, events) => (files, events, true),
                 Edited::Unchanged => return Ok(true),
             };
             let doomed = self.store.blobs().doom(name, removed).await?;
@@ -174,6 +183,9 @@ impl Registry {
                 Ok(revision) => {
                     if is_removal {
                         self.metrics.unpublished();
+                    }
+                    for event in &events {
+                        self.events.tell(caller, Some(name), event);
                     }
                     self.delete_blobs(name, doomed, &revision).await;
                     return Ok(true);

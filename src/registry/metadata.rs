@@ -7,12 +7,14 @@ use serde_json::{json, value::to_raw_value};
 
 use super::{
     Registry,
+    dist_tags::tag_events,
     edit::Edited,
     packument::Hosted,
     publish::{body::Maintainer, intent::MetadataUpdate},
 };
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Action, Caller, Origin, PackageName, Tag, Timestamp},
 };
 
@@ -65,12 +67,17 @@ impl Registry {
             .username()
             .ok_or_else(|| RegistryError::unauthorized("sign in to star a package"))?;
         self.authorise(caller, Action::Star, name).await?;
-        self.edit(name, move |registry, manifest| {
+        self.edit(caller, name, move |registry, manifest| {
             if manifest.is_starred_by(&user) == wants_star {
                 return Ok(Edited::Unchanged);
             }
             manifest.star(&user, wants_star, registry.clock.now());
-            Ok(Edited::Changed)
+            let event = Event::MetadataUpdated {
+                changes: vec![if wants_star { "star" } else { "unstar" }],
+                versions: Vec::new(),
+                revision: manifest.rev(),
+            };
+            Ok(Edited::Changed(vec![event]))
         })
         .await
     }
@@ -89,10 +96,14 @@ impl Registry {
             return Err(RegistryError::bad_request(message));
         }
         let raw = maintainers_json(maintainers)?;
+        let owners = maintainers.iter().map(|person| person.name.clone());
+        let owners: Vec<String> = owners.collect();
         self.edit_as_owner(caller, name, move |registry, manifest| {
             registry.require_revision(manifest, revision.as_deref())?;
             manifest.set_field("maintainers", raw.clone(), registry.clock.now());
-            Ok(Edited::Changed)
+            let (owners, revision) = (owners.clone(), manifest.rev());
+            let event = Event::OwnersChanged { owners, revision };
+            Ok(Edited::Changed(vec![event]))
         })
         .await
     }
@@ -116,7 +127,8 @@ fn apply(
     now: Timestamp,
 ) -> Result<Edited, RegistryError> {
     let is_current = update.revision.as_deref() == Some(&manifest.rev());
-    let mut has_changed = false;
+    let mut changed = Vec::new();
+    let before = manifest.packument().dist_tags().clone();
     for (version, deprecated) in &update.versions {
         if manifest.packument().version(version).is_none() {
             // The document of an override shows upstream's versions too; they are not ours.
@@ -134,24 +146,34 @@ fn apply(
                 RegistryError::bad_request("`deprecated` of a version must be a string")
             })?,
         };
-        has_changed |= manifest.deprecate(version, &text, now);
+        if manifest.deprecate(version, &text, now) {
+            changed.push(version.clone());
+        }
     }
     if let Some(tags) = update.dist_tags.as_ref().filter(|_| is_current) {
-        has_changed |= replace_tags(manifest, tags, now)?;
+        replace_tags(manifest, tags, now)?;
     }
-    Ok(if has_changed {
-        Edited::Changed
-    } else {
+    let mut events = tag_events(&before, manifest);
+    if !changed.is_empty() {
+        events.push(Event::MetadataUpdated {
+            changes: vec!["deprecated"],
+            versions: changed,
+            revision: manifest.rev(),
+        });
+    }
+    Ok(if events.is_empty() {
         Edited::Unchanged
+    } else {
+        Edited::Changed(events)
     })
 }
 
-/// Makes the dist-tags those of `tags`. Whether that changed anything.
+/// Makes the dist-tags those of `tags`.
 fn replace_tags(
     manifest: &mut Hosted,
     tags: &IndexMap<String, String>,
     now: Timestamp,
-) -> Result<bool, RegistryError> {
+) -> Result<(), RegistryError> {
     let before = manifest.packument().dist_tags().clone();
     for (tag, version) in tags {
         if before.get(tag) == Some(version) || manifest.packument().version(version).is_none() {
@@ -165,5 +187,5 @@ fn replace_tags(
     for tag in before.keys().filter(|tag| !tags.contains_key(*tag)) {
         manifest.remove_tag(tag, now);
     }
-    Ok(*manifest.packument().dist_tags() != before)
+    Ok(())
 }

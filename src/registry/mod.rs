@@ -72,6 +72,7 @@ pub use tarball::{Download, Tarball, TarballBytes};
 use crate::{
     config::PublishConfig,
     error::RegistryError,
+    events::Events,
     lifecycle::{Lifecycle, SharedClock},
     models::{Digest, PackageName, Version},
     policy::{Admins, Policy},
@@ -109,6 +110,8 @@ pub struct RegistryOptions {
     pub leases: Leases,
     /// What published versions are signed with, if they are.
     pub signing_keys: Option<SigningKeys>,
+    /// Who is told of what was done.
+    pub events: Events,
     /// The clock.
     pub clock: SharedClock,
     /// What background work belongs to.
@@ -126,6 +129,7 @@ pub struct Registry {
     policy: Arc<Policy>,
     admins: Admins,
     publish: PublishConfig,
+    events: Events,
     clock: SharedClock,
     lifecycle: Lifecycle,
     metrics: Metrics,
@@ -165,6 +169,7 @@ impl Registry {
             negative_cache_ttl,
             leases,
             signing_keys,
+            events,
             clock,
             lifecycle,
             metrics,
@@ -211,6 +216,7 @@ impl Registry {
             policy,
             admins,
             publish,
+            events,
             clock,
             lifecycle,
             metrics,

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    events::Event,
     models::{Action, Caller, PackageName, TarballName},
 };
 
@@ -27,8 +28,12 @@ impl Registry {
         self.edit_as_owner(caller, name, move |registry, manifest| {
             registry.require_revision(manifest, Some(&revision))?;
             let files = manifest.files(&package);
+            let versions = manifest.packument().versions();
+            let versions = versions.map(|(version, _)| version.to_owned()).collect();
             manifest.remove_all(&by, registry.clock.now());
-            Ok(Edited::Removed(files))
+            let revision = manifest.rev();
+            let event = Event::PackageRemoved { versions, revision };
+            Ok(Edited::Removed(files, vec![event]))
         })
         .await
     }
@@ -55,10 +60,11 @@ impl Registry {
                 };
             }
             registry.require_revision(manifest, Some(&revision))?;
-            for version in versions {
-                manifest.remove_version(&version, &by, registry.clock.now());
+            for version in &versions {
+                manifest.remove_version(version, &by, registry.clock.now());
             }
-            Ok(Edited::Removed(vec![file.clone()]))
+            let events = removed(&package, &versions, manifest);
+            Ok(Edited::Removed(vec![file.clone()], events))
         })
         .await
     }
@@ -83,15 +89,28 @@ impl Registry {
         self.edit_as_owner(caller, name, move |registry, manifest| {
             require_same_revision(manifest, sent.as_deref())?;
             let mut files = manifest.files(&package);
-            for version in missing(manifest, &update) {
-                manifest.remove_version(&version, &by, registry.clock.now());
+            let gone = missing(manifest, &update);
+            for version in &gone {
+                manifest.remove_version(version, &by, registry.clock.now());
             }
             let kept = manifest.files(&package);
             files.retain(|file| !kept.contains(file));
-            Ok(Edited::Removed(files))
+            let events = removed(&package, &gone, manifest);
+            Ok(Edited::Removed(files, events))
         })
         .await
     }
+}
+
+/// What has happened to versions that `manifest` has no more.
+fn removed(name: &PackageName, versions: &[String], manifest: &Hosted) -> Vec<Event> {
+    let revision = manifest.rev();
+    let of = |version: &String| Event::TarballRemoved {
+        filename: format!("{}-{version}.tgz", name.base()),
+        version: version.clone(),
+        revision: revision.clone(),
+    };
+    versions.iter().map(of).collect()
 }
 
 /// The stored versions that are not in `update`.

@@ -12,6 +12,7 @@ use crate::{
     auth::{Auth, AuthHook, AuthOptions, HttpPlugin, Outside},
     config::{AuthBackend, Config, PolicyBackend, describe},
     error::RegistryError,
+    events::{Events, EventsOptions},
     lifecycle::{Lifecycle, SharedClock, SystemClock, random_hex},
     policy::{Admins, Policy, PolicyService, Rules},
     registry::{Registry, RegistryOptions},
@@ -73,10 +74,12 @@ pub async fn build_state_with_clock(
     let backend = policy_backend(config, &metrics)?;
     let second_factors = auth.second_factors().clone();
     let policy = Policy::new(rules, backend, outside, second_factors);
+    let events = Box::pin(open_events(config, &clock, &metrics, &lifecycle)).await?;
     let opened = Opened {
         store,
         policy,
         leases: leases.leases,
+        events: events.clone(),
         clock,
         metrics: metrics.clone(),
     };
@@ -88,6 +91,7 @@ pub async fn build_state_with_clock(
         admins(config),
         Arc::clone(&auth),
         Arc::clone(&registry),
+        events.clone(),
         lifecycle.clone(),
     );
     Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
@@ -100,6 +104,7 @@ pub async fn build_state_with_clock(
             settings: web_settings(config),
             lifecycle,
             metrics,
+            events,
         }),
     })
 }
@@ -147,6 +152,7 @@ struct Opened {
     store: Store,
     policy: Policy,
     leases: Leases,
+    events: Events,
     clock: SharedClock,
     metrics: Metrics,
 }
@@ -162,6 +168,7 @@ async fn open_registry(
         store,
         policy,
         leases,
+        events,
         clock,
         metrics,
     } = opened;
@@ -185,10 +192,28 @@ async fn open_registry(
         negative_cache_ttl: config.storage.negative_cache_ttl,
         leases,
         signing_keys,
+        events,
         clock,
         lifecycle: lifecycle.clone(),
         metrics,
     }))
+}
+
+/// Opens whoever is told of what happens.
+async fn open_events(
+    config: &Config,
+    clock: &SharedClock,
+    metrics: &Metrics,
+    lifecycle: &Lifecycle,
+) -> Result<Events, RegistryError> {
+    let opened = Events::open(EventsOptions {
+        events: &config.events,
+        audit_log: &config.audit_log,
+        clock: Arc::clone(clock),
+        metrics: metrics.clone(),
+        lifecycle: lifecycle.clone(),
+    });
+    opened.await.map_err(unusable)
 }
 
 /// Begins what goes on beside requests.

@@ -4,7 +4,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 use serde::Serialize;
 
-use super::respond::json;
+use super::{recorded::Refusal, respond::json};
 use crate::error::RegistryError;
 
 /// A [`RegistryError`] on its way out.
@@ -53,6 +53,10 @@ impl IntoResponse for Error {
             hint: error.hint(),
         };
         let mut response = json(error.status(), &body);
+        response.extensions_mut().insert(Refusal {
+            code: error.code(),
+            reason: text,
+        });
         let headers = response.headers_mut();
         if let Some(wait) = error.retry_after() {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);

@@ -21,17 +21,20 @@ use tracing::{Instrument as _, field::Empty};
 
 use super::{
     error::Error,
-    extract::{Credentials, PublicPrefix, base_of, identify},
+    extract::{Credentials, PublicPrefix, base_of, identify, unidentified},
     governed::admit,
     login,
     metrics::{Counting, metrics_for},
     normalize::canonical_path,
+    recorded::recorded,
     redact::redacted,
     state::WebState,
     watched::watched,
 };
 use crate::{
+    auth::CredentialProblem,
     error::RegistryError,
+    events::{Attempt, Event},
     lifecycle::{Circle, Errand, Hops, RequestId},
     models::{AskedBy, BaseUrl},
     telemetry::continue_trace,
@@ -129,10 +132,19 @@ async fn around(
             Ok(Prepared { hops, sent_path }) => {
                 counted.meets(request.uri().path(), request.method());
                 let handle = |request| {
-                    let handled = identified(state, routes, request, sent_path, Arc::clone(&id));
-                    // In a box, because it is large and handed on several times.
-                    let request = RequestId::new(Arc::clone(&id));
-                    Errand { hops, request }.scope(unless_it_panics(Box::pin(handled)))
+                    let (state_of_it, id_of_it) = (state.clone(), Arc::clone(&id));
+                    let handled = |request| {
+                        let handled = async move {
+                            identified(&state_of_it, routes, request, sent_path, id_of_it).await
+                        };
+                        // In a box, because it is large and handed on several times.
+                        unless_it_panics(Box::pin(handled))
+                    };
+                    let errand = Errand {
+                        hops,
+                        request: RequestId::new(Arc::clone(&id)),
+                    };
+                    errand.scope(recorded(state, request, handled))
                 };
                 watched(&state.settings, request, handle).await
             }
@@ -189,10 +201,23 @@ async fn identified(
 ) -> Response {
     let (mut parts, body) = request.into_parts();
     let path = sent_path.as_deref().unwrap_or(parts.uri.path());
-    let credentials = match identify(&parts, state, path, id).await {
+    let credentials = match identify(&parts, state, path, Arc::clone(&id)).await {
         Ok(credentials) => credentials,
-        Err(error) => return Error(error).into_response(),
+        Err(error) => {
+            if let Some(attempt) = Attempt::current() {
+                attempt.note_caller(&unidentified(&parts, state, path, id));
+            }
+            return Error(error).into_response();
+        }
     };
+    if let Some(attempt) = Attempt::current() {
+        attempt.note_caller(&credentials.caller);
+    }
+    if credentials.problem == Some(CredentialProblem::WrongPassword) {
+        let (user, code) = (None, "AUTH_UNAUTHORIZED");
+        let event = Event::LoginFailed { user, code };
+        state.events.tell(&credentials.caller, None, &event);
+    }
     let notice = credentials.problem.map(|problem| problem.to_string());
     let browser = Browser::of(&parts, state, &credentials);
     if let Some(metrics) = metrics_for(state, &parts, &credentials) {

@@ -20,6 +20,7 @@ use super::{
     extract::{Base, PathText, Query, Visitor, small_body},
     respond,
     state::WebState,
+    users::tell_of_login,
 };
 use crate::{
     auth::{Approval, SessionIds, SessionView},
@@ -178,7 +179,13 @@ async fn approve(
         is_new: answer.create,
         sender: caller.into(),
     };
-    state.auth.approve(id, approval).await
+    let (user, is_new) = (approval.user.clone(), approval.is_new);
+    let approved = state.auth.approve(id, approval).await;
+    // No token: a second factor was shown, which nobody signs in with.
+    let user = user.filter(|_| !matches!(approved, Ok(None)));
+    let failure = approved.as_ref().err();
+    tell_of_login(state, caller, (user.as_ref(), "web"), is_new, failure);
+    approved
 }
 
 async fn after_form(

@@ -25,6 +25,7 @@ mod normalize;
 mod organisations;
 mod packages;
 mod profile;
+mod recorded;
 mod redact;
 mod respond;
 mod search;
@@ -119,7 +120,7 @@ fn routes(state: WebState) -> (Router, Counting) {
         .route("/{package}/-/{file}/-rev/{text}", delete(packages::unpublish_tarball))
         .route("/{package}/{version}", get(packages::version).put(packages::set_tag));
     let (router, counting) = table.finish(&state);
-    let router = router.method_not_allowed_fallback(not_allowed).fallback(not_found);
+    let router = router.method_not_allowed_fallback(not_allowed).layer(recorded::NoteRoute).fallback(not_found);
     (router.with_state(state), counting)
 }
 

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     auth::{SecondFactorAnswer, SecondFactorChange, Sender},
     error::RegistryError,
+    events::Event,
     models::{SecondFactorMode, Username},
     storage::{Profile, SecondFactorRecord},
 };
@@ -113,10 +114,20 @@ pub(super) async fn change(
     Json(change): Json<Change>,
 ) -> Result<Response, Error> {
     let (name, sender) = (&actor.name, Sender::from(&actor.caller));
+    let tell = |event: Event| state.events.tell(&actor.caller, None, &event);
+    let user = name.to_string();
     if let Some(tfa) = change.tfa {
         let change = tfa.into_change()?;
         let changed = state.auth.change_second_factor(name, change, &sender);
-        let tfa = match changed.await? {
+        let answer = changed.await?;
+        let change = match &answer {
+            SecondFactorAnswer::Seed(_) => "asked",
+            SecondFactorAnswer::RecoveryCodes(_) => "enabled",
+            SecondFactorAnswer::Off => "disabled",
+            SecondFactorAnswer::ModeChanged => "mode",
+        };
+        tell(Event::SecondFactorChanged { user, change });
+        let tfa = match answer {
             SecondFactorAnswer::Seed(url) => json!(url),
             SecondFactorAnswer::RecoveryCodes(codes) => json!(codes),
             SecondFactorAnswer::Off => Value::Null,
@@ -131,6 +142,7 @@ pub(super) async fn change(
         let new = password.new.ok_or_else(|| missing("new"))?;
         let changed = state.auth.change_password(name, &old, &new, &sender);
         changed.await?;
+        tell(Event::PasswordChanged { user });
         return profile(&state, name).await;
     }
     if change.fields == Fields::default() {
@@ -141,6 +153,7 @@ pub(super) async fn change(
         .auth
         .edit_profile(name, |profile| fields.clone().write_into(profile));
     edited.await?;
+    tell(Event::ProfileChanged { user });
     profile(&state, name).await
 }
 

@@ -7,6 +7,7 @@ use crate::{
     admin::Administration,
     auth::Auth,
     config::{MetricsConfig, TrustProxy},
+    events::Events,
     governance::Governance,
     lifecycle::Lifecycle,
     models::BaseUrl,
@@ -70,6 +71,8 @@ pub struct WebParts {
     pub lifecycle: Lifecycle,
     /// What is counted.
     pub metrics: Metrics,
+    /// Who is told of what happens.
+    pub events: Events,
 }
 
 impl WebState {

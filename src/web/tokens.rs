@@ -17,6 +17,7 @@ use super::{
 use crate::{
     auth::{Sender, TokenRequest},
     error::RegistryError,
+    events::Event,
     models::PackageName,
     storage::TokenRecord,
 };
@@ -76,6 +77,7 @@ pub(super) async fn create(
         .auth
         .create_token(&actor.name, &password, request, &sender)
         .await?;
+    state.events.tell(&actor.caller, None, &created(&record));
     let body = shown(&record, Some(token.expose_secret()));
     Ok(respond::secret_json(StatusCode::OK, &body))
 }
@@ -85,7 +87,13 @@ pub(super) async fn revoke(
     actor: FullActor,
     PathText(token): PathText,
 ) -> Result<Response, Error> {
-    state.auth.revoke(&actor.name, &token).await?;
+    if state.auth.revoke(&actor.name, &token).await? {
+        let event = Event::TokenRevoked {
+            user: actor.name.to_string(),
+            token: token.chars().take(8).collect(),
+        };
+        state.events.tell(&actor.caller, None, &event);
+    }
     Ok(respond::json(StatusCode::OK, &json!({})))
 }
 
@@ -146,6 +154,20 @@ impl Wish {
         Err(RegistryError::unprocessable(format!(
             "{refused}: `packages_and_scopes_permission` must be `read-only` or `read-write`"
         )))
+    }
+}
+
+fn created(record: &TokenRecord) -> Event {
+    let packages = record.packages.iter().map(|name| name.0.to_string());
+    Event::TokenCreated {
+        user: record.user.clone(),
+        token: record.prefix.clone(),
+        name: record.name.clone(),
+        readonly: record.readonly,
+        cidr: record.cidr.iter().map(ToString::to_string).collect(),
+        limits: packages.chain(record.scopes.iter().cloned()).collect(),
+        bypass_2fa: record.bypass_second_factor,
+        expires: record.expires,
     }
 }
 

@@ -12,7 +12,13 @@ use super::{
     respond,
     state::WebState,
 };
-use crate::{auth::Sender, error::RegistryError, models::Username, storage::Profile};
+use crate::{
+    auth::{LoggedIn, Sender},
+    error::RegistryError,
+    events::Event,
+    models::{Caller, Username},
+    storage::Profile,
+};
 
 /// What stands before a user's name in the paths that npm inherited from `CouchDB`.
 const PREFIX: &str = "org.couchdb.user:";
@@ -67,7 +73,8 @@ pub(super) async fn sign_in(
             &Sender::from(&caller),
             one_time_pass(&headers).as_ref(),
         )
-        .await?;
+        .await;
+    let logged_in = told(&state, &caller, &user, logged_in)?;
     let ok = if logged_in.is_new {
         format!("user '{user}' created")
     } else {
@@ -76,6 +83,46 @@ pub(super) async fn sign_in(
     let token = secrecy::ExposeSecret::expose_secret(&logged_in.token);
     let body = json!({ "ok": ok, "id": path, "token": token });
     Ok(respond::secret_json(StatusCode::CREATED, &body))
+}
+
+/// Tells how a sign-in ended.
+fn told(
+    state: &WebState,
+    caller: &Caller,
+    user: &Username,
+    logged_in: Result<LoggedIn, RegistryError>,
+) -> Result<LoggedIn, RegistryError> {
+    let is_new = logged_in.as_ref().is_ok_and(|logged_in| logged_in.is_new);
+    let failure = logged_in.as_ref().err();
+    tell_of_login(state, caller, (Some(user), "password"), is_new, failure);
+    logged_in
+}
+
+/// Tells that `user` has signed in by `method`, or what it failed with; a failure of ours, and a
+/// challenge for a second factor, is no failure of hers.
+pub(super) fn tell_of_login(
+    state: &WebState,
+    caller: &Caller,
+    (user, method): (Option<&Username>, &'static str),
+    is_new: bool,
+    failure: Option<&RegistryError>,
+) {
+    let tell = |event: Event| state.events.tell(caller, None, &event);
+    let user = user.map(|user| user.as_str().to_owned());
+    match (failure, user) {
+        (None, Some(user)) => {
+            if is_new {
+                tell(Event::UserRegistered { user: user.clone() });
+            }
+            tell(Event::LoggedIn { user, method });
+        }
+        (Some(RegistryError::OneTimePassRequired { .. }) | None, _) => {}
+        (Some(error), user) if error.status().is_client_error() => {
+            let code = error.code();
+            tell(Event::LoginFailed { user, code });
+        }
+        _ => {}
+    }
 }
 
 /// `GET /-/user/org.couchdb.user:NAME`: what `npm owner add` wants to know of a user.
@@ -106,9 +153,14 @@ pub(super) async fn show(
 /// `DELETE /-/user/token/TOKEN`: who shows a token may end it.
 pub(super) async fn sign_out(
     State(state): State<WebState>,
+    Visitor { caller, .. }: Visitor,
     PathText(token): PathText,
 ) -> Result<Response, Error> {
-    state.auth.logout(&SecretString::from(token)).await?;
+    let prefix = token.chars().take(8).collect();
+    if state.auth.logout(&SecretString::from(token)).await? {
+        let event = Event::LoggedOut { token: prefix };
+        state.events.tell(&caller, None, &event);
+    }
     let body = json!({ "ok": "Logged out" });
     Ok(respond::json(StatusCode::OK, &body))
 }

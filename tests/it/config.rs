@@ -234,21 +234,6 @@ const MODE: &str = "RUSTACCIO_PACKAGE_DISCOVERY_MODE";
 const TTL: &str = "RUSTACCIO_PACKAGE_CACHE_TTL_SECS";
 const REFRESH: &str = "RUSTACCIO_PACKAGE_DISCOVERY_REFRESH_SECS";
 
-#[test]
-fn what_is_not_there_yet_does_not_start_in_silence() {
-    for (name, value) in [("RUSTACCIO_EVENT_SINK", "http")] {
-        check_problem(
-            &load(&[(name, value)]),
-            &[name, "is not in this version of rustaccio"],
-        );
-    }
-    let off = load(&[
-        ("RUSTACCIO_OTEL_ENABLED", "False"),
-        ("RUSTACCIO_S3_BUCKET", "x"),
-    ]);
-    assert!(off.problems().is_empty(), "{}", off.describe_problems());
-}
-
 /// The variables of a generated file.
 fn preset(path: &str) -> Vec<(String, String)> {
     let mut examples = rustaccio::config::examples().into_iter();

@@ -124,7 +124,7 @@ async fn kinds_of_requests_are_counted_apart_and_spellings_are_not() {
     }
     registry.get("/-/v1/search?text=a").await.assert(200);
     registry.get("/-/whoami").await.assert(401);
-    registry.put_anonymously("/app").await.assert(401);
+    registry.put_nothing_anonymously("/app").await.assert(401);
 }
 
 #[tokio::test]
@@ -279,7 +279,7 @@ async fn other_requests_have_a_quota() {
     registry.get("/app").await.assert(429);
     registry.get("/-/whoami").await.assert(429);
     registry.tarball(&package).await.assert(404);
-    registry.put_anonymously("/app").await.assert(401);
+    registry.put_nothing_anonymously("/app").await.assert(401);
 }
 
 #[tokio::test]
@@ -353,7 +353,7 @@ async fn a_registry_below_a_prefix_limits_the_same() {
 
 impl Registry {
     /// An attempt to change something.
-    async fn put_anonymously(&self, path: &str) -> Answer {
+    async fn put_nothing_anonymously(&self, path: &str) -> Answer {
         let body = json!({ "name": "app", "versions": {} });
         self.send_json(None, Method::PUT, path, &body).await
     }

@@ -13,6 +13,7 @@ mod access;
 mod accounts;
 mod administration;
 mod audit;
+mod audit_log;
 mod authorisation;
 #[cfg(all(
     feature = "test-services",
@@ -40,6 +41,7 @@ mod crash;
 mod downloads;
 mod embedding;
 mod errors;
+mod events;
 mod faults;
 mod first_run;
 mod fsck;
@@ -66,6 +68,7 @@ mod migrate;
     feature = "postgres"
 ))]
 mod nodes;
+mod notify;
 #[cfg(feature = "test-clients")]
 mod npm;
 mod organisations;

@@ -1,7 +1,7 @@
 //! Settings of accounts, rules, administrators and publishing.
 
 use super::{
-    Kind::{Choice, Number, Seconds, Switch, Text},
+    Kind::{Choice, Number, Seconds, Switch, Text, Unused},
     Setting,
 };
 use crate::config::{Registration, units};
@@ -132,6 +132,14 @@ pub(super) const SETTINGS: &[Setting] = &[
         }),
         "What seeds of second factors and the signing key are encrypted with. Without it, the key in \
          `secret.key` in the data folder.",
+    )
+    .secret(),
+    Setting::new(
+        "RUSTACCIO_NPM_TOKEN",
+        "",
+        Unused,
+        "Of clients: where what `/-/npm/v1/bootstrap` answers makes them look for their token. It means \
+         nothing to the registry.",
     )
     .secret(),
 ];

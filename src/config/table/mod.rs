@@ -7,8 +7,8 @@ mod bucket;
 mod cache;
 mod coordination;
 mod discovery;
+mod events;
 mod governance;
-mod later;
 mod policy;
 mod postgres;
 mod profile;
@@ -66,10 +66,7 @@ pub(super) enum Kind {
     Address(Put<String>),
     /// A path of a service.
     Endpoint(fn(&mut Target, &str)),
-    /// Turns on something that this version does not have. The words that leave it off, and what
-    /// to use instead.
-    Later(&'static [&'static str], &'static str),
-    /// Belongs to something that this version does not have; without it, it means nothing.
+    /// Taken, and means nothing to the registry.
     Unused,
 }
 
@@ -141,7 +138,7 @@ pub(super) fn sections() -> [(&'static str, &'static [Setting]); 14] {
         ("Accounts elsewhere", auth::SETTINGS),
         ("Decisions elsewhere", policy::SETTINGS),
         ("Metrics and traces", telemetry::SETTINGS),
-        ("Not in this version", later::SETTINGS),
+        ("Events and audit", events::SETTINGS),
     ]
 }
 
@@ -192,12 +189,6 @@ impl Setting {
             Kind::Address(put) => put(target, bucket::address(text.trim())?),
             Kind::Text(put) => put(target, text.trim())?,
             Kind::Endpoint(put) => put(target, endpoint(text.trim())?),
-            Kind::Later(off, instead) => {
-                let text = text.trim().to_ascii_lowercase();
-                if !off.contains(&text.as_str()) {
-                    return Err(format!("is not in this version of rustaccio; {instead}"));
-                }
-            }
             Kind::Unused => {}
         }
         Ok(Read::Fine)

@@ -16,10 +16,12 @@ use super::{
 };
 use crate::{
     error::RegistryError,
+    events::Event,
     lifecycle::crash_point,
     models::{Action, Caller, Digest, Integrity, Origin, PackageName, Restrictions, Visibility},
     registry::{
         Registry,
+        access::access_event,
         attestations::Provenance,
         edit::Stored,
         metadata::maintainers_json,
@@ -144,10 +146,10 @@ impl Registry {
                 continue;
             }
             crash_point("blob-placed");
-            self.add(&candidate, &new, &mut manifest, is_new_package)?;
+            let events = self.add(&candidate, &new, &mut manifest, is_new_package)?;
             match self.write(name, &manifest, expected).await {
                 Ok(_) => {
-                    self.remember(&candidate, &new);
+                    self.has_published(&candidate, &new, &events);
                     return Ok(if is_new_package {
                         Done::Created
                     } else {
@@ -171,14 +173,14 @@ impl Registry {
         let name = &candidate.publish.name;
         self.require_free(candidate, new, empty).await?;
         let mut manifest = empty.clone();
-        self.add(candidate, new, &mut manifest, true)?;
+        let events = self.add(candidate, new, &mut manifest, true)?;
         let (blobs, json) = (self.store.blobs(), manifest.to_json());
         let created = blobs.create_package(name, json, &new.file, candidate.tarball.finished());
         if created.await?.is_none() {
             return Ok(false);
         }
         self.has_changed(name, &manifest);
-        self.remember(candidate, new);
+        self.has_published(candidate, new, &events);
         Ok(true)
     }
 
@@ -270,13 +272,14 @@ impl Registry {
         Ok(blobs.create(name, &new.file, tarball).await?)
     }
 
+    /// Adds the version. What will have happened once that is stored.
     fn add(
         &self,
         candidate: &Candidate,
         new: &NewVersion,
         manifest: &mut Hosted,
         is_new_package: bool,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Vec<Event>, RegistryError> {
         let publish = &candidate.publish;
         let publisher = candidate.publisher();
         let facts = ManifestFacts {
@@ -295,7 +298,7 @@ impl Registry {
         if let Some(provenance) = &candidate.provenance {
             manifest.set_provenance(&new.version, provenance.bundle.clone());
         }
-        manifest.add_version(&new.version, &new.file, raw, &new.tags, now);
+        manifest.add_version(&new.version, &new.file, raw.clone(), &new.tags, now);
         if is_new_package {
             let owners = candidate.first_owners(publisher.as_ref());
             manifest.set_field("maintainers", maintainers_json(&owners)?, now);
@@ -306,19 +309,31 @@ impl Registry {
             Access::Restricted => Visibility::Restricted,
         });
         let before = manifest.restrictions();
+        let mut events = Vec::new();
         if let Some(visibility) = visibility.filter(|wish| *wish != before.visibility) {
             let restrictions = Restrictions {
                 visibility,
                 ..before.clone()
             };
             manifest.restrict(restrictions, now);
+            events.push(access_event(manifest));
         }
         let latest = manifest.packument().resolve("latest").map(str::to_owned);
         let is_shown = latest.is_none_or(|latest| latest == new.version.as_str());
         if is_shown {
             self.show(candidate, manifest, prepared)?;
         }
-        Ok(())
+        let (version, tags) = (new.version.as_str(), manifest.packument().dist_tags());
+        let tags = tags.iter().filter(|(_, tagged)| *tagged == version);
+        let published = Event::Published {
+            version: version.to_owned(),
+            tags: tags.map(|(tag, _)| tag.clone()).collect(),
+            new_package: is_new_package,
+            integrity: candidate.digests.sha512.to_string(),
+            manifest: raw,
+        };
+        events.insert(0, published);
+        Ok(events)
     }
 
     /// Lets the document speak for the version that `latest` means.
@@ -370,6 +385,15 @@ impl Registry {
             return Ok(Done::Changed);
         }
         Err(already_present(new.version.as_str()))
+    }
+
+    /// It is stored.
+    fn has_published(&self, candidate: &Candidate, new: &NewVersion, events: &[Event]) {
+        self.remember(candidate, new);
+        for event in events {
+            let (caller, name) = (&candidate.caller, &candidate.publish.name);
+            self.events.tell(caller, Some(name), event);
+        }
     }
 
     fn remember(&self, candidate: &Candidate, new: &NewVersion) {

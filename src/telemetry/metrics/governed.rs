@@ -69,6 +69,8 @@ pub(super) struct Governed {
     pub(super) auth: Family<Ended, Counter>,
     pub(super) events: Family<Ended, Counter>,
     pub(super) event_queue: Gauge,
+    pub(super) notifications: Family<Ended, Counter>,
+    pub(super) audit_lines: Family<Ended, Counter>,
     backends: Family<OfBackend, Durations>,
 }
 
@@ -115,6 +117,16 @@ impl Governed {
             Outcome::OF_BACKENDS,
         );
         let events = ended("events", "Registry events, by outcome", Outcome::OF_EVENTS);
+        let notifications = ended(
+            "notifications",
+            "Messages of notify hooks, by outcome",
+            Outcome::OF_EVENTS,
+        );
+        let audit_lines = ended(
+            "audit_lines",
+            "Lines of the audit trail, by outcome",
+            &[Outcome::Delivered, Outcome::Dropped],
+        );
         let event_queue = Gauge::default();
         registry.register(
             "event_queue_length",
@@ -138,6 +150,8 @@ impl Governed {
             auth,
             events,
             event_queue,
+            notifications,
+            audit_lines,
             backends,
         }
     }

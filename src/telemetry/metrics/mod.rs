@@ -245,6 +245,22 @@ impl Metrics {
         self.count_in(|families| &families.governed.events, &Ended { outcome });
     }
 
+    /// What became of a message of a `notify` hook.
+    pub fn notification(&self, outcome: Outcome) {
+        self.count_in(
+            |families| &families.governed.notifications,
+            &Ended { outcome },
+        );
+    }
+
+    /// What became of a line of the audit trail.
+    pub fn audit_line(&self, outcome: Outcome) {
+        self.count_in(
+            |families| &families.governed.audit_lines,
+            &Ended { outcome },
+        );
+    }
+
     /// So many events wait to be sent.
     pub fn event_queue(&self, length: usize) {
         if let Some(families) = &self.0 {

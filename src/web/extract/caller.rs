@@ -92,6 +92,7 @@ pub(in crate::web) async fn identify(
     let found = found.await?;
     let caller = Caller {
         identity: found.identity,
+        token: found.token,
         limits: found.limits,
         second_factor: found.second_factor,
         address,
@@ -102,6 +103,25 @@ pub(in crate::web) async fn identify(
         caller,
         problem: found.problem,
     })
+}
+
+/// Who is calling where nobody could be asked: no more than the address and the request is known.
+pub(in crate::web) fn unidentified(
+    parts: &Parts,
+    state: &WebState,
+    path: &str,
+    request_id: Arc<str>,
+) -> Caller {
+    Caller {
+        address: client_address(parts, state),
+        request: Arc::new(RequestInfo {
+            id: request_id,
+            method: parts.method.clone(),
+            path: path.into(),
+            tenant: tenant(parts, state),
+        }),
+        ..Caller::default()
+    }
 }
 
 /// `PUT /-/user/org.couchdb.user:NAME`, with or without a revision.

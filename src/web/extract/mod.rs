@@ -9,7 +9,8 @@ mod query;
 pub(super) use base_url::{Base, Bases, PublicPrefix, base_of};
 pub(super) use body::{BodyReader, Json, small_body};
 pub(super) use caller::{
-    Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass, unless_hidden,
+    Actor, Credentials, FullActor, User, Visitor, identify, one_time_pass, unidentified,
+    unless_hidden,
 };
 pub(super) use path::{
     Agent, FileName, OrganisationName, Package, PathText, TagName, TeamName, VersionText,

@@ -112,6 +112,7 @@ const PROMISED: &[(&str, &str)] = &[
 const MORE: &[&str] = &[
     "GCS_",
     "AZURE_",
+    "AUDIT_LOG_MAX_",
     "MAX_USERS",
     "METADATA_POSTGRES_",
     "TARBALL_REDIRECT",

@@ -140,7 +140,9 @@ impl Registry {
     pub(crate) async fn with(start: Start<'_>) -> Self {
         let folder = start.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
         let stored_in = stored_in(folder.path()).await;
-        let mut config = config(&stored_in, &start.variables, start.file, folder.path());
+        // In a box: it is large, and every test waits for this.
+        let config = config(&stored_in, &start.variables, start.file, folder.path());
+        let mut config = Box::new(config);
         if let Some(tune) = start.tune {
             tune(&mut config);
         }
