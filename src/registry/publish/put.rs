@@ -140,7 +140,7 @@ impl Registry {
         match self.documents.hosted.get(name, Sight::Strict).await {
             Ok(Some(hosted)) if !hosted.manifest.is_gone() => error,
             Ok(_) => RegistryError::no_such_package(),
-            Err(failed) => failed.into(),
+            Err(failed) => failed,
         }
     }
 
