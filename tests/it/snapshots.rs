@@ -82,7 +82,7 @@ async fn each_tarball_is_on_the_disk_once_and_serving_a_snapshot_changes_no_othe
     again.user("carl").await;
     // What it has is another's by now, and what is common is right.
     fine(&data, &none, &["backup", "--keep", "1", text(&copy)]).await;
-    drop(again);
+    again.stop().await;
     fine(&served, &none, &["fsck", "--repair"]).await;
     fine(&data, &none, &backup).await;
     for (path, bytes) in before {
@@ -124,7 +124,7 @@ async fn what_is_done_in_a_snapshot_reaches_no_other() {
     unpublish(&again, &alice, &one).await;
     let republished = other_bytes("app", "1.0.0");
     again.publish(&alice, &republished).await.assert(201);
-    drop(again);
+    again.stop().await;
     damage(&tarball(&all[1], &republished));
     command(&all[1], &none, &["fsck", "--repair"]).await;
     fine(&data, &none, &backup).await;
