@@ -91,7 +91,7 @@ pub async fn move_accounts(
 ) -> Result<(), StorageError> {
     let done = accounts::move_accounts(from.accounts, to.accounts, moving.overwrite, moved).await;
     if let Err(error) = done {
-        moved.break_off("accounts", &error);
+        moved.fail("accounts", &error);
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) async fn move_packages(
     while let Some(package) = packages.next().await {
         let (name, package) = match package {
             Ok(package) => package,
-            Err(error) => return moved.break_off("the list of packages", &error),
+            Err(error) => return moved.fail("the list of packages", &error),
         };
         let is_full = matches!(package, Err(StorageError::Full(_)));
         let package = package.unwrap_or_else(|error| {
@@ -49,20 +49,19 @@ pub(super) async fn move_packages(
             failures + 1
         };
         moved.add(package);
-        moved.is_broken_off |= is_full;
         (moving.watch)(moved);
         if is_full {
             return;
         }
         if failures >= MANY_FAILURES {
             if let Err(error) = ask(from, to, &name).await {
-                return moved.break_off("all further packages", &error);
+                return moved.fail("all further packages", &error);
             }
             failures = 0;
         }
     }
     if let Err(error) = move_lost(from, to, moving, moved).await {
-        moved.break_off("packages without a manifest", &error);
+        moved.fail("packages without a manifest", &error);
     }
 }
 
