@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    backup::{Variables, command, fine, newest, serve, snapshots},
+    backup::{Variables, command, fine, newest, serve},
     support::{Package, Registry, User},
 };
 

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     backup::{Variables, command, fine, newest, serve, snapshots},
@@ -410,7 +410,7 @@ async fn a_backup_that_is_killed_leaves_the_others_as_they_were() {
         }
         fine(&last, &none, &["fsck"]).await;
         let manifest = fs::read(last.join("tarballs/app/package.json")).unwrap();
-        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         assert!(manifest["versions"]["1.1.0"].is_null(), "{manifest}");
     }
 }
