@@ -145,7 +145,7 @@ async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written
     registry.user("alice").await;
     let (data, none) = (registry.data(), Variables::new());
     let other = tempfile::tempdir().unwrap();
-    std::fs::write(other.path().join("mine"), "precious").unwrap();
+    fs::write(other.path().join("mine"), "precious").unwrap();
     let text = other.path().to_str().unwrap();
     let (said, is_fine) = command(&data, &none, &["backup", text]).await;
     assert!(
