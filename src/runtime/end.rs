@@ -50,12 +50,12 @@ impl End {
         (accounts, keys): (Arc<dyn AccountStore>, Arc<dyn KeyStore>),
     ) -> Self {
         Self {
+            config,
+            backends,
             metadata,
             blobs,
             accounts,
             keys,
-            backends,
-            config,
         }
     }
 

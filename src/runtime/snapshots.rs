@@ -1,6 +1,9 @@
 //! Folders of snapshots: which there are, and which one is restored.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cmp::Reverse,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     error::RegistryError,
@@ -74,8 +77,7 @@ impl Folder {
                 read.stranger = Some(name);
             }
         }
-        read.snapshots
-            .sort_by(|one, other| other.time.cmp(&one.time));
+        read.snapshots.sort_by_key(|found| Reverse(found.time));
         Ok(read)
     }
 

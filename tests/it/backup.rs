@@ -41,7 +41,10 @@ pub(crate) fn snapshots(copy: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(copy).unwrap() {
         let path = entry.unwrap().path();
-        if path.join("rustaccio-backup").exists() {
+        let is_made = path
+            .extension()
+            .is_none_or(|extension| extension != "partial");
+        if is_made && path.join("rustaccio-backup").exists() {
             found.push(path);
         }
     }

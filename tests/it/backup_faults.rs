@@ -103,10 +103,15 @@ async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
     fs::create_dir(wrong.join("tarballs")).unwrap();
     let said = fails(&wrong, &none, &copy).await;
     assert!(said.contains("neither packages nor accounts"), "{said}");
-    // One without users, or without packages, is the wrong one too.
+    // One without keys, users or packages is the wrong one too.
     let manifest = json!({ "name": "other", "versions": {} }).to_string();
     fs::create_dir(wrong.join("tarballs/other")).unwrap();
     fs::write(wrong.join("tarballs/other/package.json"), manifest).unwrap();
+    let said = fails(&wrong, &none, &copy).await;
+    assert!(said.contains("has no secret.key"), "{said}");
+    for key in ["secret.key", "signing-keys.json"] {
+        fs::copy(data.join(key), wrong.join(key)).unwrap();
+    }
     let said = fails(&wrong, &none, &copy).await;
     assert!(said.contains("no users at all"), "{said}");
     assert!(said.contains("RUSTACCIO_DATA_DIR"), "{said}");

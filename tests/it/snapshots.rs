@@ -136,7 +136,7 @@ async fn another_registry_is_refused_whatever_tells_it() {
     const KEY: &str = "RUSTACCIO_SECRET_KEY";
     let (none, own) = (
         Variables::new(),
-        vec![(KEY, "staging-key-of-its-own".to_owned())],
+        vec![(KEY, "a-key-of-its-own-that-is-long-enough".to_owned())],
     );
     let with_file = serve(None, &none).await;
     let with_given = serve(None, &own).await;
