@@ -10,15 +10,17 @@ mod leases;
 mod marks;
 mod migrate;
 mod problems;
+mod snapshots;
 mod telemetry;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 pub(crate) use backends::Backends;
-pub(crate) use backup::{Accepted, back_up, restore};
+pub(crate) use backup::{Accepted, BackedUp, Backup, back_up, restore};
 pub use build::{build_state, build_state_with_clock};
 pub(crate) use migrate::{Migrated, Route, migrate};
 pub use problems::find_problems;
+pub(crate) use snapshots::choose;
 pub use telemetry::Telemetry;
 
 use crate::{

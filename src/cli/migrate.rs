@@ -1,4 +1,4 @@
-//! `rustaccio migrate`, `rustaccio backup`, `rustaccio restore`.
+//! `rustaccio migrate`, `rustaccio restore`.
 
 use std::{
     io::{self, IsTerminal as _, Write},
@@ -38,7 +38,6 @@ pub(super) enum Way {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task<'t> {
     Migrate(Way, bool),
-    BackUp(&'t Path),
     Restore(&'t Path, Accepted),
 }
 
@@ -63,7 +62,6 @@ pub(super) fn run(task: Task<'_>, settings: &Config, out: &mut impl Write) -> Ex
         Err(error) => {
             let command = match task {
                 Task::Migrate(..) => "migrate",
-                Task::BackUp(_) => "backup",
                 Task::Restore(..) => "restore",
             };
             // There is nobody left to tell if this cannot be written.
@@ -79,10 +77,6 @@ pub(super) fn run(task: Task<'_>, settings: &Config, out: &mut impl Write) -> Ex
 
 fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
     match (moved.is_complete(), task) {
-        (false, Task::BackUp(_)) => {
-            "the copy lacks what is named above; put it right (`rustaccio fsck` tells more of missing and \
-             damaged tarballs) and run this again"
-        }
         (false, _) if moved.has_moved_all() => {
             "the target has all that the source has, which lacks the tarballs that are named above; \
              `rustaccio fsck` tells more of them"
@@ -109,7 +103,6 @@ fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
             "everything is in the data folder and was read back; the bucket is as it was. Start \
              without RUSTACCIO_TARBALL_BACKEND"
         }
-        (true, Task::BackUp(_)) => "the copy is complete and was read back",
         (true, Task::Restore(..)) => {
             "everything was restored and read back; `rustaccio fsck` checks it once more"
         }
@@ -122,7 +115,10 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError
         .build()
         .map_err(RegistryError::internal)?;
     let progress = Progress::default();
-    let watch = |moved: &Moved| progress.show(moved);
+    let watch = |moved: &Moved| {
+        let packages = moved.packages.moved + moved.packages.same;
+        progress.show(packages, moved.tarballs.moved + moved.tarballs.same);
+    };
     let done = runtime.block_on(async {
         match task {
             Task::Migrate(way, overwrite) => {
@@ -134,11 +130,13 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError
                 };
                 Box::pin(runtime::migrate(settings, route, overwrite, &watch)).await
             }
-            Task::BackUp(folder) => {
-                let moved = Box::pin(runtime::back_up(settings, folder, &watch)).await;
-                moved.map(Migrated::Now)
-            }
             Task::Restore(folder, accepted) => {
+                let chosen = runtime::choose(folder, accepted.incomplete).await?;
+                if let Some(note) = &chosen.note {
+                    // Whatever comes of it is said too.
+                    let _ = writeln!(io::stderr().lock(), "{note}");
+                }
+                let folder = &chosen.folder;
                 let moved = Box::pin(runtime::restore(settings, folder, accepted, &watch)).await;
                 moved.map(Migrated::Now)
             }
@@ -150,10 +148,10 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError
 
 /// Says on a terminal how far it is; nothing anywhere else.
 #[derive(Default)]
-struct Progress(Mutex<Option<Instant>>);
+pub(super) struct Progress(Mutex<Option<Instant>>);
 
 impl Progress {
-    fn show(&self, moved: &Moved) {
+    pub(super) fn show(&self, packages: usize, tarballs: usize) {
         let mut err = io::stderr().lock();
         let mut shown = self.0.lock();
         let is_early = shown.is_some_and(|at| at.elapsed() < STEP);
@@ -161,14 +159,12 @@ impl Progress {
             return;
         }
         *shown = Some(Instant::now());
-        let packages = moved.packages.moved + moved.packages.same;
-        let tarballs = moved.tarballs.moved + moved.tarballs.same;
         // A terminal that has gone needs no progress.
         let _ = write!(err, "\r{packages} packages, {tarballs} tarballs \x1b[K");
         let _ = err.flush();
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         if self.0.lock().is_some() {
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }

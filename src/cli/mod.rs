@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand.
 
+mod backup;
 mod cache;
 mod config;
 mod fsck;
@@ -58,19 +59,25 @@ enum Command {
         #[arg(long)]
         overwrite: bool,
     },
-    /// Copy everything that is hosted into a folder; the registry may be running
+    /// Make a snapshot of everything that is hosted; the registry may be running
     Backup {
-        /// An empty folder, or an earlier backup, which is brought up to date
+        /// The folder of all snapshots; what they have in common is on the disk once
         folder: PathBuf,
+        /// Read the tarballs that an earlier snapshot has, and compare them with their manifests
+        #[arg(long)]
+        verify: bool,
+        /// After a complete snapshot, remove what is older than the newest N complete ones
+        #[arg(long, value_name = "N")]
+        keep: Option<std::num::NonZeroUsize>,
     },
     /// Copy a backup to where the settings say; the registry must not be running
     Restore {
-        /// The backup
+        /// A snapshot, or a folder of snapshots, of which the newest complete one is taken
         folder: PathBuf,
         /// Replace what is another in the target; without it, that is reported and left as it is
         #[arg(long)]
         overwrite: bool,
-        /// Take a backup that lacks something, or whose last update was broken off
+        /// Take a snapshot that lacks something; of a folder, the newest one whatever it lacks
         #[arg(long)]
         incomplete: bool,
     },
@@ -114,7 +121,14 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         Command::Migrate { way, overwrite } => {
             migrate::run(migrate::Task::Migrate(way, overwrite), &settings, out)
         }
-        Command::Backup { folder } => migrate::run(migrate::Task::BackUp(&folder), &settings, out),
+        Command::Backup {
+            folder,
+            verify,
+            keep,
+        } => {
+            let backup = crate::runtime::Backup { verify, keep };
+            backup::run(&folder, backup, &settings, out)
+        }
         Command::Restore {
             folder,
             overwrite,

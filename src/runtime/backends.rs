@@ -48,6 +48,13 @@ enum Shared {
     Postgres(Database),
 }
 
+/// What somebody wants with what is kept.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Read,
+    Write,
+}
+
 /// Manifests and tarballs.
 pub(super) type Hosting = (Arc<dyn MetadataStore>, Arc<dyn Blobs>);
 
@@ -57,25 +64,55 @@ impl Backends {
     pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
         marks::require_current_folder(config).await?;
         let backends = Self::connect(config).await?;
-        #[cfg(feature = "object")]
-        if let Some((bucket, _)) = &backends.bucket {
-            marks::require_current_bucket(config, bucket).await?;
-        }
-        #[cfg(feature = "postgres")]
-        if let Some(database) = backends.database() {
-            marks::require_current_database(database).await?;
-        }
+        backends.require_current(config).await?;
         Ok(backends)
     }
 
-    /// The same, wherever what it has was moved.
+    /// Fails where what it has outside of the data folder was moved elsewhere.
     #[cfg_attr(
         not(any(feature = "object", feature = "postgres")),
         expect(clippy::unused_async, reason = "the features await")
     )]
-    pub(super) async fn connect(config: &Config) -> Result<Self, RegistryError> {
+    async fn require_current(&self, config: &Config) -> Result<(), RegistryError> {
+        #[cfg(not(feature = "object"))]
+        let _ = config;
         #[cfg(feature = "object")]
-        let bucket = open_bucket(config).await?;
+        if let Some((bucket, _)) = &self.bucket {
+            marks::require_current_bucket(config, bucket).await?;
+        }
+        #[cfg(feature = "postgres")]
+        if let Some(database) = self.database() {
+            marks::require_current_database(database).await?;
+        }
+        Ok(())
+    }
+
+    /// The same, wherever what it has was moved.
+    pub(super) async fn connect(config: &Config) -> Result<Self, RegistryError> {
+        Self::connect_as(config, Access::Write).await
+    }
+
+    /// Opens what `config` says to read it: nothing is made or changed, no tables, no folders, and
+    /// no objects that find out what a bucket can do. Fails where [`Self::open`] does.
+    pub(super) async fn open_to_read(config: &Config) -> Result<Self, RegistryError> {
+        marks::require_current_folder(config).await?;
+        let backends = Self::connect_as(config, Access::Read).await?;
+        backends.require_current(config).await?;
+        Ok(backends)
+    }
+
+    #[cfg_attr(
+        not(any(feature = "object", feature = "postgres")),
+        expect(clippy::unused_async, reason = "the features await")
+    )]
+    async fn connect_as(config: &Config, access: Access) -> Result<Self, RegistryError> {
+        #[cfg(not(any(feature = "object", feature = "postgres")))]
+        let _ = access;
+        #[cfg(feature = "object")]
+        let bucket = match access {
+            Access::Write => open_bucket(config).await?,
+            Access::Read => open_bucket_to_read(config).await?,
+        };
         #[cfg(not(feature = "object"))]
         if config.storage.tarballs != TarballBackend::Local {
             return Err(RegistryError::Settings {
@@ -93,7 +130,9 @@ impl Backends {
             },
             MetadataBackend::Sidecar => Shared::Files,
             #[cfg(feature = "postgres")]
-            MetadataBackend::Transactional => Shared::Postgres(open_database(config).await?),
+            MetadataBackend::Transactional => {
+                Shared::Postgres(open_database(config, access).await?)
+            }
             #[cfg(not(feature = "postgres"))]
             MetadataBackend::Transactional => {
                 return Err(RegistryError::Settings {
@@ -151,6 +190,27 @@ impl Backends {
                 (Arc::new(metadata), Arc::new(blobs))
             }
         })
+    }
+
+    /// The same, to be read: nothing is made in the data folder.
+    pub(super) fn hosted_to_read(&self, config: &Config) -> Result<Hosting, RegistryError> {
+        if !self.is_in_folder() {
+            return self.hosted(config);
+        }
+        let folder = &config.storage.data_dir;
+        let layout = Layout::native(folder.join("tarballs"));
+        let metadata = FsMetadata::foreign(layout.clone());
+        let blobs = FsBlobs::new(layout, metadata.clone(), folder.join("quarantine"));
+        Ok((Arc::new(metadata), Arc::new(blobs)))
+    }
+
+    /// Whether all of it is in the data folder.
+    fn is_in_folder(&self) -> bool {
+        #[cfg(feature = "object")]
+        if self.bucket.is_some() {
+            return false;
+        }
+        matches!(self.shared, Shared::Files)
     }
 
     /// Hosted packages and the cache of upstream; the data folder is this process's from then on.
@@ -250,6 +310,15 @@ impl Backends {
         }
     }
 
+    /// The same keys as [`Self::keys`], to be read.
+    pub(super) fn keys_to_read(&self, config: &Config) -> Arc<dyn KeyStore> {
+        match &self.shared {
+            Shared::Files => Arc::new(FileKeys::foreign(config.storage.data_dir.clone())),
+            #[cfg(any(feature = "object", feature = "postgres"))]
+            _ => self.keys(config),
+        }
+    }
+
     /// Where keys are kept.
     pub(crate) fn keys(&self, config: &Config) -> Arc<dyn KeyStore> {
         match &self.shared {
@@ -318,6 +387,18 @@ pub(super) async fn open_bucket(
     Ok(Some(object::open(&config.storage).await?))
 }
 
+/// The same, to be read.
+#[cfg(feature = "object")]
+async fn open_bucket_to_read(
+    config: &Config,
+) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+    if config.storage.tarballs == TarballBackend::Local {
+        return Ok(None);
+    }
+    let bucket = object::open_to_read(&config.storage).await?;
+    Ok(Some((bucket, Guarantees::UNKNOWN)))
+}
+
 /// How long one operation on accounts in a bucket may take.
 #[cfg(feature = "object")]
 const ACCOUNTS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -329,7 +410,7 @@ pub(crate) const NO_POSTGRES: &str =
 
 /// The database that the settings name, with its tables.
 #[cfg(feature = "postgres")]
-pub(crate) async fn open_database(config: &Config) -> Result<Database, RegistryError> {
+async fn open_database(config: &Config, access: Access) -> Result<Database, RegistryError> {
     let settings = &config.storage.postgres;
     let url = settings
         .url
@@ -343,7 +424,10 @@ pub(crate) async fn open_database(config: &Config) -> Result<Database, RegistryE
         max_connections: settings.max_connections,
         timeout: settings.timeout,
     };
-    Ok(Database::open(&options).await?)
+    Ok(match access {
+        Access::Write => Database::open(&options).await?,
+        Access::Read => Database::open_to_read(&options).await?,
+    })
 }
 
 /// What is said where no database is named.

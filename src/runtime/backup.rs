@@ -1,87 +1,222 @@
-//! Copies of everything in a folder, and what is made of them.
+//! Snapshots of everything in a folder, and what is made of them.
 
-use std::path::{Path, PathBuf};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use super::{
     backends::{Backends, accounts_path},
-    end::End,
+    end::{End, has_none},
     migrate::Watch,
+    snapshots::{self, COMPLETE, Folder, INCOMPLETE, MARK, require_usable},
 };
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::{RegistryError, explain},
     storage::{
-        FileKeys, FolderClaim, KeyStore as _, Moved, Moving, TemporaryFolder, move_accounts,
-        move_packages, require_same_key,
+        AccountStore, Earlier, FolderClaim, KeysOf, Moved, Moving, Snapshot, Snapshotting, Taken,
+        TemporaryFolder, move_accounts, move_packages, require_same_key,
     },
 };
 
-/// Says in a folder that it is a copy, and whether it is whole.
-const COPY: &str = "rustaccio-backup";
-const BEGUN: &[u8] = b"begun, and not complete\n";
-const COMPLETE: &[u8] = b"complete\n";
-/// It was complete once and an update was broken off, or something could not be copied.
-const INCOMPLETE: &[u8] = b"usable, and not complete\n";
+/// How a snapshot is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backup {
+    /// Whether what is linked is read.
+    pub(crate) verify: bool,
+    /// How many complete snapshots stay after a complete one; all of them without it.
+    pub(crate) keep: Option<NonZeroUsize>,
+}
 
-/// Copies everything into `folder`, while registries go on serving it. What is there already of an
-/// earlier copy is brought up to date; it stays complete where this fails before anything is changed.
+/// What has come of a backup.
+#[derive(Debug)]
+pub(crate) struct BackedUp {
+    pub(crate) taken: Taken,
+    /// The snapshot.
+    pub(crate) path: PathBuf,
+    /// What has become of older ones, in words.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Makes a snapshot of everything in `folder`, while registries go on serving it. Nothing of earlier ones is
+/// changed, and nothing is written where this fails.
 pub(crate) async fn back_up(
     config: &Config,
     folder: &Path,
-    watch: Watch<'_>,
-) -> Result<Moved, RegistryError> {
-    let files = FileKeys::new(folder.to_owned());
-    let before = files.read(COPY).await?;
-    if before.is_none() && !is_empty(folder).await? {
-        return Err(RegistryError::Settings {
-            message: format!(
-                "{} is neither empty nor an earlier backup; name another folder",
-                folder.display()
-            ),
-        });
+    backup: Backup,
+    watch: &(dyn Fn(&Taken) + Sync),
+) -> Result<BackedUp, RegistryError> {
+    require_apart(config, folder).await?;
+    Folder::read(folder).await?.require_own(folder)?;
+    let from = open_source(config).await?;
+    let _claim = FolderClaim::take(folder.to_owned())
+        .await
+        .map_err(|error| RegistryError::Settings {
+            message: format!("another backup may be going into it: {}", explain(&error)),
+        })?;
+    // As it is now that nobody else changes it.
+    let found = Folder::read(folder).await?;
+    found.require_own(folder)?;
+    let earlier = open_earlier(&found).await?;
+    let keys = KeysOf::read(&*from.keys).await?;
+    require_same_registry(config, &keys, earlier.first()).await?;
+    require_as_much(config, &from, earlier.first()).await?;
+    for partial in &found.partial {
+        remove(partial).await?;
     }
-    let mut from = open_source(config).await?;
-    let _claim = FolderClaim::take(folder.to_owned()).await?;
-    if before.is_none() {
-        // There is nothing to lose, and the next one may go on in this folder.
-        say(&files, BEGUN).await?;
+    let (partial, path) = found.next(folder);
+    let made = Box::pin(make(
+        (&partial, &path),
+        (config, &from, keys),
+        (backup, &earlier),
+        watch,
+    ));
+    let taken = match made.await {
+        Ok(taken) => taken,
+        Err(error) => {
+            // It is of no use, and the disk may be full. What stays is removed by the next one.
+            let _ = tokio::fs::remove_dir_all(&partial).await;
+            return Err(error);
+        }
+    };
+    let mut notes = Vec::new();
+    if let Some(keep) = backup.keep.filter(|_| taken.is_complete()) {
+        notes = thin_out(folder, keep).await?;
     }
-    let target = at(folder);
-    let to = Box::pin(Backends::connect(&target)).await?;
-    let to = End::target(target, to).await?;
-    require_same_key(&*from.keys, &*to.keys).await?;
-    require_as_much(config, &from, &to).await?;
-    let temporary = TemporaryFolder::open(&folder.join("tmp"))?;
-    let is_usable = before.is_some_and(|before| before != BEGUN);
-    say(&files, if is_usable { INCOMPLETE } else { BEGUN }).await?;
-    let moving = Moving {
-        overwrite: true,
-        tarballs: Some(&temporary),
-        is_live: true,
+    Ok(BackedUp { taken, path, notes })
+}
+
+/// Makes the snapshot in `partial`, which becomes `path`.
+async fn make(
+    (partial, path): (&Path, &Path),
+    (config, from, mut keys): (&Config, &End, KeysOf),
+    (backup, earlier): (Backup, &[Earlier]),
+    watch: &(dyn Fn(&Taken) + Sync),
+) -> Result<Taken, RegistryError> {
+    let making = Snapshotting {
+        from: from.place(),
+        earlier,
         is_one_of_many: from.is_one_of_many(),
+        may_have_lost: from.has_place_of_tarballs().await?,
+        verify: backup.verify,
         watch,
     };
-    let mut moved = move_packages(from.place(), to.place(), moving).await?;
-    // As they are now: whoever has published meanwhile is among them. The source may have gone.
-    let read = from.read_accounts_again().await;
-    let checked = match read {
-        Ok(()) => require_as_much(config, &from, &to).await,
-        Err(error) => Err(error),
+    let snapshot = Snapshot::begin(partial.to_owned(), making).await?;
+    let mut taken = snapshot.take_packages().await?;
+    // As they are now: whoever has published meanwhile is among them.
+    let read = from.read_accounts().await;
+    let accounts = match &read {
+        Ok(accounts) => match accounts_are_gone(&**accounts, earlier.first()).await {
+            Ok(false) => Ok(&**accounts),
+            Ok(true) => Err(explain(&wrong(config, NO_USERS))),
+            Err(error) => Err(explain(&error)),
+        },
+        Err(error) => Err(explain(error)),
     };
-    match checked {
-        Ok(()) => move_accounts(from.place(), to.place(), moving, &mut moved).await?,
-        Err(error) => {
-            let failure = format!("accounts: {}", explain(&error));
-            moved.failures.push(failure);
-            moved.is_broken_off = true;
+    snapshot.take_accounts(accounts, &mut taken).await?;
+    // What was published meanwhile may be signed with a new key.
+    match KeysOf::read(&*from.keys).await {
+        Ok(now) if now.differ_from(&keys).is_none() => keys = now,
+        Ok(_) => taken.lacks("failed: keys: they were changed meanwhile".to_owned()),
+        Err(error) => taken.lacks(format!("failed: keys: {}", explain(&error))),
+    }
+    snapshot.take_keys(&keys).await?;
+    let mut text = if taken.is_complete() {
+        COMPLETE
+    } else {
+        INCOMPLETE
+    }
+    .to_owned()
+        + "\n";
+    for line in &taken.lacking {
+        text.push_str(line);
+        text.push('\n');
+    }
+    snapshot.finish(path.to_owned(), MARK, text).await?;
+    Ok(taken)
+}
+
+/// The newest snapshots, down to one that is as it was made.
+async fn open_earlier(found: &Folder) -> Result<Vec<Earlier>, RegistryError> {
+    let mut earlier = Vec::new();
+    for found in &found.snapshots {
+        let opened = Earlier::open(found.path.clone()).await?;
+        let is_as_made = opened.is_as_made();
+        earlier.push(opened);
+        if is_as_made {
+            break;
         }
     }
-    if moved.is_complete() {
-        say(&files, COMPLETE).await?;
-    } else if !moved.is_broken_off {
-        say(&files, INCOMPLETE).await?;
+    Ok(earlier)
+}
+
+/// Removes what is older than the newest `keep` complete snapshots.
+async fn thin_out(folder: &Path, keep: NonZeroUsize) -> Result<Vec<String>, RegistryError> {
+    let found = Folder::read(folder).await?;
+    let complete = found.snapshots.iter().filter(|found| found.is_complete);
+    let mut notes = Vec::new();
+    let Some(last) = complete.map(|found| found.time).nth(keep.get() - 1) else {
+        return Ok(notes);
+    };
+    for old in found.snapshots.iter().filter(|found| found.time < last) {
+        let shown = old.path.display();
+        // It may be somebody's registry by now.
+        let is_as_made = Earlier::open(old.path.clone()).await?.is_as_made();
+        if !is_as_made || FolderClaim::is_taken(old.path.clone()).await? {
+            notes.push(format!(
+                "left, because it was used since it was made: {shown}"
+            ));
+            continue;
+        }
+        // Half of it would pass for a whole one.
+        let doomed = snapshots::doomed(&old.path);
+        let renamed = tokio::fs::rename(&old.path, &doomed).await;
+        renamed.map_err(RegistryError::internal)?;
+        remove(&doomed).await?;
+        notes.push(format!("removed: {shown}"));
     }
-    Ok(moved)
+    Ok(notes)
+}
+
+async fn remove(folder: &Path) -> Result<(), RegistryError> {
+    let removed = tokio::fs::remove_dir_all(folder).await;
+    removed.map_err(|error| RegistryError::Settings {
+        message: format!("cannot remove {}: {error}", folder.display()),
+    })
+}
+
+/// Fails where the data folder and the backup are not apart.
+async fn require_apart(config: &Config, folder: &Path) -> Result<(), RegistryError> {
+    let data = &config.storage.data_dir;
+    let (one, other) = (resolve(data).await?, resolve(folder).await?);
+    if !one.starts_with(&other) && !other.starts_with(&one) {
+        return Ok(());
+    }
+    Err(RegistryError::Settings {
+        message: format!(
+            "the folder of the backup, {}, and the data folder {} of RUSTACCIO_DATA_DIR are the same, or one \
+             lies within the other; name a folder elsewhere, best on another disk",
+            folder.display(),
+            data.display()
+        ),
+    })
+}
+
+/// Where `path` leads, as far as it is there.
+async fn resolve(path: &Path) -> Result<PathBuf, RegistryError> {
+    let path = std::path::absolute(path).map_err(RegistryError::internal)?;
+    for known in path.ancestors() {
+        match tokio::fs::canonicalize(known).await {
+            Ok(resolved) => {
+                let rest = path.strip_prefix(known).unwrap_or(Path::new(""));
+                return Ok(resolved.join(rest));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(RegistryError::internal(error)),
+        }
+    }
+    Ok(path)
 }
 
 /// What is accepted when a backup is restored.
@@ -89,7 +224,7 @@ pub(crate) async fn back_up(
 pub(crate) struct Accepted {
     /// That what is another in the target is replaced.
     pub(crate) overwrite: bool,
-    /// That the backup lacks something, or its last update was broken off.
+    /// That the backup lacks something.
     pub(crate) incomplete: bool,
 }
 
@@ -100,24 +235,7 @@ pub(crate) async fn restore(
     accepted: Accepted,
     watch: Watch<'_>,
 ) -> Result<Moved, RegistryError> {
-    let state = FileKeys::new(folder.to_owned()).read(COPY).await?;
-    let wrong = match state.as_deref() {
-        Some(COMPLETE) => None,
-        Some(INCOMPLETE) if accepted.incomplete => None,
-        Some(INCOMPLETE) => Some(
-            "is a backup that lacks something, or whose last update was broken off; make it again, or \
-             restore what it has with --incomplete",
-        ),
-        Some(_) => {
-            Some("is a backup that was broken off before it had everything once; make it again")
-        }
-        None => Some("is no backup"),
-    };
-    if let Some(wrong) = wrong {
-        return Err(RegistryError::Settings {
-            message: format!("{} {wrong}", folder.display()),
-        });
-    }
+    require_usable(folder, accepted.incomplete).await?;
     let _source = FolderClaim::take(folder.to_owned()).await?;
     let data = &config.storage.data_dir;
     let _target = FolderClaim::take(data.clone()).await?;
@@ -131,7 +249,6 @@ pub(crate) async fn restore(
     let moving = Moving {
         overwrite: accepted.overwrite,
         tarballs: Some(&temporary),
-        is_live: false,
         is_one_of_many: false,
         watch,
     };
@@ -149,39 +266,83 @@ async fn open_source(config: &Config) -> Result<End, RegistryError> {
         return Err(wrong(config, "is not there, or empty"));
     }
     if is_in_folder && storage.metadata == MetadataBackend::Sidecar {
-        let mut has_any = false;
-        for path in [folder.join("tarballs"), accounts_path(config)] {
+        let is_there = |path: PathBuf| async move {
             let is_there = tokio::fs::try_exists(path).await;
-            has_any |= is_there.map_err(RegistryError::internal)?;
-        }
-        if !has_any {
-            return Err(wrong(config, "has neither packages nor accounts"));
+            is_there.map_err(RegistryError::internal)
+        };
+        // A start makes it, and nothing takes it away.
+        if !is_there(folder.join("tarballs")).await? {
+            let has_accounts = is_there(accounts_path(config)).await?;
+            return Err(wrong(
+                config,
+                if has_accounts { NO_FOLDER } else { NOTHING },
+            ));
         }
     }
-    let backends = Box::pin(Backends::open(config)).await?;
+    let backends = Box::pin(Backends::open_to_read(config)).await?;
     let from = End::source(config.clone(), backends).await?;
     if from.has_no_packages().await? && from.has_no_accounts().await? {
-        return Err(wrong(config, "has neither packages nor accounts"));
+        return Err(wrong(config, NOTHING));
     }
     Ok(from)
 }
 
-/// Fails where the copy has what the source has nothing of. Of packages that were unpublished, the source
-/// still has the names.
-async fn require_as_much(config: &Config, from: &End, to: &End) -> Result<(), RegistryError> {
-    if from.has_no_accounts().await? && !to.has_no_accounts().await? {
-        return Err(wrong(
-            config,
-            "has no users at all, and the backup has some",
-        ));
+const NOTHING: &str = "has neither packages nor accounts";
+const NO_FOLDER: &str = "has accounts, and no folder `tarballs`";
+const NO_USERS: &str = "has no users at all, and the backup has some";
+
+/// Fails where the keys are those of another registry than `earlier`'s.
+async fn require_same_registry(
+    config: &Config,
+    keys: &KeysOf,
+    earlier: Option<&Earlier>,
+) -> Result<(), RegistryError> {
+    let Some(earlier) = earlier else {
+        return Ok(());
+    };
+    let there = KeysOf::read(&earlier.keys()).await?;
+    match keys.differ_from(&there) {
+        Some(why) => Err(wrong(config, why)),
+        None => Ok(()),
     }
-    if from.has_no_packages().await? && !to.has_no_packages().await? {
-        return Err(wrong(
-            config,
-            "has no packages at all, and the backup has some",
-        ));
+}
+
+/// Fails where `earlier` has what the source has nothing of. Of packages that were unpublished, the source
+/// still has the names.
+async fn require_as_much(
+    config: &Config,
+    from: &End,
+    earlier: Option<&Earlier>,
+) -> Result<(), RegistryError> {
+    if accounts_are_gone(&*from.accounts, earlier).await? {
+        return Err(wrong(config, NO_USERS));
+    }
+    if let Some(earlier) = earlier
+        && from.has_no_packages().await?
+        && !earlier.has_no_packages().await?
+    {
+        let why = "has no packages at all, and the backup has some";
+        return Err(wrong(config, why));
     }
     Ok(())
+}
+
+/// Whether `earlier` has accounts, and there are none.
+async fn accounts_are_gone(
+    accounts: &dyn AccountStore,
+    earlier: Option<&Earlier>,
+) -> Result<bool, RegistryError> {
+    let Some(earlier) = earlier else {
+        return Ok(false);
+    };
+    if !has_none(accounts).await? {
+        return Ok(false);
+    }
+    // What cannot be read may be all of them.
+    Ok(match earlier.accounts().await {
+        Ok(earlier) => !has_none(&earlier).await?,
+        Err(_) => true,
+    })
 }
 
 /// Why what the settings name is not backed up.
@@ -220,12 +381,6 @@ fn at(folder: &Path) -> Config {
     let mut config = Config::default();
     folder.clone_into(&mut config.storage.data_dir);
     config
-}
-
-async fn say(files: &FileKeys, text: &[u8]) -> Result<(), RegistryError> {
-    let before = files.read(COPY).await?;
-    files.write(COPY, text, before.as_deref()).await?;
-    Ok(())
 }
 
 /// Whether nothing is in the folder, or there is none.

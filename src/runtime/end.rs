@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 
 use super::{
-    backends::Backends,
+    backends::{Backends, Hosting},
     marks::{self, Ground, Mark},
 };
 use crate::{
@@ -28,36 +28,50 @@ impl End {
     /// What is moved from: nothing in it is changed.
     pub(super) async fn source(config: Config, backends: Backends) -> Result<Self, RegistryError> {
         let accounts = backends.read_accounts(&config).await?;
-        Self::of(config, backends, accounts)
+        let (hosting, keys) = (
+            backends.hosted_to_read(&config)?,
+            backends.keys_to_read(&config),
+        );
+        Ok(Self::of(config, backends, hosting, (accounts, keys)))
     }
 
     /// What is moved to.
     pub(super) async fn target(config: Config, backends: Backends) -> Result<Self, RegistryError> {
         // Nobody else should be writing, and nothing rests on turns.
         let accounts = backends.open_accounts(&config, &Leases::none()).await?;
-        Self::of(config, backends, accounts)
+        let (hosting, keys) = (backends.hosted(&config)?, backends.keys(&config));
+        Ok(Self::of(config, backends, hosting, (accounts, keys)))
     }
 
     fn of(
         config: Config,
         backends: Backends,
-        accounts: Arc<dyn AccountStore>,
-    ) -> Result<Self, RegistryError> {
-        let (metadata, blobs) = backends.hosted(&config)?;
-        Ok(Self {
+        (metadata, blobs): Hosting,
+        (accounts, keys): (Arc<dyn AccountStore>, Arc<dyn KeyStore>),
+    ) -> Self {
+        Self {
+            config,
+            backends,
             metadata,
             blobs,
             accounts,
-            keys: backends.keys(&config),
-            backends,
-            config,
-        })
+            keys,
+        }
     }
 
-    /// Reads the accounts of a source as they are now.
-    pub(super) async fn read_accounts_again(&mut self) -> Result<(), RegistryError> {
-        self.accounts = self.backends.read_accounts(&self.config).await?;
-        Ok(())
+    /// The accounts of a source as they are now.
+    pub(super) async fn read_accounts(&self) -> Result<Arc<dyn AccountStore>, RegistryError> {
+        self.backends.read_accounts(&self.config).await
+    }
+
+    /// Whether there may be tarballs at all: a node that was never started has no folder of them.
+    pub(super) async fn has_place_of_tarballs(&self) -> Result<bool, RegistryError> {
+        if self.config.storage.tarballs != TarballBackend::Local {
+            return Ok(true);
+        }
+        let folder = self.config.storage.data_dir.join("tarballs");
+        let is_there = tokio::fs::try_exists(folder).await;
+        is_there.map_err(RegistryError::internal)
     }
 
     pub(super) fn place(&self) -> Place<'_> {
@@ -116,9 +130,14 @@ impl End {
 
     /// Whether there is no user, token or organisation.
     pub(super) async fn has_no_accounts(&self) -> Result<bool, RegistryError> {
-        if self.accounts.user_count().await? > 0 {
-            return Ok(false);
-        }
-        Ok(self.accounts.entries().try_next().await?.is_none())
+        has_none(&*self.accounts).await
     }
+}
+
+/// Whether there is no user, token or organisation.
+pub(super) async fn has_none(accounts: &dyn AccountStore) -> Result<bool, RegistryError> {
+    if accounts.user_count().await? > 0 {
+        return Ok(false);
+    }
+    Ok(accounts.entries().try_next().await?.is_none())
 }

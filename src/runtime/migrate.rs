@@ -122,7 +122,6 @@ pub(crate) async fn migrate(
     let moving = Moving {
         overwrite,
         tarballs: route.is_of_tarballs().then_some(&temporary),
-        is_live: false,
         is_one_of_many: from.is_one_of_many(),
         watch,
     };

@@ -9,7 +9,7 @@ use super::{
     fs::{
         atomic::{MODE_SECRET, create_folder_synced, write_atomic},
         blocking,
-        secret::read_secret,
+        secret::{read_foreign, read_secret},
     },
 };
 
@@ -40,12 +40,25 @@ pub trait KeyStore: fmt::Debug + Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct FileKeys {
     folder: PathBuf,
+    /// Whether the files are another's, and are left as they are.
+    is_foreign: bool,
 }
 
 impl FileKeys {
     /// The keys in `folder`, which belongs to this process.
     pub fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self {
+            folder,
+            is_foreign: false,
+        }
+    }
+
+    /// The keys in `folder`, which are only read: not even their modes are put right.
+    pub fn foreign(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            is_foreign: true,
+        }
     }
 }
 
@@ -53,8 +66,13 @@ impl FileKeys {
 impl KeyStore for FileKeys {
     async fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StorageError> {
         let path = self.folder.join(name);
+        let read = if self.is_foreign {
+            read_foreign
+        } else {
+            read_secret
+        };
         blocking(move || {
-            read_secret(&path)
+            read(&path)
                 .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))
         })
         .await
@@ -66,6 +84,11 @@ impl KeyStore for FileKeys {
         value: &[u8],
         expected: Option<&[u8]>,
     ) -> Result<bool, StorageError> {
+        if self.is_foreign {
+            let operation = format!("writing {}", self.place(name));
+            let error = std::io::ErrorKind::ReadOnlyFilesystem.into();
+            return Err(StorageError::io(operation, error));
+        }
         if self.read(name).await?.as_deref() != expected {
             return Ok(false);
         }

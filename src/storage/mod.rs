@@ -25,6 +25,7 @@ pub mod postgres;
 mod secrets;
 mod sessions;
 mod signing_keys;
+mod snapshot;
 mod store;
 mod sweep;
 
@@ -54,4 +55,5 @@ pub use moving::{Moved, Moving, Place, Tally, move_accounts, move_packages, requ
 pub use secrets::{Secrets, WrongKey};
 pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};
+pub use snapshot::{Earlier, KeysOf, Snapshot, Snapshotting, Taken};
 pub use store::{FolderClaim, Store, StoreOptions};

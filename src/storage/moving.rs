@@ -3,10 +3,7 @@
 //!
 //! A package is moved in this order: its manifest is read, the tarballs that it names are copied, the
 //! manifest is written. So the target never has a manifest whose tarballs are not there, wherever
-//! moving ends. It also makes a copy of a registry that goes on serving: tarballs never change, and a
-//! publish stores them before the manifest, so that all that a manifest names is there when it is
-//! read. Only unpublishing takes some away, after a new manifest: where one is not there any more, the
-//! manifest is read again. The other way round (tarballs first) a manifest could name what came later.
+//! moving ends. No registry may be running on either end.
 //!
 //! What cannot be read of one package keeps nothing else from being moved: it is reported, and all that
 //! the target has of it stays. Bytes that are known to be the right ones are never replaced by others.
@@ -19,6 +16,7 @@ mod tarballs;
 use std::fmt;
 
 pub use report::{Moved, Tally};
+pub(super) use tarballs::{Hashing, Named, named_in};
 
 use super::{
     AccountStore, Blobs, KeyStore, MetadataStore, StorageError, TemporaryFolder, secrets,
@@ -46,9 +44,6 @@ pub struct Moving<'m> {
     pub overwrite: bool,
     /// Where tarballs are on their way; `None` where they stay where they are.
     pub tarballs: Option<&'m TemporaryFolder>,
-    /// Whether a registry goes on changing the source. What the target has of an earlier copy of it is
-    /// believed to be whole then; else it is read.
-    pub is_live: bool,
     /// Whether the source has the tarballs of one node alone: what it lacks may have come from others.
     pub is_one_of_many: bool,
     /// Hears what was done so far, now and then.
@@ -59,7 +54,6 @@ impl fmt::Debug for Moving<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Moving");
         shown.field("overwrite", &self.overwrite);
-        shown.field("is_live", &self.is_live);
         shown.finish_non_exhaustive()
     }
 }
@@ -97,13 +91,7 @@ pub async fn move_accounts(
 ) -> Result<(), StorageError> {
     let done = accounts::move_accounts(from.accounts, to.accounts, moving.overwrite, moved).await;
     if let Err(error) = done {
-        moved.break_off("accounts", &error);
-    }
-    if moving.is_live {
-        // What was published meanwhile may be signed with a new key.
-        let mut again = Moved::default();
-        move_keys(from, to, moving.overwrite, &mut again).await?;
-        moved.keys.moved += again.keys.moved;
+        moved.fail("accounts", &error);
     }
     Ok(())
 }

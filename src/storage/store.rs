@@ -254,6 +254,23 @@ impl FolderClaim {
         })
         .await
     }
+
+    /// Whether some process has the folder, in which nothing is made to find that out.
+    pub async fn is_taken(data_dir: PathBuf) -> Result<bool, StorageError> {
+        blocking(move || {
+            let path = data_dir.join("lock");
+            let failed = |error| StorageError::io(format!("opening {}", path.display()), error);
+            match File::open(&path) {
+                Ok(file) => Ok(matches!(
+                    file.try_lock(),
+                    Err(std::fs::TryLockError::WouldBlock)
+                )),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                Err(error) => Err(failed(error)),
+            }
+        })
+        .await
+    }
 }
 
 fn lock_exclusively(path: &Path) -> Result<File, StorageError> {

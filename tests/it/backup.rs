@@ -2,7 +2,8 @@
 //! is missing, and all of it can be verified.
 
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
@@ -33,6 +34,27 @@ pub(crate) async fn fine(data: &Path, variables: &Variables, arguments: &[&str])
     // A pipe is no terminal.
     assert!(!said.contains('\r'), "{said}");
     said
+}
+
+/// The snapshots in `copy`, oldest first.
+pub(crate) fn snapshots(copy: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(copy).unwrap() {
+        let path = entry.unwrap().path();
+        let is_made = path
+            .extension()
+            .is_none_or(|extension| extension != "partial");
+        if is_made && path.join("rustaccio-backup").exists() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The newest snapshot in `copy`.
+pub(crate) fn newest(copy: &Path) -> PathBuf {
+    snapshots(copy).pop().unwrap()
 }
 
 pub(crate) async fn serve(folder: Option<tempfile::TempDir>, variables: &Variables) -> Registry {
@@ -75,9 +97,9 @@ async fn is_whole(source: Variables, target: Variables) {
     let data = registry.data();
     let backing_up = async {
         let said = fine(&data, &source, &["backup", copy_text]).await;
-        assert!(said.contains("the copy is complete"), "{said}");
+        assert!(said.contains("is complete"), "{said}");
         let acknowledged = published.load(Ordering::Relaxed);
-        // The second one brings it up to date.
+        // The second one has most of it already.
         fine(&data, &source, &["backup", copy_text]).await;
         is_over.store(true, Ordering::Relaxed);
         acknowledged
@@ -91,7 +113,9 @@ async fn is_whole(source: Variables, target: Variables) {
 
     // It is a data folder, which serves as it is.
     let none = Variables::new();
-    fine(&copy, &none, &["fsck"]).await;
+    for snapshot in snapshots(&copy) {
+        fine(&snapshot, &none, &["fsck"]).await;
+    }
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
     let said = fine(&data, &target, &["restore", copy_text]).await;
@@ -124,22 +148,35 @@ async fn only_a_whole_backup_is_restored_and_only_a_folder_of_its_own_is_written
     registry.user("alice").await;
     let (data, none) = (registry.data(), Variables::new());
     let other = tempfile::tempdir().unwrap();
-    std::fs::write(other.path().join("mine"), "precious").unwrap();
+    fs::write(other.path().join("mine"), "precious").unwrap();
     let text = other.path().to_str().unwrap();
     let (said, is_fine) = command(&data, &none, &["backup", text]).await;
     assert!(
-        !is_fine && said.contains("neither empty nor an earlier"),
+        !is_fine && said.contains("something that is no snapshot: mine"),
         "{said}"
     );
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 1);
     let target = other.path().join("target");
     let (said, is_fine) = command(&target, &none, &["restore", text]).await;
     assert!(!is_fine && said.contains("is no backup"), "{said}");
+    // Earlier versions had one copy in the folder itself.
     let copy = other.path().join("copy");
     let text = copy.to_str().unwrap();
     fine(&data, &none, &["backup", text]).await;
-    std::fs::write(copy.join("rustaccio-backup"), "begun, and not complete\n").unwrap();
-    let (said, is_fine) = command(&target, &none, &["restore", text]).await;
+    let old = newest(&copy);
+    let old_text = old.to_str().unwrap();
+    let mark = old.join("rustaccio-backup");
+    fs::write(&mark, "begun, and not complete\n").unwrap();
+    let restore = ["restore", "--incomplete", old_text];
+    let (said, is_fine) = command(&target, &none, &restore).await;
     assert!(!is_fine && said.contains("broken off"), "{said}");
+    fs::write(&mark, "usable, and not complete\n").unwrap();
+    let (said, is_fine) = command(&target, &none, &["restore", old_text]).await;
+    assert!(!is_fine && said.contains("--incomplete"), "{said}");
+    fs::write(&mark, "complete\n").unwrap();
+    fine(&target, &none, &["restore", old_text]).await;
+    let (said, is_fine) = command(&data, &none, &["backup", old_text]).await;
+    assert!(!is_fine && said.contains("earlier version"), "{said}");
 }
 
 #[cfg(all(feature = "test-services", feature = "s3"))]

@@ -2,6 +2,7 @@
 //! backup has is never lost.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -10,28 +11,46 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    backup::{Variables, command, fine, serve},
+    backup::{Variables, command, fine, newest, serve},
     support::{Package, Registry, User},
 };
 
 const COMPLETE: &str = "complete\n";
 
+/// What the newest snapshot in `copy` says of itself.
 fn state(copy: &Path) -> String {
-    fs::read_to_string(copy.join("rustaccio-backup")).unwrap()
+    fs::read_to_string(newest(copy).join("rustaccio-backup")).unwrap()
 }
 
-fn text(path: &Path) -> &str {
+/// All files below `folder`, but for locks, and what is in them.
+pub(crate) fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut files, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if !path.ends_with("lock") {
+                let bytes = fs::read(&path).unwrap();
+                files.insert(path, bytes);
+            }
+        }
+    }
+    files
+}
+
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
 /// Where the tarball of `package` is below `folder`.
-fn tarball(folder: &Path, package: &Package) -> PathBuf {
+pub(crate) fn tarball(folder: &Path, package: &Package) -> PathBuf {
     let name = package.name.replace('/', "__");
     folder.join("tarballs").join(name).join(package.file())
 }
 
 /// As long, and other bytes.
-fn damage(path: &Path) {
+pub(crate) fn damage(path: &Path) {
     let mut bytes = fs::read(path).unwrap();
     for byte in &mut bytes {
         *byte = !*byte;
@@ -39,16 +58,21 @@ fn damage(path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-async fn publish(registry: &Registry, user: &User, name: &str, version: &str) -> Package {
+pub(crate) async fn publish(
+    registry: &Registry,
+    user: &User,
+    name: &str,
+    version: &str,
+) -> Package {
     let package = Package::new(name, version);
     registry.publish(user, &package).await.assert(201);
     package
 }
 
-/// Backs up, which ends badly, and what it says. Nothing of it says that the copy is complete.
-async fn fails(data: &Path, variables: &Variables, copy: &Path) -> String {
+/// Backs up, which ends badly, and what it says. Nothing of it says that it is complete.
+pub(crate) async fn fails(data: &Path, variables: &Variables, copy: &Path) -> String {
     let (said, is_fine) = command(data, variables, &["backup", text(copy)]).await;
-    assert!(!is_fine && !said.contains("copy is complete"), "{said}");
+    assert!(!is_fine && !said.contains("is complete"), "{said}");
     said
 }
 
@@ -61,9 +85,8 @@ async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("copy");
     fine(&data, &none, &["backup", text(&copy)]).await;
-    let accounts = fs::read(copy.join("state.json")).unwrap();
-    let is_as_before =
-        || state(&copy) == COMPLETE && fs::read(copy.join("state.json")).unwrap() == accounts;
+    let before = tree(&copy);
+    let is_as_before = || state(&copy) == COMPLETE && tree(&copy) == before;
 
     // A wrong folder is not there, or has nothing; nothing is made of it.
     let wrong = folder.path().join("wrong");
@@ -80,10 +103,15 @@ async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
     fs::create_dir(wrong.join("tarballs")).unwrap();
     let said = fails(&wrong, &none, &copy).await;
     assert!(said.contains("neither packages nor accounts"), "{said}");
-    // One without users, or without packages, is the wrong one too.
+    // One without keys, users or packages is the wrong one too.
     let manifest = json!({ "name": "other", "versions": {} }).to_string();
     fs::create_dir(wrong.join("tarballs/other")).unwrap();
     fs::write(wrong.join("tarballs/other/package.json"), manifest).unwrap();
+    let said = fails(&wrong, &none, &copy).await;
+    assert!(said.contains("has no secret.key"), "{said}");
+    for key in ["secret.key", "signing-keys.json"] {
+        fs::copy(data.join(key), wrong.join(key)).unwrap();
+    }
     let said = fails(&wrong, &none, &copy).await;
     assert!(said.contains("no users at all"), "{said}");
     assert!(said.contains("RUSTACCIO_DATA_DIR"), "{said}");
@@ -109,37 +137,6 @@ async fn a_backup_that_fails_leaves_the_earlier_one_complete() {
         fs::read(tarball(&target, &package)).unwrap(),
         package.tarball
     );
-}
-
-#[cfg(feature = "crash-points")]
-#[tokio::test]
-async fn an_update_that_was_broken_off_is_restored_where_that_is_asked_for() {
-    let registry = Registry::alone().await;
-    let alice = registry.user("alice").await;
-    let one = publish(&registry, &alice, "app", "1.0.0").await;
-    let (data, none) = (registry.data(), Variables::new());
-    let folder = tempfile::tempdir().unwrap();
-    let crash = vec![("RUSTACCIO_CRASH_AT", "blob-linked:1".to_owned())];
-    // The first one had never been complete.
-    let first = folder.path().join("first");
-    fails(&data, &crash, &first).await;
-    let target = folder.path().join("target");
-    let restore = ["restore", "--incomplete", text(&first)];
-    let (said, is_fine) = command(&target, &none, &restore).await;
-    assert!(!is_fine && said.contains("make it again"), "{said}");
-
-    let copy = folder.path().join("copy");
-    fine(&data, &none, &["backup", text(&copy)]).await;
-    publish(&registry, &alice, "app", "2.0.0").await;
-    fails(&data, &crash, &copy).await;
-    let (said, is_fine) = command(&target, &none, &["restore", text(&copy)]).await;
-    assert!(!is_fine && said.contains("--incomplete"), "{said}");
-    fine(&target, &none, &["restore", "--incomplete", text(&copy)]).await;
-    assert_eq!(fs::read(tarball(&target, &one)).unwrap(), one.tarball);
-    // The next one goes on.
-    fine(&data, &none, &["backup", text(&copy)]).await;
-    fine(&copy, &none, &["fsck"]).await;
-    fine(&target, &none, &["restore", "--overwrite", text(&copy)]).await;
 }
 
 #[tokio::test]
@@ -174,26 +171,32 @@ async fn what_is_missing_or_damaged_is_named() {
     damage(&tarball(&data, &apps[1]));
     publish(&registry, &alice, "@a/app", "4.0.0").await;
     let after = folder.path().join("after");
-    for copy in [&before, &after] {
-        let said = fails(&data, &none, copy).await;
-        for line in [
-            "missing in the source: @a/app/-/app-1.0.0.tgz\n",
-            "missing in the source: far/-/far-1.0.0.tgz\n",
-            "damaged in the source: @a/app/-/app-2.0.0.tgz\n",
-        ] {
-            assert!(said.contains(line), "{said}");
-        }
-        assert!(!said.contains("app-3.0.0"), "{said}");
-        assert_ne!(state(copy), COMPLETE);
+    let far_is_missing = "missing in the source: far/-/far-1.0.0.tgz\n";
+    let apps_are = [
+        "missing in the source: @a/app/-/app-1.0.0.tgz\n",
+        "damaged in the source: @a/app/-/app-2.0.0.tgz\n",
+    ];
+    let said = fails(&data, &none, &after).await;
+    for line in [far_is_missing].into_iter().chain(apps_are) {
+        assert!(said.contains(line), "{said}");
+        assert!(state(&after).contains(line), "{}", state(&after));
     }
-    // What an earlier backup has is better than damage, or nothing.
+    assert!(state(&after).starts_with("incomplete\n"));
+    assert!(!said.contains("app-3.0.0"), "{said}");
+    // What an earlier snapshot has is better than damage, or nothing.
+    let said = fails(&data, &none, &before).await;
+    assert!(said.contains(far_is_missing), "{said}");
+    for line in apps_are {
+        let unless_verified = line.starts_with("missing");
+        let line = format!("from the snapshot before: {line}");
+        assert_eq!(said.contains(&line), unless_verified, "{said}");
+    }
+    assert_eq!(state(&before), format!("incomplete\n{far_is_missing}"));
     for package in &apps {
-        assert_eq!(
-            fs::read(tarball(&before, package)).unwrap(),
-            package.tarball
-        );
+        let there = fs::read(tarball(&newest(&before), package)).unwrap();
+        assert_eq!(there, package.tarball);
     }
-    assert!(!tarball(&after, &apps[1]).exists());
+    assert!(!tarball(&newest(&after), &apps[1]).exists());
     let target = folder.path().join("target");
     let restore = ["restore", "--incomplete", text(&after)];
     let (said, is_fine) = command(&target, &none, &restore).await;
@@ -274,12 +277,13 @@ async fn what_cannot_be_read_stops_nothing_else() {
         assert!(said.contains(&line), "{said}");
     }
     for package in &packages {
-        assert_eq!(fs::read(tarball(&copy, package)).unwrap(), package.tarball);
-        let manifest = tarball(&copy, package).with_file_name("package.json");
+        let there = tarball(&newest(&copy), package);
+        assert_eq!(fs::read(&there).unwrap(), package.tarball);
+        let manifest = there.with_file_name("package.json");
         assert!(manifest.exists());
     }
     let accounts: Value =
-        serde_json::from_slice(&fs::read(copy.join("state.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(newest(&copy).join("state.json")).unwrap()).unwrap();
     assert!(accounts["users"]["alice"].is_object(), "{accounts}");
     let target = folder.path().join("target");
     let restore = ["restore", "--incomplete", text(&copy)];
@@ -328,7 +332,7 @@ async fn accounts_are_read_last_and_never_written_to_the_source() {
     let copy = folder.path().join("copy");
     fails_while(&data, &copy, move || fs::write(source, later).unwrap()).await;
     assert_eq!(fs::read_to_string(&path).unwrap(), accounts.to_string());
-    let copied = fs::read_to_string(copy.join("state.json")).unwrap();
+    let copied = fs::read_to_string(newest(&copy).join("state.json")).unwrap();
     assert!(!copied.contains("raw-token"), "{copied}");
     let copied: Value = serde_json::from_str(&copied).unwrap();
     assert!(copied["users"]["carol"].is_object(), "{copied}");
@@ -340,22 +344,35 @@ async fn accounts_are_read_last_and_never_written_to_the_source() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_goes_away_takes_nothing_from_the_copy() {
-    for (gone, what) in [("state.json", "no users at all"), ("tarballs", "tarballs")] {
+    for (gone, what) in [
+        (
+            "state.json",
+            "as they were in the snapshot before: accounts: ",
+        ),
+        ("tarballs", "the package `slow`"),
+    ] {
         let registry = Registry::alone().await;
         let alice = registry.user("alice").await;
         publish(&registry, &alice, "app", "1.0.0").await;
         let folder = registry.stop().await;
         let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
         fine(&data, &Variables::new(), &["backup", text(&copy)]).await;
-        let accounts = fs::read(copy.join("state.json")).unwrap();
+        let before = newest(&copy);
+        let tree_before = tree(&before);
         let (from, to) = (data.join(gone), folder.path().join("gone"));
         let said = fails_while(&data, &copy, move || fs::rename(from, to).unwrap()).await;
-        assert!(
-            said.contains("failed: accounts: ") && said.contains(what),
-            "{said}"
-        );
-        assert_eq!(fs::read(copy.join("state.json")).unwrap(), accounts);
-        assert_ne!(state(&copy), COMPLETE);
+        assert!(said.contains(what), "{said}");
+        assert!(state(&copy).starts_with("incomplete\n"));
+        assert_eq!(tree(&before), tree_before);
+        let after = newest(&copy);
+        assert_ne!(after, before);
+        // It has what the one before has.
+        for file in ["state.json", "tarballs/app/package.json"] {
+            let (one, other) = (fs::read(before.join(file)), fs::read(after.join(file)));
+            assert_eq!(one.unwrap(), other.unwrap());
+        }
+        let restored = folder.path().join("restored");
+        fine(&restored, &Variables::new(), &["restore", text(&copy)]).await;
     }
 }
 
@@ -395,19 +412,20 @@ mod in_postgres {
         fails(&other.data(), &settings, &copy).await;
         fine(&one.data(), &settings, &backup).await;
         for package in &packages {
-            assert_eq!(fs::read(tarball(&copy, package)).unwrap(), package.tarball);
+            let there = fs::read(tarball(&newest(&copy), package)).unwrap();
+            assert_eq!(there, package.tarball);
         }
-        fine(&copy, &Variables::new(), &["fsck"]).await;
-        // What is damaged in the copy is not there.
-        damage(&tarball(&copy, &packages[1]));
-        publish(&one, &alice, "app", "4.0.0").await;
-        let said = fails(&one.data(), &settings, &copy).await;
+        fine(&newest(&copy), &Variables::new(), &["fsck"]).await;
+        // What is damaged in a snapshot is found where that is asked for.
+        damage(&tarball(&newest(&copy), &packages[1]));
+        let verify = ["backup", "--verify", text(&copy)];
+        let (said, is_fine) = command(&one.data(), &settings, &verify).await;
         assert!(
-            said.contains("missing in the source: app/-/app-2.0.0.tgz"),
+            !is_fine && said.contains("missing in the source: app/-/app-2.0.0.tgz"),
             "{said}"
         );
-        fine(&other.data(), &settings, &backup).await;
-        fine(&copy, &Variables::new(), &["fsck"]).await;
+        fine(&other.data(), &settings, &verify).await;
+        fine(&newest(&copy), &Variables::new(), &["fsck"]).await;
     }
 
     #[cfg(feature = "s3")]
@@ -522,13 +540,15 @@ mod in_a_bucket {
         let copy = folder.path().join("copy");
         let said = fails(&registry.data(), &through, &copy).await;
         assert!(said.contains("failed: app/-/app-1.0.0.tgz: "), "{said}");
+        let snapshot = newest(&copy);
         for package in &good {
-            assert_eq!(fs::read(tarball(&copy, package)).unwrap(), package.tarball);
+            let there = fs::read(tarball(&snapshot, package)).unwrap();
+            assert_eq!(there, package.tarball);
         }
-        assert!(!tarball(&copy, &bad).exists());
-        let manifest = fs::read_to_string(copy.join("tarballs/app/package.json")).unwrap();
+        assert!(!tarball(&snapshot, &bad).exists());
+        let manifest = fs::read_to_string(snapshot.join("tarballs/app/package.json")).unwrap();
         assert!(manifest.contains("app-2.0.0.tgz"), "{manifest}");
-        let accounts = fs::read_to_string(copy.join("state.json")).unwrap();
+        let accounts = fs::read_to_string(newest(&copy).join("state.json")).unwrap();
         assert!(accounts.contains("alice"), "{accounts}");
         fine(
             &registry.data(),
@@ -536,7 +556,8 @@ mod in_a_bucket {
             &["backup", text(&copy)],
         )
         .await;
-        assert_eq!(fs::read(tarball(&copy, &bad)).unwrap(), bad.tarball);
+        let there = fs::read(tarball(&newest(&copy), &bad)).unwrap();
+        assert_eq!(there, bad.tarball);
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -286,6 +286,11 @@ const POINTS: [(&str, usize); 8] = [
 #[cfg(feature = "crash-points")]
 pub(crate) const BUCKET_POINTS: [&str; 3] = ["object-uploaded", "object-marked", "object-deleting"];
 
+/// Those that only a backup passes.
+#[cfg(feature = "crash-points")]
+pub(crate) const SNAPSHOT_POINTS: [&str; 3] =
+    ["snapshot-package", "snapshot-filled", "snapshot-placed"];
+
 /// SIGABRT.
 #[cfg(feature = "crash-points")]
 pub(crate) const ABORTED: i32 = 6;
@@ -311,7 +316,11 @@ fn all_points_are_known() {
         }
     }
     let known = POINTS.map(|(point, _)| point).into_iter();
-    let known: BTreeSet<String> = known.chain(BUCKET_POINTS).map(str::to_owned).collect();
+    let known: BTreeSet<String> = known
+        .chain(BUCKET_POINTS)
+        .chain(SNAPSHOT_POINTS)
+        .map(str::to_owned)
+        .collect();
     assert_eq!(found, known);
 }
 

@@ -94,6 +94,7 @@ mod recovery;
 mod search;
 mod second_factor;
 mod signatures;
+mod snapshots;
 mod stars;
 mod storage_reports;
 mod tidy;

@@ -23,7 +23,7 @@ use crate::{
         fs::{
             atomic::{MODE_SECRET, create_folder_synced, write_atomic},
             blocking,
-            secret::read_secret,
+            secret::{read_foreign, read_secret},
         },
     },
 };
@@ -69,8 +69,30 @@ impl FileAccounts {
     /// nothing is ever written to it.
     pub async fn read(path: PathBuf) -> Result<Self, StorageError> {
         blocking(move || {
-            let (state, _) = read_state(&path)?;
+            let (state, _) = read_state(&path, read_foreign)?;
             Ok(Self::of(path, state, true))
+        })
+        .await
+    }
+
+    /// Makes the file `path` of all `entries` in one durable write, reads it again, and compares. How
+    /// many there are.
+    pub async fn make(path: PathBuf, entries: Vec<AccountEntry>) -> Result<usize, StorageError> {
+        blocking(move || {
+            let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
+            let count = entries.len();
+            let mut state = State::default();
+            for entry in entries {
+                state.put(entry);
+            }
+            let json = state.to_json().map_err(|error| failed(error.into()))?;
+            write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
+            let (read_back, _) = read_state(&path, read_foreign)?;
+            if !read_back.has_same_accounts(&state) {
+                let message = "what was written reads as something else";
+                return Err(failed(std::io::Error::other(message)));
+            }
+            Ok(count)
         })
         .await
     }
@@ -79,7 +101,7 @@ impl FileAccounts {
     /// only read.
     pub async fn have_second_factors(path: PathBuf) -> Result<bool, StorageError> {
         blocking(move || {
-            let (state, _) = read_state(&path)?;
+            let (state, _) = read_state(&path, read_secret)?;
             Ok(state
                 .users
                 .values()
@@ -93,7 +115,7 @@ impl FileAccounts {
         if let Some(folder) = path.parent() {
             create_folder_synced(folder).map_err(failed)?;
         }
-        let (state, had_raw_tokens) = read_state(&path)?;
+        let (state, had_raw_tokens) = read_state(&path, read_secret)?;
         if had_raw_tokens {
             let json = state.to_json().map_err(|error| failed(error.into()))?;
             write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
@@ -270,15 +292,7 @@ impl AccountStore for FileAccounts {
 
     async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
         let put = self.change(|state| {
-            match entry {
-                AccountEntry::User(name, user) => drop(state.users.insert(name, user)),
-                AccountEntry::Token(token) => {
-                    state.tokens.insert(token.key.clone(), token);
-                }
-                AccountEntry::Organisation(name, organisation) => {
-                    state.organisations.insert(name, organisation);
-                }
-            }
+            state.put(entry);
             Ok(())
         });
         put.await.map_err(AccountsError::into_storage)
@@ -374,8 +388,11 @@ fn remove_tokens(state: &mut State, is_removed: impl Fn(&TokenRecord) -> bool) -
 
 /// What the file `path` holds, and whether it has tokens that are not hashed; nothing if there is
 /// none.
-fn read_state(path: &Path) -> Result<(State, bool), StorageError> {
-    let json = read_secret(path)
+fn read_state(
+    path: &Path,
+    read: impl FnOnce(&Path) -> std::io::Result<Option<Vec<u8>>>,
+) -> Result<(State, bool), StorageError> {
+    let json = read(path)
         .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
     State::from_json(&json.unwrap_or_default()).map_err(|error| StorageError::Damaged {
         what: path.display().to_string(),

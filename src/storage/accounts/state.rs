@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
-use super::OrganisationRecord;
+use super::{AccountEntry, OrganisationRecord};
 use crate::{
     error::RegistryError,
     models::{PackageName, SecondFactorMode, Timestamp, Username},
@@ -234,6 +234,23 @@ struct Form {
 }
 
 impl State {
+    /// Keeps `entry`, in the place of what has its name.
+    pub(super) fn put(&mut self, entry: AccountEntry) {
+        match entry {
+            AccountEntry::User(name, user) => drop(self.users.insert(name, user)),
+            AccountEntry::Token(token) => drop(self.tokens.insert(token.key.clone(), token)),
+            AccountEntry::Organisation(name, organisation) => {
+                self.organisations.insert(name, organisation);
+            }
+        }
+    }
+
+    pub(super) fn has_same_accounts(&self, other: &Self) -> bool {
+        self.users == other.users
+            && self.tokens == other.tokens
+            && self.organisations == other.organisations
+    }
+
     /// Reads `state.json`; also whether it has to be written again, because it had raw tokens.
     pub(super) fn from_json(json: &[u8]) -> Result<(Self, bool), serde_json::Error> {
         if json.iter().all(u8::is_ascii_whitespace) {

@@ -55,12 +55,23 @@ impl FsMetadata {
             create_folder_synced(folder)
                 .map_err(|error| StorageError::io(format!("making {}", folder.display()), error))?;
         }
+        Ok(Self::of(layout, lock_folder))
+    }
+
+    /// The manifests of a folder that is another's, to be read: nothing is made in it. There are no
+    /// lock files, without which nothing is written either.
+    pub fn foreign(layout: Layout) -> Self {
+        let nowhere = PathBuf::from("/dev/null");
+        Self::of(layout, nowhere)
+    }
+
+    fn of(layout: Layout, lock_folder: PathBuf) -> Self {
         let mutexes = (0..SHARDS).map(|_| Arc::default()).collect();
         let locks = Arc::new(Locks {
             folder: lock_folder,
             mutexes,
         });
-        Ok(Self { layout, locks })
+        Self { layout, locks }
     }
 
     /// Runs `work`, which may block, while nobody else in any process changes the manifest of

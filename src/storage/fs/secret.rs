@@ -4,12 +4,19 @@ use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
 
 use super::atomic::MODE_SECRET;
 
-/// Reads the file and closes it to others; `None` if it is missing. Blocks.
+/// Reads a file that is another's, and leaves it as it is; `None` if it is missing. Blocks.
 #[expect(clippy::disallowed_methods, reason = "runs on the blocking pool")]
+pub(crate) fn read_foreign(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+/// Reads the file and closes it to others; `None` if it is missing. Blocks.
 pub(crate) fn read_secret(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        result => result?,
+    let Some(bytes) = read_foreign(path)? else {
+        return Ok(None);
     };
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {

@@ -13,8 +13,6 @@ use crate::{
 
 /// How many packages are moved at once.
 const AT_ONCE: usize = 8;
-/// How often a package is looked at again that somebody changes meanwhile.
-const ATTEMPTS: u32 = 20;
 /// After so many failures in a row it is asked whether both ends answer at all.
 const MANY_FAILURES: u32 = 5;
 
@@ -37,7 +35,7 @@ pub(super) async fn move_packages(
     while let Some(package) = packages.next().await {
         let (name, package) = match package {
             Ok(package) => package,
-            Err(error) => return moved.break_off("the list of packages", &error),
+            Err(error) => return moved.fail("the list of packages", &error),
         };
         let is_full = matches!(package, Err(StorageError::Full(_)));
         let package = package.unwrap_or_else(|error| {
@@ -51,22 +49,19 @@ pub(super) async fn move_packages(
             failures + 1
         };
         moved.add(package);
-        moved.is_broken_off |= is_full;
         (moving.watch)(moved);
         if is_full {
             return;
         }
         if failures >= MANY_FAILURES {
             if let Err(error) = ask(from, to, &name).await {
-                return moved.break_off("all further packages", &error);
+                return moved.fail("all further packages", &error);
             }
             failures = 0;
         }
     }
-    if !moving.is_live
-        && let Err(error) = move_lost(from, to, moving, moved).await
-    {
-        moved.break_off("packages without a manifest", &error);
+    if let Err(error) = move_lost(from, to, moving, moved).await {
+        moved.fail("packages without a manifest", &error);
     }
 }
 
@@ -109,7 +104,7 @@ async fn move_lost(
             name: &name,
         };
         let mut package = Moved::default();
-        tarballs.copy(&files, false, &mut package).await?;
+        tarballs.copy(&files, &mut package).await?;
         moved.add(package);
         (moving.watch)(moved);
     }
@@ -122,40 +117,10 @@ async fn move_package(
     moving: Moving<'_>,
     name: &PackageName,
 ) -> Result<Moved, StorageError> {
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
-        let Some(document) = from.metadata.get(name).await? else {
-            return Ok(Moved::default());
-        };
-        let mut moved = move_state(from, to, moving, name, &document).await?;
-        // Somebody may have unpublished it since the manifest was read; or it is gone for good.
-        let is_settled =
-            has_all(&moved) || !moving.is_live || is_current(from, name, &document).await?;
-        if is_settled {
-            return Ok(moved);
-        }
-        if attempt == ATTEMPTS {
-            let conflict = format!("the package `{name}` is changed all the time");
-            moved.conflicts.push(conflict);
-            return Ok(moved);
-        }
+    match from.metadata.get(name).await? {
+        Some(document) => move_state(from, to, moving, name, &document).await,
+        None => Ok(Moved::default()),
     }
-}
-
-/// Whether the source had all that the manifest names.
-fn has_all(moved: &Moved) -> bool {
-    moved.absent.is_empty() && moved.damaged.is_empty() && moved.failures.is_empty()
-}
-
-/// Whether `document` is still what `from` has.
-async fn is_current(
-    from: Place<'_>,
-    name: &PackageName,
-    document: &Document,
-) -> Result<bool, StorageError> {
-    let now = from.metadata.get(name).await?;
-    Ok(now.is_some_and(|now| now.revision == document.revision))
 }
 
 /// Moves the package as `document` describes it.
@@ -186,13 +151,9 @@ async fn move_state(
             folder,
             name,
         };
-        tarballs.copy(&files, is_same, &mut moved).await?;
+        tarballs.copy(&files, &mut moved).await?;
         // A manifest must not name what is another there.
         if !moved.conflicts.is_empty() && !is_same {
-            return Ok(moved);
-        }
-        let may_be_gone = !has_all(&moved) && moving.is_live;
-        if may_be_gone && !is_current(from, name, document).await? {
             return Ok(moved);
         }
     }

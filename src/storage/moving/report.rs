@@ -44,8 +44,6 @@ pub struct Moved {
     pub conflicts: Vec<String>,
     /// What could not be read or written, with the reason.
     pub failures: Vec<String>,
-    /// Whether it was given up before all packages were looked at.
-    pub is_broken_off: bool,
 }
 
 impl Moved {
@@ -63,11 +61,6 @@ impl Moved {
         self.failures.push(format!("{what}: {}", explain(error)));
     }
 
-    pub(super) fn break_off(&mut self, what: impl fmt::Display, error: &StorageError) {
-        self.fail(what, error);
-        self.is_broken_off = true;
-    }
-
     pub(super) fn add(&mut self, other: Self) {
         self.keys.add(other.keys);
         self.accounts.add(other.accounts);
@@ -78,7 +71,6 @@ impl Moved {
         self.damaged.extend(other.damaged);
         self.conflicts.extend(other.conflicts);
         self.failures.extend(other.failures);
-        self.is_broken_off |= other.is_broken_off;
     }
 }
 

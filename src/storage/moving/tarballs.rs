@@ -35,11 +35,10 @@ enum Copied {
 }
 
 impl Tarballs<'_> {
-    /// Copies `files`. With `is_same`, the target has the manifest that names them already.
+    /// Copies `files`.
     pub(super) async fn copy(
         &self,
         files: &[Named],
-        is_same: bool,
         moved: &mut Moved,
     ) -> Result<(), StorageError> {
         if files.is_empty() {
@@ -53,12 +52,6 @@ impl Tarballs<'_> {
         let there = by_name(self.to.blobs.list(self.name).await?);
         for named in files {
             let (length, known) = (here.get(&named.file), there.get(&named.file));
-            // An earlier copy is believed: it was read back then.
-            let is_known = is_same && self.moving.is_live && known.is_some();
-            if is_known && (length == known || (length.is_none() && self.moving.is_one_of_many)) {
-                moved.tarballs.same += 1;
-                continue;
-            }
             let copied = match length {
                 None => Ok(Copied::Absent),
                 Some(_) => self.copy_one(named, known.is_some()).await,
@@ -106,7 +99,7 @@ impl Tarballs<'_> {
                 moved.absent.push(path.clone());
             }
         }
-        if is_there && !is_right && (is_absent || self.moving.is_live) {
+        if is_there && !is_right && is_absent {
             let conflict = format!("{path} is another in the target, and the source lacks it");
             moved.conflicts.push(conflict);
         }
@@ -128,7 +121,7 @@ impl Tarballs<'_> {
         } = named;
         let (name, blobs) = (self.name, self.to.blobs);
         // With nothing named, there is only the source to compare it with.
-        let is_settled = is_there && integrity.is_some() && !self.moving.is_live;
+        let is_settled = is_there && integrity.is_some();
         if is_settled && self.is_right_there(named).await? {
             return Ok(Copied::Same);
         }
@@ -146,11 +139,7 @@ impl Tarballs<'_> {
         copy.finish().await?;
         let hashing = copy.observer().cloned();
         let (found, is_damaged) = hashing.unwrap_or_else(|| Hashing::new(None)).finish()?;
-        // It may have been published again since the manifest was read. A copy is better without it; where
-        // the source is given up, damage is better than nothing.
-        if is_damaged && self.moving.is_live {
-            return Ok(Copied::Damaged);
-        }
+        // The source is given up: damage is better than nothing.
         let finished = copy.finished();
         let is_right = || async {
             let found = blobs.verify(name, file, &found).await?;
@@ -179,14 +168,14 @@ impl Tarballs<'_> {
 
 /// Hashes what is copied: with what its manifest names, and with the best there is.
 #[derive(Clone)]
-struct Hashing {
+pub(in crate::storage) struct Hashing {
     promised: Option<Verifier>,
     /// Only where the other is not as good.
     best: Option<sha2::Sha512>,
 }
 
 impl Hashing {
-    fn new(promised: Option<&Integrity>) -> Self {
+    pub(in crate::storage) fn new(promised: Option<&Integrity>) -> Self {
         let is_best = promised.is_some_and(|promised| {
             let strongest = promised.strongest();
             strongest.algorithm == Algorithm::Sha512
@@ -198,7 +187,7 @@ impl Hashing {
     }
 
     /// What the bytes are, and whether they should be others.
-    fn finish(self) -> Result<(Integrity, bool), StorageError> {
+    pub(in crate::storage) fn finish(self) -> Result<(Integrity, bool), StorageError> {
         use base64::Engine as _;
 
         let promised = self.promised.map(Verifier::finish);
@@ -230,17 +219,17 @@ impl Observer for Hashing {
 
 /// A tarball that a manifest names.
 #[derive(Clone, Debug)]
-pub(super) struct Named {
-    pub(super) file: TarballName,
+pub(in crate::storage) struct Named {
+    pub(in crate::storage) file: TarballName,
     /// Which bytes it should have, if that is known.
-    integrity: Option<Integrity>,
+    pub(in crate::storage) integrity: Option<Integrity>,
     /// Whether it is one of upstream that nobody has fetched yet, as Verdaccio writes it down.
-    may_be_absent: bool,
+    pub(in crate::storage) may_be_absent: bool,
 }
 
 impl Named {
     /// One that no manifest names.
-    pub(super) fn alone(file: TarballName) -> Self {
+    pub(in crate::storage) fn alone(file: TarballName) -> Self {
         Self {
             file,
             integrity: None,
@@ -250,7 +239,7 @@ impl Named {
 }
 
 /// The tarballs that a manifest names, and the versions whose tarball can have no name at all.
-pub(super) fn named_in(
+pub(in crate::storage) fn named_in(
     name: &PackageName,
     json: &[u8],
 ) -> Result<(Vec<Named>, Vec<String>), StorageError> {

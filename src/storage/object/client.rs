@@ -28,6 +28,18 @@ pub async fn open(config: &StorageConfig) -> Result<(Bucket, Guarantees), Storag
     Ok((bucket, guarantees))
 }
 
+/// The same bucket, to be read: nothing is written to it, so that what its store promises stays
+/// unknown. Succeeds when it answers.
+pub async fn open_to_read(config: &StorageConfig) -> Result<Bucket, StorageError> {
+    let bucket = connect(config)?;
+    let key = bucket.key(".rustaccio/probe/health")?;
+    bucket.read(&key).await.map_err(|error| {
+        let operation = format!("opening the bucket `{}`", name_of(config));
+        StorageError::backend(operation, error)
+    })?;
+    Ok(bucket)
+}
+
 /// The bucket of S3 that `config` names, without a look at it.
 #[cfg(feature = "s3")]
 pub fn connect_s3(config: &crate::config::S3Config) -> Result<Bucket, StorageError> {

@@ -43,7 +43,7 @@ pub use bucket::{Bucket, Precondition, Read, Tag, Written};
 pub(in crate::storage) use cache::CacheTier;
 #[cfg(feature = "s3")]
 pub use client::connect_s3;
-pub use client::{guarantees, open};
+pub use client::{guarantees, open, open_to_read};
 pub use legacy::legacy_names;
 pub use metadata::ObjectMetadata;
 pub use probe::Guarantees;

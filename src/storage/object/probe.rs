@@ -19,6 +19,14 @@ pub struct Guarantees {
     pub conditional_copies: bool,
 }
 
+impl Guarantees {
+    /// Of a store that nobody has asked; it is enough for reading.
+    pub const UNKNOWN: Self = Self {
+        conditional_writes: false,
+        conditional_copies: false,
+    };
+}
+
 /// Finds out by a few small objects, which are removed again.
 pub(super) async fn probe(bucket: &Bucket) -> Result<Guarantees, StorageError> {
     let name = format!(".rustaccio/probe/{}", random_hex::<16>());

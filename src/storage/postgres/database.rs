@@ -58,6 +58,16 @@ impl fmt::Debug for Database {
 impl Database {
     /// Opens the database and brings its tables up to date, which is safe for many at once.
     pub async fn open(options: &PostgresOptions) -> Result<Self, StorageError> {
+        Self::open_as(options, true).await
+    }
+
+    /// Opens the database to read it: its tables must be those of this version, and are left as they
+    /// are.
+    pub async fn open_to_read(options: &PostgresOptions) -> Result<Self, StorageError> {
+        Self::open_as(options, false).await
+    }
+
+    async fn open_as(options: &PostgresOptions, migrates: bool) -> Result<Self, StorageError> {
         let connect = connect_options(options)?;
         let pool = lazy_pool(options, &connect);
         let opening = async {
@@ -76,7 +86,12 @@ impl Database {
             let message = "no schema of its search_path exists; create one";
             StorageError::backend("opening the database", message)
         })?;
-        migrate(&mut connection).await?;
+        if migrates {
+            migrate(&mut connection).await?;
+        } else {
+            let found = migration_of(&mut connection);
+            require_current(within(options.timeout, "looking at the tables", found).await?)?;
+        }
         // What is left of it is the server's to clean up.
         drop(connection.close().await);
         let digest = sha2::Sha256::digest(schema.as_bytes());
@@ -214,6 +229,42 @@ fn unreachable_text(connect: &PgConnectOptions, options: &PostgresOptions) -> St
     )
 }
 
+/// The newest migration that the database has; `None` if there are no tables of ours.
+async fn migration_of(connection: &mut PgConnection) -> Result<Option<i64>, sqlx::Error> {
+    let table: Option<String> = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations')::text")
+        .fetch_one(&mut *connection)
+        .await?;
+    if table.is_none() {
+        return Ok(None);
+    }
+    sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations WHERE success")
+        .fetch_one(connection)
+        .await
+}
+
+fn require_current(found: Option<i64>) -> Result<(), StorageError> {
+    let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
+    let message = match found {
+        Some(found) if found == newest => return Ok(()),
+        Some(found) if found > newest => newer_text(found, newest),
+        Some(found) => format!(
+            "its tables are of an earlier version of rustaccio (migration {found}, and this version \
+             has {newest}); start the registry with this version once, or run the earlier version"
+        ),
+        None => "it has no tables of rustaccio; RUSTACCIO_METADATA_POSTGRES_URL seems to name the \
+                 wrong database, or one that no registry was started with"
+            .to_owned(),
+    };
+    Err(StorageError::backend("reading the database", message))
+}
+
+fn newer_text(found: i64, newest: i64) -> String {
+    format!(
+        "the database was changed by a newer version of rustaccio: it has migration {found}, and \
+         this version knows them up to {newest}; run the newer version"
+    )
+}
+
 async fn migrate(connection: &mut PgConnection) -> Result<(), StorageError> {
     let migrations = MIGRATIONS.iter().map(|(version, description, sql)| {
         Migration::new(
@@ -238,10 +289,7 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), StorageError> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(MigrateError::VersionMissing(version))) => {
             let newest = MIGRATIONS.last().map_or(0, |(version, ..)| *version);
-            let message = format!(
-                "the database was changed by a newer version of rustaccio: it has migration \
-                 {version}, and this version knows them up to {newest}; run the newer version"
-            );
+            let message = newer_text(version, newest);
             Err(StorageError::backend("making tables", message))
         }
         Ok(Err(error)) => Err(StorageError::backend("making tables", error)),
