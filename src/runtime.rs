@@ -9,6 +9,8 @@ mod leases;
 mod marks;
 mod migrate;
 mod problems;
+mod restore;
+mod sealed;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 

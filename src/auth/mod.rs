@@ -19,6 +19,7 @@ pub use enrolment::{SecondFactorAnswer, SecondFactorChange};
 pub use hook::AuthHook;
 pub use local::{Auth, AuthOptions, LoggedIn, TokenRequest};
 pub use resolver::{Authentication, CredentialProblem, Presented};
+pub(crate) use second_factor::SEED_SEAL;
 pub use second_factor::SecondFactors;
 pub use sessions::{SessionIds, SessionView};
 pub use web_login::Approval;

@@ -6,6 +6,7 @@ use super::{
     backends::{Backends, accounts_path},
     end::End,
     migrate::Watch,
+    restore::fill_from,
 };
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
@@ -89,6 +90,8 @@ pub(crate) async fn back_up(
 pub(crate) struct Accepted {
     /// That what is another in the target is replaced.
     pub(crate) overwrite: bool,
+    /// That tokens are taken which the target lacks, though they may have been revoked there.
+    pub(crate) with_tokens: bool,
     /// That the backup lacks something, or its last update was broken off.
     pub(crate) incomplete: bool,
 }
@@ -119,25 +122,10 @@ pub(crate) async fn restore(
         });
     }
     let _source = FolderClaim::take(folder.to_owned()).await?;
-    let data = &config.storage.data_dir;
-    let _target = FolderClaim::take(data.clone()).await?;
-    let temporary = TemporaryFolder::open(&data.join("tmp"))?;
     let source = at(folder);
     let from = Box::pin(Backends::connect(&source)).await?;
     let from = End::source(source, from).await?;
-    let to = Box::pin(Backends::open(config)).await?;
-    let to = End::target(config.clone(), to).await?;
-    require_same_key(&*from.keys, &*to.keys).await?;
-    let moving = Moving {
-        overwrite: accepted.overwrite,
-        tarballs: Some(&temporary),
-        is_live: false,
-        is_one_of_many: false,
-        watch,
-    };
-    let mut moved = move_packages(from.place(), to.place(), moving).await?;
-    move_accounts(from.place(), to.place(), moving, &mut moved).await?;
-    Ok(moved)
+    fill_from(&from, folder, config, accepted, watch).await
 }
 
 /// The source of a backup, if it is one: nothing is made where nothing is.

@@ -15,10 +15,12 @@ mod accounts;
 mod packages;
 mod report;
 mod tarballs;
+mod whole;
 
 use std::fmt;
 
 pub use report::{Moved, Tally};
+pub use whole::{Tokens, move_whole};
 
 use super::{
     AccountStore, Blobs, KeyStore, MetadataStore, StorageError, TemporaryFolder, secrets,
@@ -83,7 +85,7 @@ pub async fn move_packages(
     moving: Moving<'_>,
 ) -> Result<Moved, StorageError> {
     let mut moved = Moved::default();
-    move_keys(from, to, moving.overwrite, &mut moved).await?;
+    move_keys(from, to, moving, &mut moved).await?;
     packages::move_packages(from, to, moving, &mut moved).await;
     Ok(moved)
 }
@@ -102,7 +104,7 @@ pub async fn move_accounts(
     if moving.is_live {
         // What was published meanwhile may be signed with a new key.
         let mut again = Moved::default();
-        move_keys(from, to, moving.overwrite, &mut again).await?;
+        move_keys(from, to, moving, &mut again).await?;
         moved.keys.moved += again.keys.moved;
     }
     Ok(())
@@ -111,14 +113,21 @@ pub async fn move_accounts(
 async fn move_keys(
     from: Place<'_>,
     to: Place<'_>,
-    overwrite: bool,
+    moving: Moving<'_>,
     moved: &mut Moved,
 ) -> Result<(), StorageError> {
     for name in [secrets::KEY, signing_keys::KEYS] {
-        let Some(value) = from.keys.read(name).await? else {
+        let Some(mut value) = from.keys.read(name).await? else {
             continue;
         };
         let there = to.keys.read(name).await?;
+        // A copy is as its source; all others may have signed with keys of their own.
+        let is_merged = name == signing_keys::KEYS && !moving.is_live;
+        if let Some(there) = &there
+            && is_merged
+        {
+            value = signing_keys::merge(from.keys, &value, to.keys, there)?;
+        }
         if there.as_ref() == Some(&value) {
             moved.keys.same += 1;
             continue;
@@ -126,7 +135,7 @@ async fn move_keys(
         if there.is_some() && name == secrets::KEY {
             return Err(other_key());
         }
-        if there.is_some() && !overwrite {
+        if there.is_some() && !is_merged && !moving.overwrite {
             moved
                 .conflicts
                 .push(format!("{name} is another in the target"));
