@@ -10,6 +10,8 @@ mod leases;
 mod marks;
 mod migrate;
 mod problems;
+mod restore;
+mod sealed;
 mod snapshots;
 mod telemetry;
 

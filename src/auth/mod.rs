@@ -24,6 +24,7 @@ pub use http_plugin::HttpPlugin;
 pub use local::{Auth, AuthOptions, LoggedIn, TokenRequest};
 pub use outside::{Outside, Sender};
 pub use resolver::{Authentication, CredentialProblem, Presented};
+pub(crate) use second_factor::SEED_SEAL;
 pub use second_factor::SecondFactors;
 pub use sessions::{SessionIds, SessionView};
 pub use web_login::Approval;

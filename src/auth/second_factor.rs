@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What seeds are sealed for.
-const SEAL: &str = "second-factor-seed";
+pub(crate) const SEED_SEAL: &str = "second-factor-seed";
 /// How long whoever has used a recovery code may show it again: one command is many requests.
 const RECOVERY_LASTS: Duration = Duration::from_secs(300);
 /// How long after a request came its pass may be looked at; and how much longer used ones are
@@ -308,7 +308,7 @@ impl SecondFactors {
     }
 
     pub(super) fn seal(&self, seed: &[u8]) -> String {
-        self.secrets.seal(SEAL, seed)
+        self.secrets.seal(SEED_SEAL, seed)
     }
 
     /// The 30 seconds that `code`, which is shown at `at`, is of; `None` for a wrong one.
@@ -321,7 +321,7 @@ impl SecondFactors {
         if !code.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(None);
         }
-        let seed = self.secrets.unseal(SEAL, &factor.seed);
+        let seed = self.secrets.unseal(SEED_SEAL, &factor.seed);
         let totp: Totp = Builder::new()
             .with_secret(seed.map_err(RegistryError::internal)?)
             .build()

@@ -37,7 +37,7 @@ pub(super) enum Way {
 /// What is to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Task<'t> {
-    Migrate(Way, bool),
+    Migrate(Way, Accepted),
     Restore(&'t Path, Accepted),
 }
 
@@ -86,7 +86,7 @@ fn conclusion(task: Task<'_>, moved: &Moved) -> &'static str {
         }
         (false, _) => {
             "the target is not what the source is; look at what was left as it is, and run this \
-             with --overwrite to replace it"
+             with --overwrite to replace it, or with --with-tokens to take tokens too that it alone has"
         }
         (true, Task::Migrate(Way::ToPostgres, _)) => {
             "everything is in Postgres and was read back; the source is as it was. Start with \
@@ -121,14 +121,14 @@ fn run_task(task: Task<'_>, settings: &Config) -> Result<Migrated, RegistryError
     };
     let done = runtime.block_on(async {
         match task {
-            Task::Migrate(way, overwrite) => {
+            Task::Migrate(way, accepted) => {
                 let route = match way {
                     Way::ToPostgres => Route::ToPostgres,
                     Way::FromPostgres => Route::FromPostgres,
                     Way::ToBucket => Route::ToBucket,
                     Way::FromBucket => Route::FromBucket,
                 };
-                Box::pin(runtime::migrate(settings, route, overwrite, &watch)).await
+                Box::pin(runtime::migrate(settings, route, accepted, &watch)).await
             }
             Task::Restore(folder, accepted) => {
                 let chosen = runtime::choose(folder, accepted.incomplete).await?;

@@ -58,6 +58,9 @@ enum Command {
         /// Replace what is another in the target; without it, that is reported and left as it is
         #[arg(long)]
         overwrite: bool,
+        /// Take tokens that only the source has, though they may have been revoked in the target
+        #[arg(long)]
+        with_tokens: bool,
     },
     /// Make a snapshot of everything that is hosted; the registry may be running
     Backup {
@@ -77,6 +80,9 @@ enum Command {
         /// Replace what is another in the target; without it, that is reported and left as it is
         #[arg(long)]
         overwrite: bool,
+        /// Take tokens that only the backup has, though they may have been revoked since
+        #[arg(long)]
+        with_tokens: bool,
         /// Take a snapshot that lacks something; of a folder, the newest one whatever it lacks
         #[arg(long)]
         incomplete: bool,
@@ -118,8 +124,17 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
-        Command::Migrate { way, overwrite } => {
-            migrate::run(migrate::Task::Migrate(way, overwrite), &settings, out)
+        Command::Migrate {
+            way,
+            overwrite,
+            with_tokens,
+        } => {
+            let accepted = crate::runtime::Accepted {
+                overwrite,
+                with_tokens,
+                incomplete: false,
+            };
+            migrate::run(migrate::Task::Migrate(way, accepted), &settings, out)
         }
         Command::Backup {
             folder,
@@ -132,10 +147,12 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         Command::Restore {
             folder,
             overwrite,
+            with_tokens,
             incomplete,
         } => {
             let accepted = crate::runtime::Accepted {
                 overwrite,
+                with_tokens,
                 incomplete,
             };
             migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)

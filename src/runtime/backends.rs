@@ -2,9 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::marks;
-#[cfg(feature = "postgres")]
-use super::marks::Ground;
+use super::marks::{self, Ground};
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
@@ -60,8 +58,16 @@ pub(super) type Hosting = (Arc<dyn MetadataStore>, Arc<dyn Blobs>);
 
 impl Backends {
     /// Opens what `config` says. Nothing in the data folder is touched. Fails where its packages were
-    /// moved elsewhere, and would be served as they were before.
+    /// moved elsewhere, and would be served as they were before, and where not all of them have come yet.
     pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
+        let backends = Self::open_to_fill(config).await?;
+        let has_database = config.storage.metadata != MetadataBackend::Sidecar;
+        marks::require_whole(&backends.grounds(config), has_database).await?;
+        Ok(backends)
+    }
+
+    /// The same, where not all may have come yet.
+    pub(super) async fn open_to_fill(config: &Config) -> Result<Self, RegistryError> {
         marks::require_current_folder(config).await?;
         let backends = Self::connect(config).await?;
         backends.require_current(config).await?;
@@ -145,6 +151,27 @@ impl Backends {
             #[cfg(feature = "object")]
             bucket,
         })
+    }
+
+    /// What may have marks: where tarballs are, and the database.
+    #[cfg_attr(
+        not(any(feature = "object", feature = "postgres")),
+        expect(clippy::unused_self, reason = "the features look at it")
+    )]
+    pub(super) fn grounds(&self, config: &Config) -> Vec<Ground> {
+        let folder = Ground::Folder(config.storage.data_dir.clone());
+        #[cfg(feature = "object")]
+        let tarballs = match self.bucket() {
+            Some(bucket) => Ground::Bucket(bucket.clone()),
+            None => folder,
+        };
+        #[cfg(not(feature = "object"))]
+        let tarballs = folder;
+        #[cfg(feature = "postgres")]
+        let grounds = std::iter::once(tarballs).chain(self.database()).collect();
+        #[cfg(not(feature = "postgres"))]
+        let grounds = vec![tarballs];
+        grounds
     }
 
     /// What has the marks of the database, if manifests are in one.

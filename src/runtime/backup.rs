@@ -9,15 +9,13 @@ use super::{
     backends::{Backends, accounts_path},
     end::{End, has_none},
     migrate::Watch,
+    restore::fill_from,
     snapshots::{self, COMPLETE, Folder, INCOMPLETE, MARK, require_usable},
 };
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::{RegistryError, explain},
-    storage::{
-        AccountStore, Earlier, FolderClaim, KeysOf, Moved, Moving, Snapshot, Snapshotting, Taken,
-        TemporaryFolder, move_accounts, move_packages, require_same_key,
-    },
+    storage::{AccountStore, Earlier, FolderClaim, KeysOf, Moved, Snapshot, Snapshotting, Taken},
 };
 
 /// How a snapshot is made.
@@ -224,6 +222,8 @@ async fn resolve(path: &Path) -> Result<PathBuf, RegistryError> {
 pub(crate) struct Accepted {
     /// That what is another in the target is replaced.
     pub(crate) overwrite: bool,
+    /// That tokens are taken which the target lacks, though they may have been revoked there.
+    pub(crate) with_tokens: bool,
     /// That the backup lacks something.
     pub(crate) incomplete: bool,
 }
@@ -237,24 +237,10 @@ pub(crate) async fn restore(
 ) -> Result<Moved, RegistryError> {
     require_usable(folder, accepted.incomplete).await?;
     let _source = FolderClaim::take(folder.to_owned()).await?;
-    let data = &config.storage.data_dir;
-    let _target = FolderClaim::take(data.clone()).await?;
-    let temporary = TemporaryFolder::open(&data.join("tmp"))?;
     let source = at(folder);
     let from = Box::pin(Backends::connect(&source)).await?;
     let from = End::source(source, from).await?;
-    let to = Box::pin(Backends::open(config)).await?;
-    let to = End::target(config.clone(), to).await?;
-    require_same_key(&*from.keys, &*to.keys).await?;
-    let moving = Moving {
-        overwrite: accepted.overwrite,
-        tarballs: Some(&temporary),
-        is_one_of_many: false,
-        watch,
-    };
-    let mut moved = move_packages(from.place(), to.place(), moving).await?;
-    move_accounts(from.place(), to.place(), moving, &mut moved).await?;
-    Ok(moved)
+    fill_from(&from, folder, config, accepted, watch).await
 }
 
 /// The source of a backup, if it is one: nothing is made where nothing is.

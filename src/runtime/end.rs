@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 
 use super::{
     backends::{Backends, Hosting},
-    marks::{self, Ground, Mark},
+    marks::{self, Ground, Mark, Spot},
 };
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
@@ -90,22 +90,15 @@ impl End {
             && storage.tarballs == TarballBackend::Local
     }
 
-    /// Where tarballs are.
-    pub(super) fn ground_of_tarballs(&self) -> Ground {
-        #[cfg(feature = "object")]
-        if let Some(bucket) = self.backends.bucket() {
-            return Ground::Bucket(bucket.clone());
-        }
-        Ground::Folder(self.config.storage.data_dir.clone())
+    /// What may have marks: where tarballs are, and the database.
+    pub(super) fn grounds(&self) -> Vec<Ground> {
+        self.backends.grounds(&self.config)
     }
 
-    /// Where manifests and accounts are.
-    pub(super) fn ground_of_manifests(&self) -> Ground {
-        #[cfg(feature = "postgres")]
-        if let Some(database) = self.backends.database() {
-            return database;
-        }
-        self.ground_of_tarballs()
+    /// The one of them that is meant, if it has it.
+    pub(super) fn ground(&self, spot: Spot) -> Option<Ground> {
+        let mut grounds = self.grounds().into_iter();
+        grounds.find(|ground| ground.spot() == spot)
     }
 
     /// The mark of having been moved elsewhere.

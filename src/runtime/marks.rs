@@ -1,16 +1,20 @@
 //! Marks of what was moved elsewhere, so that it is not served as it was before.
 
+mod filling;
 mod ground;
+mod plan;
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
+pub(super) use filling::{Filling, begin, begun, end, require_whole};
 pub(super) use ground::Ground;
+pub(super) use plan::{Arrangement, Change, Spot};
 
 use crate::{
-    config::{Config, MetadataBackend, TarballBackend},
+    config::{Config, MetadataBackend},
     error::RegistryError,
 };
 
@@ -93,19 +97,23 @@ impl Destination {
 /// Before what tells where it was moved to, in a mark.
 const TARGET: &str = "moved to ";
 
-/// Marks `from` as moved to `to`, which is the newest from then on: never are both marked, and nothing
-/// can go either way.
+/// Marks `ground` as moved to `to`.
 pub(super) async fn set(
-    (from, destination): (&Ground, Destination),
-    (to, back): (&Ground, Destination),
+    ground: &Ground,
+    destination: Destination,
+    to: &Ground,
 ) -> Result<(), RegistryError> {
-    to.remove(back.name()).await?;
     let identity = to.make_identity().await?;
     let text = format!(
         "Packages and accounts were moved elsewhere with `rustaccio migrate`; what is here of them is of \
          before.\n{TARGET}{identity}\n"
     );
-    from.write(destination.name(), &text).await
+    ground.write(destination.name(), &text).await
+}
+
+/// Takes such a mark away from `ground`.
+pub(super) async fn remove(ground: &Ground, destination: Destination) -> Result<(), RegistryError> {
+    ground.remove(destination.name()).await
 }
 
 /// The mark of what was moved elsewhere.
@@ -169,14 +177,10 @@ fn folder(config: &Config) -> Ground {
 
 /// The mark of the data folder, if what `config` has there was moved.
 pub(super) async fn of_folder(config: &Config) -> Result<Option<Mark>, RegistryError> {
-    let storage = &config.storage;
-    if storage.tarballs != TarballBackend::Local {
-        return Ok(None);
-    }
-    let is_sidecar = storage.metadata == MetadataBackend::Sidecar;
-    for destination in [Destination::Postgres, Destination::Bucket] {
-        let is_served = is_sidecar || destination == Destination::Bucket;
-        if is_served && let Some(mark) = destination.mark_of(folder(config)).await? {
+    for (spot, destination) in Arrangement::of(config).looked_for() {
+        if spot == Spot::Folder
+            && let Some(mark) = destination.mark_of(folder(config)).await?
+        {
             return Ok(Some(mark));
         }
     }
@@ -211,7 +215,8 @@ pub(super) async fn require_current_bucket(
         return Ok(());
     }
     let ground = Ground::Bucket(bucket.clone());
-    if Destination::Postgres.mark_of(ground).await?.is_none()
+    if !filling::has_come_from_database(&ground).await?
+        && Destination::Postgres.mark_of(ground).await?.is_none()
         && let Some(left) = first_of_before(bucket).await?
     {
         return Err(RegistryError::Settings {
@@ -230,11 +235,11 @@ pub(super) async fn of_bucket(
     config: &Config,
     bucket: &Bucket,
 ) -> Result<Option<Mark>, RegistryError> {
-    let is_sidecar = config.storage.metadata == MetadataBackend::Sidecar;
-    for destination in [Destination::Postgres, Destination::Folder] {
-        let is_served = is_sidecar || destination == Destination::Folder;
+    for (spot, destination) in Arrangement::of(config).looked_for() {
         let ground = Ground::Bucket(bucket.clone());
-        if is_served && let Some(mark) = destination.mark_of(ground).await? {
+        if spot == Spot::Bucket
+            && let Some(mark) = destination.mark_of(ground).await?
+        {
             return Ok(Some(mark));
         }
     }
@@ -268,6 +273,9 @@ async fn require_moved(config: &Config) -> Result<(), RegistryError> {
         if destination.mark_of(folder(config)).await?.is_some() {
             return Ok(());
         }
+    }
+    if filling::has_come_from_database(&folder(config)).await? {
+        return Ok(());
     }
     let tarballs = config.storage.data_dir.join("tarballs");
     let manifest = first_manifest(&tarballs).await;

@@ -51,7 +51,7 @@ pub use leases::{Lease, LeaseError, LeaseOptions, LeaseProvider, Leases};
 pub use metadata::{
     Conflicts, Document, Expected, Hold, Holding, MetadataStore, MetadataStoreExt, Stamp,
 };
-pub use moving::{Moved, Moving, Place, Tally, move_accounts, move_packages, require_same_key};
+pub use moving::{Moved, Moving, Place, Tally, Tokens, move_whole, require_same_key};
 pub use secrets::{Secrets, WrongKey};
 pub use sessions::{Claim, MemorySessions, SessionRecord, SessionStore};
 pub use signing_keys::{PublicSigningKey, SigningKeys};

@@ -12,11 +12,13 @@ mod accounts;
 mod packages;
 mod report;
 mod tarballs;
+mod whole;
 
 use std::fmt;
 
 pub use report::{Moved, Tally};
 pub(super) use tarballs::{Hashing, Named, named_in};
+pub use whole::{Tokens, move_whole};
 
 use super::{
     AccountStore, Blobs, KeyStore, MetadataStore, StorageError, TemporaryFolder, secrets,
@@ -70,43 +72,24 @@ pub async fn require_same_key(from: &dyn KeyStore, to: &dyn KeyStore) -> Result<
     Ok(())
 }
 
-/// Copies keys, manifests and tarballs of `from` to `to`. Can be run again after it was interrupted.
-pub async fn move_packages(
-    from: Place<'_>,
-    to: Place<'_>,
-    moving: Moving<'_>,
-) -> Result<Moved, StorageError> {
-    let mut moved = Moved::default();
-    move_keys(from, to, moving.overwrite, &mut moved).await?;
-    packages::move_packages(from, to, moving, &mut moved).await;
-    Ok(moved)
-}
-
-/// Copies the accounts, after packages: whoever may do something with them is there.
-pub async fn move_accounts(
-    from: Place<'_>,
-    to: Place<'_>,
-    moving: Moving<'_>,
-    moved: &mut Moved,
-) -> Result<(), StorageError> {
-    let done = accounts::move_accounts(from.accounts, to.accounts, moving.overwrite, moved).await;
-    if let Err(error) = done {
-        moved.fail("accounts", &error);
-    }
-    Ok(())
-}
-
 async fn move_keys(
     from: Place<'_>,
     to: Place<'_>,
-    overwrite: bool,
+    moving: Moving<'_>,
     moved: &mut Moved,
 ) -> Result<(), StorageError> {
     for name in [secrets::KEY, signing_keys::KEYS] {
-        let Some(value) = from.keys.read(name).await? else {
+        let Some(mut value) = from.keys.read(name).await? else {
             continue;
         };
         let there = to.keys.read(name).await?;
+        // Both may have signed with keys of their own.
+        let is_merged = name == signing_keys::KEYS;
+        if let Some(there) = &there
+            && is_merged
+        {
+            value = signing_keys::merge(from.keys, &value, to.keys, there)?;
+        }
         if there.as_ref() == Some(&value) {
             moved.keys.same += 1;
             continue;
@@ -114,7 +97,7 @@ async fn move_keys(
         if there.is_some() && name == secrets::KEY {
             return Err(other_key());
         }
-        if there.is_some() && !overwrite {
+        if there.is_some() && !is_merged && !moving.overwrite {
             moved
                 .conflicts
                 .push(format!("{name} is another in the target"));

@@ -88,6 +88,27 @@ impl Secrets {
         Self::with_stored(keys, &key)
     }
 
+    /// With the `given` key, or else with the one that `keys` has; none if there is none. Nothing is made.
+    pub async fn find(
+        keys: &dyn KeyStore,
+        given: Option<&SecretString>,
+    ) -> Result<Option<Self>, StorageError> {
+        if let Some(given) = given {
+            return Ok(Some(Self::with_key(given.expose_secret())));
+        }
+        let key = keys.read(KEY).await?;
+        key.map(|key| Self::with_stored(keys, &key)).transpose()
+    }
+
+    /// Whether they are those of the nodes that have sealed something in `keys`, if one has.
+    pub async fn agree_with(&self, keys: &dyn KeyStore) -> Result<bool, StorageError> {
+        let check = keys.read(CHECK).await?;
+        Ok(check.is_none_or(|check| {
+            let check = String::from_utf8_lossy(&check);
+            self.unseal(CHECK, &check).is_ok()
+        }))
+    }
+
     /// The first node leaves something sealed, which all others have to be able to open.
     async fn open_shared(
         keys: &dyn KeyStore,

@@ -39,7 +39,7 @@ pub struct PublicSigningKey {
 }
 
 /// A key as it is kept.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 struct Record {
     #[serde(flatten)]
     public: PublicSigningKey,
@@ -48,7 +48,7 @@ struct Record {
     private: Option<String>,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, PartialEq, Serialize, Deserialize)]
 struct Form {
     keys: Vec<Record>,
 }
@@ -115,6 +115,13 @@ impl SigningKeys {
         Ok(form.public())
     }
 
+    /// Whether `secrets` open the key of `keys` that signs; nothing has to be opened where none does.
+    pub async fn open_with(keys: &dyn KeyStore, secrets: &Secrets) -> Result<bool, StorageError> {
+        let (form, _) = Form::read(keys).await?;
+        let sealed = form.active().and_then(|record| record.private.as_deref());
+        Ok(sealed.is_none_or(|sealed| secrets.unseal(SEAL, sealed).is_ok()))
+    }
+
     /// All keys that signatures can be checked with, oldest first.
     pub fn public(&self) -> &[PublicSigningKey] {
         &self.public
@@ -157,12 +164,21 @@ impl Form {
         let json = keys.read(KEYS).await?;
         let form = match &json {
             None => Self::default(),
-            Some(json) => serde_json::from_slice(json).map_err(|error| StorageError::Damaged {
-                what: keys.place(KEYS),
-                source: error.into(),
-            })?,
+            Some(json) => Self::parse(keys, json)?,
         };
         Ok((form, json))
+    }
+
+    fn parse(keys: &dyn KeyStore, json: &[u8]) -> Result<Self, StorageError> {
+        serde_json::from_slice(json).map_err(|error| StorageError::Damaged {
+            what: keys.place(KEYS),
+            source: error.into(),
+        })
+    }
+
+    fn to_json(&self) -> Result<Vec<u8>, StorageError> {
+        serde_json::to_vec_pretty(self)
+            .map_err(|error| StorageError::backend("writing the signing keys", error))
     }
 
     fn public(&self) -> Vec<PublicSigningKey> {
@@ -174,9 +190,7 @@ impl Form {
         keys: &dyn KeyStore,
         expected: Option<&[u8]>,
     ) -> Result<bool, StorageError> {
-        let json = serde_json::to_vec_pretty(self)
-            .map_err(|error| StorageError::backend("writing the signing keys", error))?;
-        keys.write(KEYS, &json, expected).await
+        keys.write(KEYS, &self.to_json()?, expected).await
     }
 
     fn active(&self) -> Option<&Record> {
@@ -196,6 +210,44 @@ impl Form {
             private: Some(secrets.seal(SEAL, &key.to_bytes())),
         });
     }
+}
+
+/// The keys `there`, and those of `value` that are not among them: whatever was signed with one of either
+/// stays valid, what was replaced stays replaced, and the key that signs there goes on signing.
+pub(super) fn merge(
+    from: &dyn KeyStore,
+    value: &[u8],
+    to: &dyn KeyStore,
+    there: &[u8],
+) -> Result<Vec<u8>, StorageError> {
+    let (source, target) = (Form::parse(from, value)?, Form::parse(to, there)?);
+    let (mut added, mut kept) = (source.keys, target.keys.clone());
+    for record in &mut kept {
+        let mut same = added.extract_if(.., |other| other.public.keyid == record.public.keyid);
+        if let Some(other) = same.next() {
+            let both = [record.public.expires, other.public.expires];
+            record.public.expires = both.into_iter().flatten().min();
+        }
+        same.for_each(drop);
+        if record.public.expires.is_some() {
+            record.private = None;
+        }
+    }
+    let mut merged = Form { keys: kept };
+    if merged.active().is_some() {
+        for record in &mut added {
+            record.private = None;
+        }
+        // The last one signs.
+        merged.keys.splice(0..0, added);
+    } else {
+        merged.keys.append(&mut added);
+    }
+    // Written only where something is another, whatever the spelling.
+    if merged == target {
+        return Ok(there.to_vec());
+    }
+    merged.to_json()
 }
 
 fn public_key_of(key: &VerifyingKey) -> PublicSigningKey {
@@ -265,6 +317,49 @@ mod tests {
         assert!(refused.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), json);
         assert_eq!(SigningKeys::list(&kept).await.unwrap(), keys);
+    }
+
+    #[tokio::test]
+    async fn merged_keys_are_all_there_and_the_newest_of_the_target_signs() {
+        let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, other] = folders
+            .each_ref()
+            .map(|folder| FileKeys::new(folder.path().to_owned()));
+        let secrets = Secrets::open(&one, None).await.unwrap();
+        SigningKeys::open(&one, &secrets).await.unwrap();
+        let old = one.read(KEYS).await.unwrap().unwrap();
+        other.write(KEYS, &old, None).await.unwrap();
+        let now = Timestamp::from_unix_millis(1);
+        SigningKeys::rotate(&one, &secrets, now).await.unwrap();
+        let new = one.read(KEYS).await.unwrap().unwrap();
+        // Whichever is older, what was replaced stays replaced.
+        assert_eq!(merge(&one, &old, &one, &new).unwrap(), new);
+        assert_eq!(merge(&one, &new, &one, &old).unwrap(), new);
+
+        // Both have replaced it.
+        let later = Timestamp::from_unix_millis(2);
+        SigningKeys::rotate(&other, &secrets, later).await.unwrap();
+        let there = other.read(KEYS).await.unwrap().unwrap();
+        let merged = merge(&one, &new, &other, &there).unwrap();
+        let signs = SigningKeys::open(&other, &secrets).await.unwrap();
+        other.write(KEYS, &merged, Some(&there)).await.unwrap();
+        let keys = SigningKeys::open(&other, &secrets).await.unwrap();
+        assert_eq!(keys.keyid(), signs.keyid());
+        assert_eq!(keys.public().len(), 3);
+        assert_eq!(
+            keys.public()
+                .iter()
+                .filter_map(|key| key.expires)
+                .collect::<Vec<_>>(),
+            [now]
+        );
+        assert_eq!(
+            String::from_utf8(merged)
+                .unwrap()
+                .matches("\"private\"")
+                .count(),
+            1
+        );
     }
 
     #[test]

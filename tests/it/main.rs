@@ -91,6 +91,7 @@ mod proxies;
 mod publishing;
 mod reading;
 mod recovery;
+mod restore;
 mod search;
 mod second_factor;
 mod signatures;

@@ -201,3 +201,139 @@ async fn seeds_go_with_their_key_or_not_at_all() {
     assert!(!is_fine && said.contains("secret.key"), "{said}");
     other.sign_in("carol", "password").await.assert(201);
 }
+
+/// What was not moved to its end is not served, and its source is: the newest is one of them at any time.
+#[cfg(feature = "crash-points")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_moved_to_its_end_is_not_served() {
+    let url = schema().await;
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let folder = registry.stop().await;
+    let data = folder.path().join("data");
+    let settings = variables(&url);
+    let settings: Vec<_> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+    let dies = |way: &str, point: &str| {
+        let crash = [settings[1], ("RUSTACCIO_CRASH_AT", point)];
+        let mut command = Process::command(&data, &crash);
+        let done = command.args(["migrate", way]).output().unwrap();
+        assert!(!done.status.success());
+    };
+    assert_eq!(settings[1].0, "RUSTACCIO_METADATA_POSTGRES_URL");
+    dies("to-postgres", "target-begun:1");
+    let said = refusal(&data, &settings);
+    assert!(said.contains("`rustaccio migrate to-postgres`"), "{said}");
+    let registry = serve(folder, Vec::new()).await;
+    let folder = registry.stop().await;
+    // The source is marked, and the target still too: the next run finishes both.
+    dies("to-postgres", "mark-changed:1");
+    let said = refusal(&data, &settings);
+    assert!(said.contains("`rustaccio migrate to-postgres`"), "{said}");
+    let said = refusal(&data, &[]);
+    assert!(said.contains("migrate from-postgres"), "{said}");
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
+    assert!(is_fine && said.contains("are changed now"), "{said}");
+    let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);
+    assert!(is_fine && said.contains("nothing was changed"), "{said}");
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    let folder = registry.stop().await;
+    // Back again, into what has tarballs already: whoever has the database is served on.
+    dies("from-postgres", "target-begun:1");
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    let folder = registry.stop().await;
+    dies("from-postgres", "mark-changed:2");
+    assert!(!refusal(&data, &settings).is_empty() && !refusal(&data, &[]).is_empty());
+    let (said, is_fine) = migrate(&data, &url, &["from-postgres"]);
+    assert!(is_fine, "{said}");
+    let registry = serve(folder, Vec::new()).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    assert_eq!(
+        registry.tarball(&package).await.assert(200).body,
+        package.tarball
+    );
+}
+
+/// The database is the newest until the last moment, though the folder has accounts already.
+#[cfg(feature = "crash-points")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_being_left_is_served_until_then() {
+    let url = schema().await;
+    let registry = serve(tempfile::tempdir().unwrap(), variables(&url)).await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let folder = registry.stop().await;
+    let data = folder.path().join("data");
+    let pairs = [
+        ("RUSTACCIO_METADATA_POSTGRES_URL", &*url),
+        ("RUSTACCIO_CRASH_AT", "file-renamed:4"),
+    ];
+    let mut command = Process::command(&data, &pairs);
+    let done = command.args(["migrate", "from-postgres"]).output().unwrap();
+    assert!(!done.status.success() && data.join("state.json").exists());
+    let said = refusal(&data, &[]);
+    assert!(said.contains("`rustaccio migrate from-postgres`"), "{said}");
+    let registry = serve(folder, variables(&url)).await;
+    assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+    drop(registry.stop().await);
+}
+
+/// After each of several moves, the newest is served, and nothing else.
+#[cfg(feature = "s3")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_alone_is_served_all_the_way_round() {
+    use crate::backup::{Variables, command, fine};
+
+    let bucket = crate::support::bucket::Bucket::s3().await;
+    let database = variables(&schema().await);
+    let folder_alone = vec![database[1].clone()];
+    let bucket_alone = [bucket.variables.clone(), folder_alone.clone()].concat();
+    let both = [bucket.variables.clone(), database.clone()].concat();
+    let all = [&folder_alone, &database, &both, &bucket_alone];
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let mut folder = registry.stop().await;
+    let data = folder.path().join("data");
+    let round: [(&str, &Variables, &Variables); 6] = [
+        ("to-postgres", &folder_alone, &database),
+        ("to-bucket", &database, &both),
+        ("from-postgres", &both, &bucket_alone),
+        ("from-bucket", &bucket_alone, &folder_alone),
+        ("to-bucket", &bucket_alone, &bucket_alone),
+        ("to-postgres", &both, &both),
+    ];
+    let mut packages = Vec::new();
+    for (count, (way, settings, newest)) in round.into_iter().enumerate() {
+        // The way of the bucket needs to know which.
+        let settings = if way == "to-bucket" && count == 1 {
+            &both
+        } else {
+            settings
+        };
+        fine(&data, settings, &["migrate", way, "--overwrite"]).await;
+        for other in all.into_iter().filter(|other| *other != newest) {
+            let is_used = other.len() < 3 || count > 0;
+            if is_used {
+                let (said, is_fine) = command(&data, other, &["fsck"]).await;
+                assert!(
+                    !is_fine && said.contains("migrate"),
+                    "{way}, {count}: {said}"
+                );
+            }
+        }
+        let registry = serve(folder, newest.clone()).await;
+        assert_eq!(whoami(&registry, &alice).await, StatusCode::OK);
+        let package = Package::new("app", &format!("{count}.0.0"));
+        registry.publish(&alice, &package).await.assert(201);
+        packages.push(package);
+        for package in &packages {
+            let got = registry.tarball(package).await.assert(200);
+            assert_eq!(got.body, package.tarball);
+        }
+        folder = registry.stop().await;
+    }
+}

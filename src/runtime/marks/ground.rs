@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::Spot;
 use crate::{
     error::RegistryError,
     lifecycle::random_hex,
@@ -27,6 +28,16 @@ pub(in crate::runtime) enum Ground {
 }
 
 impl Ground {
+    pub(in crate::runtime) fn spot(&self) -> Spot {
+        match self {
+            Self::Folder(_) => Spot::Folder,
+            #[cfg(feature = "object")]
+            Self::Bucket(_) => Spot::Bucket,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Spot::Database,
+        }
+    }
+
     /// What it is called in messages.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -127,12 +138,12 @@ impl Ground {
     }
 
     /// What tells it from others, if something was moved here before.
-    pub(super) async fn identity(&self) -> Result<Option<String>, RegistryError> {
+    pub(in crate::runtime) async fn identity(&self) -> Result<Option<String>, RegistryError> {
         self.read(IDENTITY).await
     }
 
     /// The same; it is made where nothing was.
-    pub(super) async fn make_identity(&self) -> Result<String, RegistryError> {
+    pub(in crate::runtime) async fn make_identity(&self) -> Result<String, RegistryError> {
         if let Some(identity) = self.identity().await? {
             return Ok(identity);
         }
