@@ -34,6 +34,8 @@ impl Administration {
             user.name = caller.display_name(),
             "policy cache invalidated"
         );
+        let event = Event::PolicyCacheInvalidated {};
+        self.events.tell(caller, None, &event);
         Ok(())
     }
 

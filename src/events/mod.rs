@@ -197,7 +197,6 @@ impl Events {
         if let Some(name) = package {
             told.notify(caller, name, event);
         }
-        let Some(trail) = &told.trail else { return };
         let fact = Fact {
             event_type: event.event_type(),
             package: package.map(PackageName::to_string),
@@ -208,7 +207,7 @@ impl Events {
             None => Some(fact),
         };
         // Of no request, or of one that has its line already.
-        if let Some(fact) = late {
+        if let (Some(fact), Some(trail)) = (late, &told.trail) {
             let line = Line::of_fact(told.clock.now(), caller, fact);
             trail.hand_over(line.to_bytes());
         }

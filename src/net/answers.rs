@@ -21,7 +21,8 @@ pub struct Memory {
     pub ttl: Duration,
     /// How many are remembered, the latest; 0: any number.
     pub max_entries: usize,
-    /// How often those that no longer count are thrown away.
+    /// How often those that no longer count are thrown away; of decisions,
+    /// `RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS`.
     pub prune_interval: Duration,
 }
 

@@ -126,7 +126,8 @@ impl Policy {
             return Ok(false);
         };
         if let Some(service) = &self.service
-            && let Some(decision) = service.decide(caller, right, name).await?
+            // In a box: room for it would be made where there is no service too.
+            && let Some(decision) = Box::pin(service.decide(caller, right, name)).await?
         {
             return Ok(decision);
         }

@@ -113,7 +113,7 @@ fn places_of_backends(config: &Config) -> Vec<Place> {
         let url = url.as_ref().filter(|_| is_used);
         url.map(url::Url::to_string)
     };
-    let rows: [(&str, Option<String>, u16); 7] = [
+    let rows: [(&str, Option<String>, u16); 8] = [
         bucket(config),
         (
             "postgres",
@@ -161,6 +161,11 @@ fn places_of_backends(config: &Config) -> Vec<Place> {
                 config.policy.backend == PolicyBackend::Http,
                 &config.policy.base_url,
             ),
+            443,
+        ),
+        (
+            "sink of events",
+            service(config.events.is_http, &config.events.base_url),
             443,
         ),
     ];

@@ -119,7 +119,6 @@ pub(crate) async fn migrate(
     filling.go_on(begun, accepted.with_tokens);
     let filled = [way.target.clone()];
     marks::begin(&filled, &filling).await?;
-    crash_point("target-begun");
     let moving = Moving {
         overwrite: accepted.overwrite,
         tarballs: route.is_of_tarballs().then_some(&temporary),

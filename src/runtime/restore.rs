@@ -13,7 +13,6 @@ use super::{
 use crate::{
     config::Config,
     error::RegistryError,
-    lifecycle::crash_point,
     storage::{FolderClaim, Moved, Moving, TemporaryFolder, move_whole, require_same_key},
 };
 
@@ -47,7 +46,6 @@ pub(super) async fn fill_from(
     let begun = marks::begun(&grounds, &filling).await?;
     filling.go_on(begun, accepted.with_tokens);
     marks::begin(&grounds, &filling).await?;
-    crash_point("target-begun");
     let moving = Moving {
         overwrite: accepted.overwrite,
         tarballs: Some(&temporary),

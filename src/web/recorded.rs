@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What a request wants, by method and route.
-const ACTIONS: [(&str, &str, &str); 42] = [
+const ACTIONS: [(&str, &str, &str); 43] = [
     ("PUT", "/-/user/{text}", "user.sign_in"),
     ("PUT", "/-/user/{text}/-rev/{rev}", "user.sign_in"),
     ("DELETE", "/-/user/token/{text}", "user.sign_out"),
@@ -83,6 +83,11 @@ const ACTIONS: [(&str, &str, &str); 42] = [
         "/-/admin/package-cache/invalidate",
         "admin.package_cache.invalidate",
     ),
+    (
+        "POST",
+        "/-/admin/policy-cache/invalidate",
+        "admin.policy_cache.invalidate",
+    ),
     ("POST", "/-/admin/reindex", "admin.reindex"),
     (
         "GET",
@@ -137,6 +142,8 @@ const ACTIONS: [(&str, &str, &str); 42] = [
 /// The name of what leaves no line unless something came of it.
 const ASKS: &str = "";
 
+/// Whoever posts something below this only asks, and may stop asking.
+const AUDITS: &str = "/-/npm/v1/security/";
 /// Below this, reading leaves a line too.
 const ADMIN: &str = "/-/admin/";
 
@@ -162,13 +169,25 @@ where
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    if only_reads && !path.starts_with(ADMIN) {
+    if (only_reads && !path.starts_with(ADMIN)) || path.starts_with(AUDITS) {
         return handle(request).await;
     }
+    // In a box: most requests only read, and room for it would be made for them too.
+    Box::pin(recorded_to_its_end(state, request, handle)).await
+}
+
+async fn recorded_to_its_end<F>(
+    state: &WebState,
+    request: Request,
+    handle: impl FnOnce(Request) -> F,
+) -> Response
+where
+    F: Future<Output = Response> + Send + 'static,
+{
     let attempt = Attempt::default();
     let wanted = Wanted {
         method: request.method().clone(),
-        path: path.to_owned(),
+        path: request.uri().path().to_owned(),
     };
     let work = attempt.scope(handle(request));
     let recording = state.clone();
@@ -217,7 +236,10 @@ impl Wanted {
         // A challenge is how a client learns that it has to ask for a code.
         let is_challenge = ending.code == Some("AUTH_OTP_REQUIRED");
         if ending.outcome() == "denied" && !is_challenge && so_far.facts.is_empty() {
-            tell_denied(state, &caller, package.as_deref(), (&action, &ending));
+            let denied = async {
+                tell_denied(state, &caller, package.as_deref(), (&action, &ending));
+            };
+            attempt.scope(denied).await;
         }
         let found = attempt.close();
         let path = redacted(&self.path);

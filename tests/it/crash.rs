@@ -291,6 +291,10 @@ pub(crate) const BUCKET_POINTS: [&str; 3] = ["object-uploaded", "object-marked",
 pub(crate) const SNAPSHOT_POINTS: [&str; 3] =
     ["snapshot-package", "snapshot-filled", "snapshot-placed"];
 
+/// Those that only a restore or a move passes.
+#[cfg(feature = "crash-points")]
+const TARGET_POINTS: [&str; 2] = ["target-begun", "mark-changed"];
+
 /// SIGABRT.
 #[cfg(feature = "crash-points")]
 pub(crate) const ABORTED: i32 = 6;
@@ -319,6 +323,7 @@ fn all_points_are_known() {
     let known: BTreeSet<String> = known
         .chain(BUCKET_POINTS)
         .chain(SNAPSHOT_POINTS)
+        .chain(TARGET_POINTS)
         .map(str::to_owned)
         .collect();
     assert_eq!(found, known);

@@ -167,7 +167,7 @@ fn length_of(lines: &[&str]) -> usize {
     }
     let is_end = |line: &&str| indentation(line) == outer && line.trim_start().starts_with('}');
     let inner = lines[1..].iter().position(is_end);
-    inner.unwrap() + 2
+    inner.map_or(1, |inner| inner + 2)
 }
 
 /// What a macro is given: the word before a colon, and the first word of each entry.

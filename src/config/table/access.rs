@@ -111,8 +111,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "RUSTACCIO_STRICT_REVISION_CHECK",
         "",
         Switch(|target, on| target.config.publish.strict_revision_check = on),
-        "Whether every change must be based on the current revision of the package. Unset, it is what \
-         `RUSTACCIO_MANAGED_MODE` is.",
+        "Whether every change must be based on the current revision of the package. Without it, only in \
+         the profile `managed`.",
     ),
     Setting::new(
         "RUSTACCIO_SIGNING",

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Ground, Spot};
-use crate::{error::RegistryError, storage::Tokens};
+use crate::{error::RegistryError, lifecycle::crash_point, storage::Tokens};
 
 /// The name of the mark.
 const NAME: &str = "being-filled";
@@ -129,6 +129,7 @@ pub(in crate::runtime) async fn begin(
     for ground in grounds {
         ground.write(NAME, &text).await?;
     }
+    crash_point("target-begun");
     Ok(())
 }
 

@@ -107,8 +107,9 @@ async fn write_token(
     token: &TokenRecord,
 ) -> Result<(), Failed> {
     // Whoever changes her password ends the tokens that are there: this one is there before or
-    // comes after that, when it is looked at the password again.
-    sqlx::query("SELECT FROM users WHERE name = $1 FOR SHARE")
+    // comes after that, when it is looked at the password again. Not FOR SHARE: many who log in would
+    // keep the one who changes it waiting for ever.
+    sqlx::query("SELECT FROM users WHERE name = $1 FOR NO KEY UPDATE")
         .bind(&token.user)
         .execute(&mut **transaction)
         .await?;

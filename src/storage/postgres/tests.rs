@@ -108,8 +108,12 @@ async fn a_database_of_a_newer_version_is_refused() {
 #[tokio::test]
 async fn all_migrations_are_built_in() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
-    let files = std::fs::read_dir(folder).unwrap().count();
-    assert_eq!(files, super::database::MIGRATIONS.len());
+    let names = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    // Quotas have their own, which may be in another database.
+    let names = names.filter(|name| !name.to_string_lossy().ends_with("_quota_usage_table.sql"));
+    assert_eq!(names.count(), super::database::MIGRATIONS.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
