@@ -10,7 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::{
-    backup::{Variables, command, fine, serve},
+    backup::{Variables, command, fine, serve, snapshots},
     support::{Package, Registry, User, process::Process},
 };
 
@@ -36,10 +36,11 @@ async fn sign_out(registry: &Registry, user: &User) {
 }
 
 /// A backup of `registry`, which goes on, beside its data.
+/// The snapshot that it makes.
 async fn back_up(registry: &Registry, variables: &Variables) -> PathBuf {
     let copy = registry.folder().join("copy");
     fine(&registry.data(), variables, &["backup", text(&copy)]).await;
-    copy
+    snapshots(&copy).remove(0)
 }
 
 fn state(data: &Path) -> Value {
