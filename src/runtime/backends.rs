@@ -61,9 +61,14 @@ impl Backends {
     /// moved elsewhere, and would be served as they were before, and where not all of them have come yet.
     pub(crate) async fn open(config: &Config) -> Result<Self, RegistryError> {
         let backends = Self::open_to_fill(config).await?;
-        let has_database = config.storage.metadata != MetadataBackend::Sidecar;
-        marks::require_whole(&backends.grounds(config), has_database).await?;
+        backends.require_whole(config).await?;
         Ok(backends)
+    }
+
+    /// Fails where not all has come yet.
+    async fn require_whole(&self, config: &Config) -> Result<(), RegistryError> {
+        let has_database = config.storage.metadata != MetadataBackend::Sidecar;
+        marks::require_whole(&self.grounds(config), has_database).await
     }
 
     /// The same, where not all may have come yet.
@@ -104,6 +109,7 @@ impl Backends {
         marks::require_current_folder(config).await?;
         let backends = Self::connect_as(config, Access::Read).await?;
         backends.require_current(config).await?;
+        backends.require_whole(config).await?;
         Ok(backends)
     }
 
