@@ -213,6 +213,11 @@ impl Events {
         }
     }
 
+    /// Whether anybody is told, or anything is kept.
+    pub fn are_told(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Adds a line to the trail of audit, and waits until it is written, or for a moment where that
     /// takes long.
     pub async fn record(&self, line: impl FnOnce(Timestamp) -> Line) {
