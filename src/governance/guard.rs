@@ -107,25 +107,25 @@ impl Governance {
         }
     }
 
+    /// Whether there are limits, or somebody counts what they let through.
+    pub fn is_asked(&self) -> bool {
+        let Self { options, .. } = self;
+        options.rate.is_some() || options.quotas.is_some() || options.metrics.are_counted()
+    }
+
     /// Whether a request of this class is let through; `None` is never limited.
     pub async fn admit(&self, caller: &Caller, class: Option<Class>) -> Admission {
         let mut admission = Admission::default();
-        let has_limits = self.options.rate.is_some() || self.options.quotas.is_some();
-        if let Some(class) = class.filter(|_| has_limits) {
-            // In a box: room for it would be made where there are no limits too.
-            Box::pin(self.count(caller, class, &mut admission)).await;
+        if let Some(class) = class {
+            self.count_for_rate(caller, class, &mut admission).await;
+            if admission.refusal.is_none() {
+                self.count_for_quota(caller, class, &mut admission).await;
+            }
         }
         let class = class.unwrap_or(Class::Other).as_str();
         let metrics = &self.options.metrics;
         metrics.governed(class, admission.refusal.is_none());
         admission
-    }
-
-    async fn count(&self, caller: &Caller, class: Class, admission: &mut Admission) {
-        self.count_for_rate(caller, class, admission).await;
-        if admission.refusal.is_none() {
-            self.count_for_quota(caller, class, admission).await;
-        }
     }
 
     async fn count_for_rate(&self, caller: &Caller, class: Class, admission: &mut Admission) {

@@ -5,10 +5,10 @@ use std::{fmt::Write as _, time::Duration};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 
-use super::{error::Error, state::WebState};
+use super::{error::Error, extract::Credentials, state::WebState};
 use crate::{
+    error::RegistryError,
     governance::{Class, Standing},
-    models::Caller,
 };
 
 /// The limits, and what is left of them, as the IETF's draft of these headers writes them.
@@ -16,16 +16,25 @@ const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy")
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// How far the limits of a caller are used up.
+#[derive(Default)]
 pub(super) struct Standings(Vec<Standing>);
 
 /// The limits of one who may go on; the answer for one who may not.
 ///
 /// A refused body is read to its end all the same, see `watched`.
-pub(super) async fn admit(
-    state: &WebState,
-    parts: &Parts,
-    caller: &Caller,
-) -> Result<Standings, Response> {
+pub(super) async fn admit(state: &WebState, parts: &Parts) -> Result<Standings, Box<Response>> {
+    if !state.governance.is_asked() {
+        return Ok(Standings::default());
+    }
+    // In a box: room for it would be made where nobody is asked too.
+    Box::pin(ask(state, parts)).await
+}
+
+async fn ask(state: &WebState, parts: &Parts) -> Result<Standings, Box<Response>> {
+    let Some(Credentials { caller, .. }) = parts.extensions.get() else {
+        let error = RegistryError::internal("the caller was not identified");
+        return Err(Box::new(Error(error).into_response()));
+    };
     let class = Class::of(&parts.method, parts.uri.path());
     let admission = state.governance.admit(caller, class).await;
     let standings = Standings(admission.standings);
@@ -34,7 +43,7 @@ pub(super) async fn admit(
         Some(refusal) => {
             let mut response = Error(refusal).into_response();
             standings.tell(response.headers_mut());
-            Err(response)
+            Err(Box::new(response))
         }
     }
 }

@@ -26,7 +26,7 @@ use super::{
     login,
     metrics::{Counting, metrics_for},
     normalize::canonical_path,
-    recorded::recorded,
+    recorded::{Wanted, recorded},
     redact::redacted,
     state::WebState,
     watched::watched,
@@ -94,25 +94,19 @@ impl Service<Request> for Around {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Self {
-            state,
-            routes,
-            counting,
-        } = self.clone();
-        Box::pin(async move { Ok(around(&state, routes, &counting, request).await) })
+        Box::pin(around(self.clone(), request))
     }
 }
 
 /// Names and logs the request, brings its path into one form, finds out who is calling, and turns
 /// a panic into a 500. One function and not a layer for each: every read passes here.
-async fn around(
-    state: &WebState,
-    routes: Router,
-    counting: &Counting,
-    mut request: Request,
-) -> Response {
+async fn around(around: Around, mut request: Request) -> Result<Response, Infallible> {
+    let Around {
+        state,
+        routes,
+        counting,
+    } = around;
     let started = Instant::now();
-    let mut counted = counting.begin(request.method());
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",
@@ -128,23 +122,21 @@ async fn around(
     );
     continue_trace(&span, request.headers());
     let work = async {
-        let mut response = match prepare(state, &mut request) {
+        let mut counted = counting.begin(request.method());
+        let mut response = match prepare(&state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
                 counted.meets(request.uri().path(), request.method());
                 let handle = |request| {
-                    let (state_of_it, id_of_it) = (state.clone(), Arc::clone(&id));
-                    let handled = |request| {
-                        let handled = async move {
-                            identified(&state_of_it, routes, request, sent_path, id_of_it).await
-                        };
-                        // In a box, because it is large and handed on several times.
-                        unless_it_panics(Box::pin(handled))
-                    };
+                    let wanted = Wanted::of(&request);
+                    let (own, own_id) = (state.clone(), Arc::clone(&id));
+                    let handled = identified(own, routes, request, sent_path, own_id);
+                    // In a box, because it is large and handed on several times.
+                    let handled = unless_it_panics(Box::pin(handled));
                     let errand = Errand {
                         hops,
                         request: RequestId::new(Arc::clone(&id)),
                     };
-                    errand.scope(recorded(state, request, handled))
+                    errand.scope(recorded(&state, wanted, handled))
                 };
                 watched(&state.settings, request, handle).await
             }
@@ -163,7 +155,7 @@ async fn around(
         }
         response
     };
-    work.instrument(span).await
+    Ok(work.instrument(span).await)
 }
 
 /// What is known of a request before anybody is asked about it.
@@ -184,21 +176,23 @@ fn prepare(state: &WebState, request: &mut Request) -> Result<Prepared, Error> {
     Ok(Prepared { hops, sent_path })
 }
 
-async fn unless_it_panics(work: impl Future<Output = Response>) -> Response {
-    match AssertUnwindSafe(work).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => Error(RegistryError::internal("a handler panicked")).into_response(),
-    }
+fn unless_it_panics(work: impl Future<Output = Response>) -> impl Future<Output = Response> {
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    caught.map(|done| {
+        let panicked = || Error(RegistryError::internal("a handler panicked")).into_response();
+        done.unwrap_or_else(|_| panicked())
+    })
 }
 
 /// Finds out who is calling, and tells clients whose credentials do not count why.
 async fn identified(
-    state: &WebState,
+    state: WebState,
     routes: Router,
     request: Request,
     sent_path: Option<String>,
     id: Arc<str>,
 ) -> Response {
+    let state = &state;
     let (mut parts, body) = request.into_parts();
     let path = sent_path.as_deref().unwrap_or(parts.uri.path());
     let credentials = match identify(&parts, state, path, Arc::clone(&id)).await {
@@ -223,17 +217,14 @@ async fn identified(
     if let Some(metrics) = metrics_for(state, &parts, &credentials) {
         return metrics;
     }
-    let admitted = admit(state, &parts, &credentials.caller).await;
     parts.extensions.insert::<Credentials>(credentials);
-    let mut response = match admitted {
-        Ok(standings) => {
-            let routed = routes.oneshot(Request::from_parts(parts, body)).await;
-            let mut response = routed.unwrap_or_else(|never| match never {});
-            standings.tell(response.headers_mut());
-            response
-        }
-        Err(refusal) => refusal,
+    let standings = match admit(state, &parts).await {
+        Ok(standings) => standings,
+        Err(refusal) => return noticed(*refusal, notice),
     };
+    let routed = routes.oneshot(Request::from_parts(parts, body)).await;
+    let mut response = routed.unwrap_or_else(|never| match never {});
+    standings.tell(response.headers_mut());
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
         let Browser { base, asked_by } = browser;
         response = {
@@ -242,6 +233,11 @@ async fn identified(
             Box::pin(offered).await
         };
     }
+    noticed(response, notice)
+}
+
+/// `response`, which npm shows with a `notice` if there is one.
+fn noticed(mut response: Response, notice: Option<String>) -> Response {
     if let Some(notice) = notice.and_then(|text| HeaderValue::from_str(&text).ok()) {
         response.headers_mut().insert(NPM_NOTICE, notice);
     }

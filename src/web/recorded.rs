@@ -13,6 +13,7 @@ use axum::{
     extract::{MatchedPath, Request},
     response::{IntoResponse as _, Response},
 };
+use futures_util::future::Either;
 use http::Method;
 use percent_encoding::percent_decode_str;
 use tower::{Layer, Service};
@@ -154,53 +155,22 @@ pub(super) struct Refusal {
     pub(super) reason: String,
 }
 
-/// What `handle` makes of `request`. One that may change something is worked on to its end, also when
-/// its client goes away or is told that it takes too long: the line says what truly came of it.
-pub(super) async fn recorded<F>(
+/// The answer of `work`, which is on a request that is `wanted` in the trail, if it is. One that may
+/// change something is worked on to its end, also when its client goes away or is told that it takes
+/// too long: the line says what truly came of it.
+pub(super) fn recorded<F>(
     state: &WebState,
-    request: Request,
-    handle: impl FnOnce(Request) -> F,
-) -> Response
+    wanted: Option<Wanted>,
+    work: F,
+) -> impl Future<Output = Response>
 where
     F: Future<Output = Response> + Send + 'static,
 {
-    let path = request.uri().path();
-    let only_reads = matches!(
-        *request.method(),
-        Method::GET | Method::HEAD | Method::OPTIONS
-    );
-    if (only_reads && !path.starts_with(ADMIN)) || path.starts_with(AUDITS) {
-        return handle(request).await;
+    match wanted {
+        None => Either::Left(work),
+        // In a box: most requests only read, and room for it would be made for them too.
+        Some(wanted) => Either::Right(Box::pin(wanted.recorded(state, work))),
     }
-    // In a box: most requests only read, and room for it would be made for them too.
-    Box::pin(recorded_to_its_end(state, request, handle)).await
-}
-
-async fn recorded_to_its_end<F>(
-    state: &WebState,
-    request: Request,
-    handle: impl FnOnce(Request) -> F,
-) -> Response
-where
-    F: Future<Output = Response> + Send + 'static,
-{
-    let attempt = Attempt::default();
-    let wanted = Wanted {
-        method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-    };
-    let work = attempt.scope(handle(request));
-    let recording = state.clone();
-    let work = async move {
-        let response = work.await;
-        wanted
-            .record(&recording, &attempt, ending_of(&response))
-            .await;
-        response
-    };
-    let work = carried(work.instrument(tracing::Span::current()));
-    let done = state.lifecycle.spawn(work).await;
-    done.unwrap_or_else(|_| Error(RegistryError::internal("a task panicked")).into_response())
 }
 
 fn ending_of(response: &Response) -> Ending {
@@ -212,13 +182,46 @@ fn ending_of(response: &Response) -> Ending {
     }
 }
 
-struct Wanted {
+/// A request that leaves a line.
+pub(super) struct Wanted {
     method: Method,
     /// In its one form, still encoded.
     path: String,
 }
 
 impl Wanted {
+    /// `None` for a request that only reads, and is none of administrators'.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        let path = request.uri().path();
+        let only_reads = matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        );
+        let only_asks = (only_reads && !path.starts_with(ADMIN)) || path.starts_with(AUDITS);
+        (!only_asks).then(|| Self {
+            method: request.method().clone(),
+            path: path.to_owned(),
+        })
+    }
+
+    async fn recorded<F>(self, state: &WebState, work: F) -> Response
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        let attempt = Attempt::default();
+        let work = attempt.scope(work);
+        let recording = state.clone();
+        let work = async move {
+            let response = work.await;
+            let ending = ending_of(&response);
+            self.record(&recording, &attempt, ending).await;
+            response
+        };
+        let work = carried(work.instrument(tracing::Span::current()));
+        let done = state.lifecycle.spawn(work).await;
+        done.unwrap_or_else(|_| Error(RegistryError::internal("a task panicked")).into_response())
+    }
+
     async fn record(&self, state: &WebState, attempt: &Attempt, ending: Ending) {
         let so_far = attempt.so_far();
         let route = so_far.route.as_deref();
