@@ -4,12 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::Digest as _;
 
 use super::{
+    company_service::CompanyService,
     outside::{Outsider, Sender},
     passwords,
 };
@@ -18,8 +19,8 @@ use crate::{
     error::RegistryError,
     lifecycle::elsewhere,
     models::{AuthIdentity, Caller, PackageName, RequestInfo, Right},
-    net::{Answered, Answers, ClientError, Memory, Service, ServiceAnswer, ServiceError},
-    telemetry::{Metrics, Outcome},
+    net::{Answered, Answers, ClientError, Memory, ServiceAnswer, ServiceError},
+    telemetry::{Backend, Metrics, Outcome},
 };
 
 const BAD_CREDENTIALS: &str = "bad username/password, access denied";
@@ -61,6 +62,12 @@ enum Failure {
     Refused(StatusCode, String),
 }
 
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::NoAnswer(Arc::new(error))
+    }
+}
+
 impl From<Failure> for RegistryError {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -72,7 +79,7 @@ impl From<Failure> for RegistryError {
 
 /// A company's own service that keeps accounts.
 pub struct HttpPlugin {
-    service: Service,
+    service: CompanyService,
     config: AuthHttpConfig,
     bearers: Answers<TokenQuestion, Option<AuthIdentity>, Failure>,
     rights: Answers<RightQuestion, Option<bool>, Failure>,
@@ -137,7 +144,7 @@ impl HttpPlugin {
             prune_interval: PRUNE_INTERVAL,
         };
         Ok(Some(Self {
-            service: Service::new(base, config.timeout)?,
+            service: CompanyService::new(base, config.timeout, Backend::Auth, metrics.clone())?,
             bearers: Answers::new(memory),
             rights: Answers::new(memory),
             passwords: Answers::new(memory),
@@ -153,7 +160,7 @@ impl HttpPlugin {
         endpoint: &str,
         body: serde_json::Result<Vec<u8>>,
     ) -> impl Future<Output = Result<(), Failure>> + Send + use<> {
-        let asked = ask(&self.service, endpoint, body, &sender.request_id);
+        let asked = self.service.ask(endpoint, body, &sender.request_id);
         async move {
             let answer = asked.await?;
             if answer.status.is_success() {
@@ -282,7 +289,7 @@ impl Outsider for HttpPlugin {
                 path: &request.path,
                 request_id: &request.id,
             });
-            let asked = ask(&self.service, endpoint, body, &request.id);
+            let asked = self.service.ask(endpoint, body, &request.id);
             async move { bearer(&asked.await?) }
         };
         let answered = elsewhere(self.bearers.get(key, ask)).await;
@@ -315,7 +322,7 @@ impl Outsider for HttpPlugin {
                 identity: identity.map(|_| Identity { username, groups }),
                 request_id: &caller.request.id,
             });
-            let asked = ask(&self.service, endpoint, body, &caller.request.id);
+            let asked = self.service.ask(endpoint, body, &caller.request.id);
             async move { right_of(&asked.await?) }
         };
         let answered = elsewhere(self.rights.get(key, ask)).await;
@@ -328,24 +335,6 @@ impl Outsider for HttpPlugin {
 
     fn registers_by_itself(&self) -> bool {
         false
-    }
-}
-
-/// Asks with a body that is written already, so that nothing of the request is borrowed.
-fn ask(
-    service: &Service,
-    endpoint: &str,
-    body: serde_json::Result<Vec<u8>>,
-    request_id: &Arc<str>,
-) -> impl Future<Output = Result<ServiceAnswer, Failure>> + Send + use<> {
-    let (service, endpoint) = (service.clone(), endpoint.to_owned());
-    let request_id = Arc::clone(request_id);
-    async move {
-        let failed = |error| Failure::NoAnswer(Arc::new(error));
-        let body = body.map_err(|error| failed(ServiceError::from(error)))?;
-        let id = Some(&*request_id).filter(|id| !id.is_empty());
-        let sent = service.send(&endpoint, body.into(), id, HeaderMap::new());
-        sent.await.map_err(failed)
     }
 }
 

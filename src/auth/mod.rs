@@ -1,6 +1,7 @@
 //! Floor 4: who is calling, and how callers come to have accounts and tokens.
 
 mod cidr;
+mod company_service;
 mod credentials;
 mod enrolment;
 mod hook;
@@ -17,6 +18,7 @@ mod throttle;
 mod tokens;
 mod web_login;
 
+pub use company_service::CompanyService;
 pub use credentials::{Credentials, MalformedCredentials};
 pub use enrolment::{SecondFactorAnswer, SecondFactorChange};
 pub use hook::AuthHook;

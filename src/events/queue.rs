@@ -17,7 +17,7 @@ use tokio::{
 use super::{Destination, Failure, Message};
 use crate::{
     lifecycle::{Lifecycle, jittered},
-    telemetry::{Metrics, Outcome},
+    telemetry::{Backend, Metrics, Outcome},
 };
 
 /// How long to wait before the second try; each time twice as long.
@@ -154,7 +154,12 @@ impl Shared {
         let gives_up = Instant::now() + PATIENCE;
         let mut wait = FIRST_WAIT;
         loop {
-            match self.destination.deliver(message).await {
+            let begun = Instant::now();
+            let delivered = self.destination.deliver(message).await;
+            if matches!(self.destination, Destination::Sink(_)) {
+                self.metrics.backend_took(Backend::Events, begun.elapsed());
+            }
+            match delivered {
                 Ok(()) => return self.count(Outcome::Delivered),
                 Err(Failure::Refused(why)) => return self.lose(&why),
                 Err(Failure::Again(why)) => {

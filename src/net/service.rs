@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use reqwest::{Client, RequestBuilder, Response};
-use serde::Serialize;
 use serde_json::Value;
 use url::Url;
 
@@ -84,31 +83,19 @@ impl Service {
         })
     }
 
-    /// Sends `question` to `endpoint` (a slash is put before it where it has none), with the
-    /// request's id in `x-request-id` and further `headers`.
+    /// Sends a `question`, which is JSON, to `endpoint` (a slash is put before it where it has none),
+    /// with the request's id in `x-request-id` and further `headers`.
     pub async fn ask(
         &self,
         endpoint: &str,
-        question: &impl Serialize,
-        request_id: Option<&str>,
-        headers: HeaderMap,
-    ) -> Result<ServiceAnswer, ServiceError> {
-        let body = serde_json::to_vec(question)?;
-        self.send(endpoint, body.into(), request_id, headers).await
-    }
-
-    /// Like [`Service::ask`], of JSON that is written already.
-    pub async fn send(
-        &self,
-        endpoint: &str,
-        body: Bytes,
+        question: Bytes,
         request_id: Option<&str>,
         headers: HeaderMap,
     ) -> Result<ServiceAnswer, ServiceError> {
         let url = format!("{}/{}", self.base, endpoint.trim_start_matches('/'));
         let json = HeaderValue::from_static("application/json");
         let mut request = self.client.post(url).headers(headers);
-        request = request.header(header::CONTENT_TYPE, json).body(body);
+        request = request.header(header::CONTENT_TYPE, json).body(question);
         if let Some(id) = request_id {
             request = request.header("x-request-id", id);
         }

@@ -4,17 +4,17 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
-use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
 
 use crate::{
+    auth::CompanyService,
     config::PolicyConfig,
     error::RegistryError,
     lifecycle::elsewhere,
     models::{AuthIdentity, Caller, PackageName, Right, Tenant},
-    net::{Answered, Answers, ClientError, Memory, Service, ServiceAnswer, ServiceError},
-    telemetry::{Metrics, Outcome},
+    net::{Answered, Answers, ClientError, Memory, ServiceAnswer, ServiceError},
+    telemetry::{Backend, Metrics, Outcome},
 };
 
 /// Packages in one question to the endpoint for many.
@@ -47,9 +47,15 @@ enum Failure {
     NotEach,
 }
 
+impl From<ServiceError> for Failure {
+    fn from(error: ServiceError) -> Self {
+        Self::NoAnswer(Arc::new(error))
+    }
+}
+
 /// A company's own service that decides.
 pub struct PolicyService {
-    service: Service,
+    service: CompanyService,
     config: PolicyConfig,
     decisions: Answers<Question, Option<bool>, Failure>,
     metrics: Metrics,
@@ -134,7 +140,7 @@ impl PolicyService {
             prune_interval: config.cache_prune_interval,
         };
         Ok(Some(Self {
-            service: Service::new(base, config.timeout)?,
+            service: CompanyService::new(base, config.timeout, Backend::Policy, metrics.clone())?,
             decisions: Answers::new(memory),
             config,
             metrics,
@@ -244,17 +250,22 @@ impl PolicyService {
                 packages: Some(unknown),
                 ..Body::new(caller, right)
             };
-            let asked = send(&self.service, endpoint, &body, &caller.request.id);
-            let decisions = elsewhere(asked).await.and_then(|answer| {
-                if !answer.status.is_success() {
-                    return Err(Failure::BadStatus(answer.status));
-                }
-                let Decisions { decisions } =
-                    serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
-                (decisions.len() == count)
-                    .then_some(decisions)
-                    .ok_or(Failure::NotEach)
-            });
+            let asked = self
+                .service
+                .ask(endpoint, serde_json::to_vec(&body), &caller.request.id);
+            let decisions = elsewhere(asked)
+                .await
+                .map_err(Failure::from)
+                .and_then(|answer| {
+                    if !answer.status.is_success() {
+                        return Err(Failure::BadStatus(answer.status));
+                    }
+                    let Decisions { decisions } =
+                        serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
+                    (decisions.len() == count)
+                        .then_some(decisions)
+                        .ok_or(Failure::NotEach)
+                });
             let mut decisions = decisions
                 .inspect_err(|_| self.metrics.policy_backend(self.outcome_of_failure()))?
                 .into_iter();
@@ -288,7 +299,9 @@ impl PolicyService {
                 ..Body::new(caller, right)
             };
             let endpoint = &self.config.decision_endpoint;
-            let asked = send(&self.service, endpoint, &body, &caller.request.id);
+            let asked = self
+                .service
+                .ask(endpoint, serde_json::to_vec(&body), &caller.request.id);
             async move { decision(&asked.await?) }
         };
         let question = question(caller, right, package);
@@ -339,24 +352,6 @@ fn question(caller: &Caller, right: Right, package: &PackageName) -> Question {
         method: request.method.clone(),
         path: sha2::Sha256::digest(request.path.as_bytes()).into(),
         tenant: request.tenant.clone(),
-    }
-}
-
-/// Asks with a body that is written already, so that nothing of the request is borrowed.
-fn send(
-    service: &Service,
-    endpoint: &str,
-    body: &Body<'_>,
-    request_id: &Arc<str>,
-) -> impl Future<Output = Result<ServiceAnswer, Failure>> + Send + use<> {
-    let (service, endpoint) = (service.clone(), endpoint.to_owned());
-    let (body, request_id) = (serde_json::to_vec(body), Arc::clone(request_id));
-    async move {
-        let failed = |error| Failure::NoAnswer(Arc::new(error));
-        let body = body.map_err(|error| failed(ServiceError::from(error)))?;
-        let id = Some(&*request_id).filter(|id| !id.is_empty());
-        let sent = service.send(&endpoint, body.into(), id, HeaderMap::new());
-        sent.await.map_err(failed)
     }
 }
 

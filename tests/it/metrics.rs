@@ -8,7 +8,7 @@ use reqwest::{Method, header::CONTENT_TYPE};
 use rustaccio::{lifecycle::ManualClock, models::Timestamp};
 use serde_json::json;
 
-use crate::support::{Package, Registry, Upstream, User, registry::Start};
+use crate::support::{Package, Registry, Reply, Service, Upstream, User, registry::Start};
 use text::Scrape;
 
 const ON: (&str, &str) = ("RUSTACCIO_METRICS_BACKEND", "prometheus");
@@ -322,4 +322,38 @@ async fn all_families_are_in_the_documentation() {
         missing.join("\n"),
         gone.join("\n")
     );
+}
+
+#[tokio::test]
+async fn how_long_a_companys_own_services_take_is_counted() {
+    let service = Service::start(|_| Reply::Json(200, json!({}))).await;
+    let mut variables = vec![ON, OPEN];
+    for (switch, address) in [
+        ("RUSTACCIO_AUTH_BACKEND", "RUSTACCIO_AUTH_HTTP_BASE_URL"),
+        ("RUSTACCIO_POLICY_BACKEND", "RUSTACCIO_POLICY_HTTP_BASE_URL"),
+        ("RUSTACCIO_EVENT_SINK", "RUSTACCIO_EVENT_HTTP_BASE_URL"),
+    ] {
+        variables.extend([(switch, "http"), (address, &*service.url)]);
+    }
+    let registry = Registry::start(&variables).await;
+    // Accounts are asked about her, and events tell of her.
+    registry.sign_in("alice", "password").await.assert(201);
+    registry.get("/nobody").await.assert(404);
+    service
+        .wait_for(|asked| asked.iter().any(|asked| asked.path == "/events/registry"))
+        .await;
+    let name = "rustaccio_backend_request_duration_seconds_count";
+    let counted = async |backend| scrape(&registry).await.count(name, &[("backend", backend)]);
+    for backend in ["auth", "policy"] {
+        assert!(counted(backend).await > 0, "{backend}");
+    }
+    // It is counted once the answer has come.
+    let told = async {
+        while counted("events").await == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), told)
+        .await
+        .unwrap();
 }

@@ -11,7 +11,9 @@ use axum::{Router, body::Bytes, extract::State, routing::post};
 use http::HeaderMap;
 use tokio::sync::mpsc;
 
-use crate::support::{Package, Upstream, process::Process, registry::client};
+use serde_json::json;
+
+use crate::support::{Package, Reply, Service, Upstream, process::Process, registry::client};
 use protobuf::{Export, Span};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -69,11 +71,14 @@ async fn a_collector_gets_the_spans_of_a_request_and_the_last_one_at_the_end() {
     let mut collector = Collector::start().await;
     let upstream = Upstream::start().await;
     upstream.has(&[&Package::new("far", "1.0.0")]);
+    let decider = Service::start(|_| Reply::Json(200, json!({}))).await;
     let folder = tempfile::tempdir().unwrap();
     let process = Process::start(
         folder.path(),
         &[
             ("RUSTACCIO_UPSTREAM", &upstream.url),
+            ("RUSTACCIO_POLICY_BACKEND", "http"),
+            ("RUSTACCIO_POLICY_HTTP_BASE_URL", &decider.url),
             ("RUSTACCIO_OTEL_ENABLED", "true"),
             ("RUSTACCIO_OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
             ("RUSTACCIO_OTEL_SERVICE_NAME", "npm of a test"),
@@ -102,6 +107,10 @@ async fn a_collector_gets_the_spans_of_a_request_and_the_last_one_at_the_end() {
         .into_iter()
         .flat_map(|export| export.spans)
         .collect();
+    let question = decider.asked().remove(0);
+    let trace = question.header("traceparent").unwrap();
+    assert!(trace.starts_with(&format!("00-{TRACE}-")), "{trace}");
+    assert_eq!(question.header("x-request-id"), Some("r-1"));
     let request = one(&spans, "GET /{package}");
     assert_eq!((&*request.trace, &*request.parent), (TRACE, PARENT));
     assert_eq!(request.kind, 2, "of a server");
