@@ -14,16 +14,19 @@ use crate::governance::GovernanceError;
 /// What all keys begin with.
 pub(crate) const PREFIX: &str = "rustaccio:ratelimit:";
 
-/// Whether it is let through, how many were, and how many milliseconds the window lasts. A key
-/// without an end, or with one that an earlier setting made later, gets ours.
+/// Whether it is let through, how many were, and in how many milliseconds the window has ended. A key
+/// without an end, or with one that an earlier setting made later, gets ours. Redis keeps a key
+/// through the millisecond of its end (`now > when` in `db.c`), so that one is to be added to what
+/// it says, and taken from what it is told.
 const COUNT: &str = "local count = tonumber(redis.call('GET', KEYS[1]) or '0') \
                      local allowed = 0 \
                      if count < tonumber(ARGV[1]) then \
                      count = redis.call('INCR', KEYS[1]) allowed = 1 end \
-                     local rest = redis.call('PTTL', KEYS[1]) \
-                     if rest < 0 or rest > tonumber(ARGV[2]) then \
-                     redis.call('PEXPIRE', KEYS[1], ARGV[2]) rest = tonumber(ARGV[2]) end \
-                     return {allowed, count, rest}";
+                     local window = tonumber(ARGV[2]) \
+                     local ends = redis.call('PTTL', KEYS[1]) + 1 \
+                     if ends < 1 or ends > window then \
+                     redis.call('PEXPIRE', KEYS[1], window - 1) ends = window end \
+                     return {allowed, count, ends}";
 
 /// Windows in Redis, or what speaks like it.
 pub struct RedisRateLimiter {
@@ -85,12 +88,12 @@ impl RateLimiter for RedisRateLimiter {
             // Redis was started again. At worst one request counts twice.
             asked = call.invoke_async(&mut connection).await;
         }
-        let (allowed, count, rest): (u64, u64, u64) = asked
+        let (allowed, count, ends): (u64, u64, u64) = asked
             .map_err(|error| GovernanceError::backend("asking Redis for the rate limit", error))?;
         Ok(Verdict {
             is_allowed: allowed == 1,
             remaining: self.limit.requests.saturating_sub(count),
-            resets_in: Duration::from_millis(rest),
+            resets_in: Duration::from_millis(ends),
         })
     }
 }
@@ -124,6 +127,19 @@ mod tests {
             Arc::new(limiter(limit.requests, limit.window, &prefix))
         };
         conforms(make, |span| Box::pin(tokio::time::sleep(span))).await;
+    }
+
+    /// Also in the last millisecond of a window, in which many requests find room here.
+    #[tokio::test]
+    async fn who_is_refused_has_to_wait() {
+        let prefix = format!("rustaccio-it:{}:", random_hex::<8>());
+        let limiter = limiter(1, Duration::from_millis(20), &prefix);
+        let mut windows = 0;
+        while windows < 10 {
+            let verdict = limiter.count("key").await.unwrap();
+            windows += u32::from(verdict.is_allowed);
+            assert!(!verdict.resets_in.is_zero(), "{verdict:?}");
+        }
     }
 
     #[tokio::test]

@@ -40,7 +40,8 @@ pub(crate) fn server() -> Server {
     Server::start("postgres", "RUSTACCIO_POSTGRES_IT_URL")
 }
 
-/// A proxy that swallows notifications, as one that pools transactions does.
+/// A proxy that swallows notifications, as one that pools transactions does, but for what could be a
+/// beat of anybody else.
 pub(crate) struct Pooler {
     pub(crate) url: String,
     inner: Arc<Inner>,
@@ -114,10 +115,25 @@ impl Inner {
         message.resize(length as usize + 1, 0);
         server.read_exact(&mut message[5..]).await?;
         match kind {
-            b'A' if !self.passes_notices.load(Ordering::SeqCst) => message.clear(),
+            b'A' if !self.passes_notices.load(Ordering::SeqCst) => message = foreign_beat(&message),
             b'C' => drop(self.commands.fetch_add(1, Ordering::SeqCst)),
             _ => {}
         }
         Ok(message)
     }
+}
+
+/// A notification (`A`: its length, the sender's process, the channel and the text, both ended by a
+/// zero) as another node's beat, if it is a beat; else nothing.
+fn foreign_beat(notice: &[u8]) -> Vec<u8> {
+    const BEAT: &[u8] = b"beat";
+    let channel = 9 + notice[9..].iter().position(|byte| *byte == 0).unwrap();
+    if !notice[channel + 1..].starts_with(BEAT) {
+        return Vec::new();
+    }
+    let mut beat = notice[..=channel].to_vec();
+    beat.extend([BEAT, b"\0"].concat());
+    let length = u32::try_from(beat.len() - 1).unwrap();
+    beat[1..5].copy_from_slice(&length.to_be_bytes());
+    beat
 }
