@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::{
     config::{
         AuthBackend, Config, CoordinationBackend, MetadataBackend, PolicyBackend, QuotaBackend,
-        RateLimitBackend, TarballBackend, UplinksConfig,
+        RateLimitBackend, S3Config, TarballBackend, UplinksConfig,
     },
     net::probe,
 };
@@ -104,102 +104,109 @@ fn places_of_uplinks(uplinks: &UplinksConfig) -> Vec<Place> {
 
 /// Everything but uplinks. A new backend is one more row.
 fn places_of_backends(config: &Config) -> Vec<Place> {
-    let storage = &config.storage;
-    let secret = |is_used: bool, url: &Option<SecretString>| {
-        let url = url.as_ref().filter(|_| is_used);
-        url.map(|url| url.expose_secret().to_owned())
-    };
-    let service = |is_used: bool, url: &Option<url::Url>| {
-        let url = url.as_ref().filter(|_| is_used);
-        url.map(url::Url::to_string)
-    };
-    let rows: [(&str, Option<String>, u16); 8] = [
-        bucket(config),
-        (
-            "postgres",
-            secret(
-                storage.metadata == MetadataBackend::Transactional,
-                &storage.postgres.url,
-            ),
-            5432,
-        ),
-        (
-            "redis",
-            secret(
-                config.coordination.backend == CoordinationBackend::Redis,
-                &config.coordination.redis_url,
-            ),
-            6379,
-        ),
-        (
-            "redis of the rate limit",
-            secret(
-                config.rate_limit.backend == RateLimitBackend::Redis,
-                &config.rate_limit.redis_url,
-            ),
-            6379,
-        ),
-        (
-            "postgres of the quotas",
-            secret(
-                config.quota.backend == QuotaBackend::Postgres,
-                &config.quota.postgres_url,
-            ),
-            5432,
-        ),
-        (
-            "service of accounts",
-            service(
-                config.auth.backend == AuthBackend::Http,
-                &config.auth.http.base_url,
-            ),
-            443,
-        ),
-        (
-            "service of decisions",
-            service(
-                config.policy.backend == PolicyBackend::Http,
-                &config.policy.base_url,
-            ),
-            443,
-        ),
-        (
-            "sink of events",
-            service(config.events.is_http, &config.events.base_url),
-            443,
-        ),
-    ];
-    let places = rows.into_iter().filter_map(|(what, address, port)| {
-        let address = address?;
-        Place::at(what, &address, port)
-    });
+    let rows = buckets(config)
+        .into_iter()
+        .chain(databases(config))
+        .chain(services(config));
+    let places = rows.filter_map(|(what, address, port)| Place::at(&what, &address?, port));
     places.collect()
 }
 
-fn bucket(config: &Config) -> (&'static str, Option<String>, u16) {
+/// What it is, its address if it is used, and the port where that is not said.
+type Row = (String, Option<String>, u16);
+
+fn buckets(config: &Config) -> [Row; 2] {
     let storage = &config.storage;
-    let (what, endpoint, default) = match storage.tarballs {
-        TarballBackend::Local => return ("bucket", None, 443),
-        TarballBackend::S3 => {
-            let amazon = format!("https://s3.{}.amazonaws.com", storage.s3.region);
-            ("s3", &storage.s3.endpoint, amazon)
-        }
+    let amazon = |s3: &S3Config| {
+        let default = || format!("https://s3.{}.amazonaws.com", s3.region);
+        s3.endpoint.clone().unwrap_or_else(default)
+    };
+    let (what, packages) = match storage.tarballs {
+        TarballBackend::Local => ("bucket", None),
+        TarballBackend::S3 => ("s3", Some(amazon(&storage.s3))),
         TarballBackend::Gcs => {
-            let google = "https://storage.googleapis.com".to_owned();
-            ("gcs", &storage.gcs.endpoint, google)
+            let google = || "https://storage.googleapis.com".to_owned();
+            let endpoint = storage.gcs.endpoint.clone();
+            ("gcs", Some(endpoint.unwrap_or_else(google)))
         }
         TarballBackend::Azure => {
-            let azure = format!("https://{}.blob.core.windows.net", storage.azure.account);
-            ("azure", &storage.azure.endpoint, azure)
+            let azure = || format!("https://{}.blob.core.windows.net", storage.azure.account);
+            let endpoint = storage.azure.endpoint.clone();
+            ("azure", Some(endpoint.unwrap_or_else(azure)))
         }
     };
-    (what, Some(endpoint.clone().unwrap_or(default)), 443)
+    let has_leases = config.coordination.backend == CoordinationBackend::S3;
+    let leases = has_leases.then(|| {
+        let bucket = &config.coordination.bucket;
+        amazon(&bucket.with_packages(&storage.s3))
+    });
+    [
+        (what.to_owned(), packages, 443),
+        ("s3 of the leases".to_owned(), leases, 443),
+    ]
+}
+
+fn databases(config: &Config) -> [Row; 4] {
+    let row = |what: &str, is_used: bool, url: &Option<SecretString>, port| {
+        let url = url.as_ref().filter(|_| is_used);
+        let address = url.map(|url| url.expose_secret().to_owned());
+        (what.to_owned(), address, port)
+    };
+    let (storage, leases) = (&config.storage, &config.coordination);
+    let (rate_limit, quota) = (&config.rate_limit, &config.quota);
+    let is_transactional = storage.metadata == MetadataBackend::Transactional;
+    let has_leases = leases.backend == CoordinationBackend::Redis;
+    let has_limit = rate_limit.backend == RateLimitBackend::Redis;
+    let has_quota = quota.backend == QuotaBackend::Postgres;
+    [
+        row("postgres", is_transactional, &storage.postgres.url, 5432),
+        row("redis", has_leases, &leases.redis_url, 6379),
+        row(
+            "redis of the rate limit",
+            has_limit,
+            &rate_limit.redis_url,
+            6379,
+        ),
+        row(
+            "postgres of the quotas",
+            has_quota,
+            &quota.postgres_url,
+            5432,
+        ),
+    ]
+}
+
+fn services(config: &Config) -> Vec<Row> {
+    let row = |what: &str, is_used: bool, url: &Option<url::Url>| {
+        let url = url.as_ref().filter(|_| is_used);
+        (what.to_owned(), url.map(url::Url::to_string), 443)
+    };
+    let (auth, policy, events) = (&config.auth, &config.policy, &config.events);
+    let traces = &config.traces;
+    let collector = traces.are_on.then(|| traces.endpoint().to_owned());
+    let mut rows = vec![
+        row(
+            "service of accounts",
+            auth.backend == AuthBackend::Http,
+            &auth.http.base_url,
+        ),
+        row(
+            "service of decisions",
+            policy.backend == PolicyBackend::Http,
+            &policy.base_url,
+        ),
+        row("sink of events", events.is_http, &events.base_url),
+        ("collector of traces".to_owned(), collector, 443),
+    ];
+    let hooks = events.hooks.iter();
+    rows.extend(hooks.map(|hook| (hook.path.clone(), Some(hook.endpoint.to_string()), 443)));
+    rows
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UplinkConfig;
+    use crate::config::{HookConfig, UplinkConfig};
 
     fn shown(places: Vec<Place>) -> Vec<String> {
         let places = places.into_iter();
@@ -229,6 +236,10 @@ mod tests {
         config.auth.http.base_url = "https://accounts.example/v1".parse().ok();
         config.policy.backend = PolicyBackend::Http;
         config.policy.base_url = "http://decisions.example:81/".parse().ok();
+        config.events.is_http = true;
+        config.events.base_url = "https://events.example/".parse().ok();
+        config.events.hooks = vec![hook("notify.chat", "https://chat.example/a-secret")];
+        config.traces.are_on = true;
         let amazon = "s3 s3.us-east-1.amazonaws.com 443";
         let rest = [
             "postgres db.example 5432",
@@ -237,6 +248,9 @@ mod tests {
             "postgres of the quotas quotas.example 7",
             "service of accounts accounts.example 443",
             "service of decisions decisions.example 81",
+            "sink of events events.example 443",
+            "collector of traces 127.0.0.1 4318",
+            "notify.chat chat.example 443",
         ];
         let all = shown(places_of_backends(&config));
         assert_eq!(all, [&[amazon], &rest[..]].concat());
@@ -245,6 +259,34 @@ mod tests {
         config.storage.postgres.url = Some(socket.into());
         let all = shown(places_of_backends(&config));
         assert_eq!(all, [&["s3 127.0.0.1 9000"], &rest[1..]].concat());
+    }
+
+    #[test]
+    fn each_kind_of_bucket_has_its_address() {
+        let mut config = Config::default();
+        config.storage.tarballs = TarballBackend::Gcs;
+        config.coordination.backend = CoordinationBackend::S3;
+        let google = "gcs storage.googleapis.com 443";
+        let amazon = "s3 of the leases s3.us-east-1.amazonaws.com 443";
+        assert_eq!(shown(places_of_backends(&config)), [google, amazon]);
+        config.storage.tarballs = TarballBackend::Azure;
+        config.storage.azure.account = "ours".to_owned();
+        config.storage.s3.endpoint = Some("http://127.0.0.1:9000".to_owned());
+        config.coordination.bucket.endpoint = Some("http://leases.example".to_owned());
+        let azure = "azure ours.blob.core.windows.net 443";
+        let own = "s3 of the leases leases.example 80";
+        assert_eq!(shown(places_of_backends(&config)), [azure, own]);
+    }
+
+    fn hook(path: &str, endpoint: &str) -> HookConfig {
+        HookConfig {
+            path: path.to_owned(),
+            endpoint: endpoint.parse().unwrap(),
+            method: http::Method::POST,
+            headers: http::HeaderMap::new(),
+            content: handlebars::Template::compile("{}").unwrap(),
+            packages: None,
+        }
     }
 
     #[test]
