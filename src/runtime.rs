@@ -264,32 +264,33 @@ async fn warn_of_strangers(
 }
 
 fn warn_of_openness(config: &Config, listeners: &[Listener]) {
-    let is_open = config.auth.registration == Registration::Open;
+    let anyone_can_register = config.auth.anyone_can_register();
     let is_reachable = listeners
         .iter()
         .filter_map(Listener::tcp_address)
         .any(|address| !address.ip().is_loopback());
-    if is_open && is_reachable {
+    if anyone_can_register && is_reachable {
         tracing::warn!(
             "everybody who can reach this registry may make an account; RUSTACCIO_REGISTRATION=closed ends that"
         );
     }
-    warn_of_administrators(config, is_open, is_reachable);
+    warn_of_administrators(config, is_reachable);
 }
 
 /// Where anybody may sign in, "everybody who is signed in" is anybody.
-fn warn_of_administrators(config: &Config, is_open: bool, is_reachable: bool) {
+fn warn_of_administrators(config: &Config, is_reachable: bool) {
+    let is_open = config.auth.registration == Registration::Open;
     let AdminConfig {
         allow_any_authenticated,
         users,
         groups,
     } = &config.admin;
     match allow_any_authenticated {
-        Some(true) if is_open => tracing::warn!(
+        Some(true) if config.auth.anyone_can_register() => tracing::warn!(
             "everybody who makes an account is an administrator; RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED=false ends that"
         ),
         None if is_open && is_reachable && users.is_empty() && groups.is_empty() => tracing::warn!(
-            "nobody is an administrator: everybody who is signed in would be one, which does not hold while anybody may make an account; name some in RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS"
+            "nobody is an administrator: everybody who is signed in would be one, which holds only where RUSTACCIO_REGISTRATION=closed says who that is; name some in RUSTACCIO_ADMIN_USERS or RUSTACCIO_ADMIN_GROUPS"
         ),
         _ => {}
     }

@@ -94,6 +94,13 @@ pub struct AuthConfig {
     pub login_session_ttl: Duration,
 }
 
+impl AuthConfig {
+    /// Whether visitors can make accounts here.
+    pub fn anyone_can_register(&self) -> bool {
+        self.registration == Registration::Open && !self.is_external
+    }
+}
+
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {

@@ -180,6 +180,12 @@ async fn it_warns_of_open_doors() {
             ("RUSTACCIO_REGISTRATION", "closed"),
             ("RUSTACCIO_UPSTREAM", "none"),
         ],
+        // Accounts are made elsewhere.
+        &[
+            ("PORT", "0"),
+            ("RUSTACCIO_AUTH_EXTERNAL_MODE", "true"),
+            ("RUSTACCIO_UPSTREAM", "none"),
+        ],
     ] {
         let log = machine.start(variables).stop();
         assert!(!log.contains(OPEN), "{log}");
@@ -198,7 +204,8 @@ async fn it_warns_of_administrators_who_may_be_anybody() {
     let any = |value| ("RUSTACCIO_ADMIN_ALLOW_ANY_AUTHENTICATED", value);
     let everywhere = ("PORT", "0");
     let closed = ("RUSTACCIO_REGISTRATION", "closed");
-    let cases: [Case<'_>; 7] = [
+    let external = ("RUSTACCIO_AUTH_EXTERNAL_MODE", "true");
+    let cases: [Case<'_>; 9] = [
         (&[], false, false),
         (&[everywhere], false, true),
         (
@@ -210,6 +217,9 @@ async fn it_warns_of_administrators_who_may_be_anybody() {
         (&[any("true")], true, false),
         (&[any("true"), closed], false, false),
         (&[everywhere, any("false")], false, false),
+        // Who has an account there is not known here.
+        (&[everywhere, external], false, true),
+        (&[everywhere, external, any("true")], false, false),
     ];
     for (variables, all, nobody) in cases {
         let variables = [variables, &[("RUSTACCIO_UPSTREAM", "none")]].concat();
