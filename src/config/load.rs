@@ -333,7 +333,7 @@ impl Loader<'_> {
             let name = setting.name(source);
             match setting.apply(text, &mut target) {
                 Ok(Read::Fine) => {}
-                Ok(Read::Clamped(message)) => {
+                Ok(Read::Warned(message)) => {
                     let warning = Problem::new(name, shown, source, message);
                     self.findings.warnings.push(warning);
                 }

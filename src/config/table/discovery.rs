@@ -1,7 +1,7 @@
 //! Settings of what a node remembers of packages, and how long.
 
 use super::{
-    Kind::{Choice, Seconds, Unused},
+    Kind::{Choice, Former, Seconds},
     Setting,
 };
 
@@ -63,13 +63,13 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES",
         "5000",
-        Unused,
+        Former,
         "Accepted from older versions; memory is bounded in bytes.",
     ),
     Setting::new(
         "RUSTACCIO_PACKAGE_CACHE_PRUNE_INTERVAL_SECS",
         "30",
-        Unused,
+        Former,
         "Accepted from older versions; memory is bounded all the time.",
     ),
 ];

@@ -68,6 +68,8 @@ pub(super) enum Kind {
     Endpoint(fn(&mut Target, &str)),
     /// Taken, and means nothing to the registry.
     Unused,
+    /// A number that older versions asked for, and that changes nothing now.
+    Former,
 }
 
 impl Setting {
@@ -145,8 +147,8 @@ pub(super) fn sections() -> [(&'static str, &'static [Setting]); 14] {
 /// What reading a text came to.
 pub(super) enum Read {
     Fine,
-    /// Taken, but not as it was written.
-    Clamped(String),
+    /// Taken, but not as it was written, and why.
+    Warned(String),
 }
 
 impl Setting {
@@ -190,6 +192,12 @@ impl Setting {
             Kind::Text(put) => put(target, text.trim())?,
             Kind::Endpoint(put) => put(target, endpoint(text.trim())?),
             Kind::Unused => {}
+            Kind::Former if text.trim() == self.default => {}
+            Kind::Former => {
+                super::units::span(text).map_err(|_| "must be a whole number".to_owned())?;
+                let message = "does nothing any more; leave it out".to_owned();
+                return Ok(Read::Warned(message));
+            }
         }
         Ok(Read::Fine)
     }
@@ -222,6 +230,6 @@ fn clamp(number: i128, range: &RangeInclusive<u64>) -> (u64, Read) {
     }
     (
         value,
-        Read::Clamped(format!("must be from {min} to {max}; {value} is used")),
+        Read::Warned(format!("must be from {min} to {max}; {value} is used")),
     )
 }

@@ -498,22 +498,28 @@ fn tests_that_are_named_exist_and_name_the_setting() {
 
 mod both_ways;
 
-/// Names that older versions had, which mean nothing here: they are taken, and wrong values where
-/// there are only some are not.
+/// Names that older versions had, which mean nothing here: they are taken, with a warning where they are
+/// set to something, and wrong values are not.
 #[test]
 fn what_changes_nothing_is_taken() {
-    for (name, value) in [
-        ("RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES", "7"),
-        ("RUSTACCIO_PACKAGE_CACHE_PRUNE_INTERVAL_SECS", "7"),
-        (
-            "RUSTACCIO_PACKAGE_METADATA_AUTHORITY",
-            "sidecar-authoritative",
-        ),
+    for (name, default) in [
+        ("RUSTACCIO_PACKAGE_CACHE_MAX_ENTRIES", "5000"),
+        ("RUSTACCIO_PACKAGE_CACHE_PRUNE_INTERVAL_SECS", "30"),
     ] {
-        let config = super::load(&[(name, value)]);
+        let config = super::load(&[(name, default)]);
         super::check_fine(&config);
         super::check_warnings(&config, &[]);
+        let config = super::load(&[(name, "7")]);
+        super::check_fine(&config);
+        super::check_warnings(&config, &["does nothing any more"]);
+        super::check_problem(&super::load(&[(name, "many")]), &[name, "whole number"]);
     }
-    let wrong = super::load(&[("RUSTACCIO_PACKAGE_METADATA_AUTHORITY", "both")]);
-    super::check_problem(&wrong, &["RUSTACCIO_PACKAGE_METADATA_AUTHORITY", "sidecar"]);
+    let authority = "RUSTACCIO_PACKAGE_METADATA_AUTHORITY";
+    let config = super::load(&[(authority, "sidecar-authoritative")]);
+    super::check_fine(&config);
+    super::check_warnings(&config, &[]);
+    super::check_problem(
+        &super::load(&[(authority, "both")]),
+        &[authority, "sidecar"],
+    );
 }
