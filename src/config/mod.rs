@@ -5,6 +5,7 @@ mod coordination;
 mod env;
 mod events;
 mod examples;
+mod features;
 mod governance;
 mod load;
 mod log;
@@ -34,6 +35,7 @@ pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfi
 pub use env::Env;
 pub use events::{AuditLogConfig, EventsConfig, HookConfig};
 pub use examples::{Example, examples};
+pub use features::FEATURES;
 pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfig};
 pub use load::Sources;
 pub use log::{LogConfig, LogFormat};

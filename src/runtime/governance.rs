@@ -24,39 +24,16 @@ const QUOTA: &str = "RUSTACCIO_QUOTA_BACKEND";
 
 /// What is wrong with the settings of limits.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
-    let problem = |setting, value, feature: &str, is_there: bool, url: &str, has_url: bool| {
-        if !is_there {
-            let message = format!(
-                "was built without the feature `{feature}`; build with `--features {feature}`, or \
-                 use `memory` or `none`"
-            );
-            return Some(config.problem(setting, value, &message));
-        }
-        (!has_url).then(|| config.problem(setting, value, &format!("needs {url}")))
-    };
-    let rate = match config.rate_limit.backend {
-        RateLimitBackend::Redis => problem(
-            RATE,
-            "redis",
-            "redis",
-            cfg!(feature = "redis"),
-            "RUSTACCIO_RATE_LIMIT_REDIS_URL",
-            config.rate_limit.redis_url.is_some(),
-        ),
-        _ => None,
-    };
-    let quota = match config.quota.backend {
-        QuotaBackend::Postgres => problem(
-            QUOTA,
-            "postgres",
-            "postgres",
-            cfg!(feature = "postgres"),
-            "RUSTACCIO_QUOTA_POSTGRES_URL",
-            config.quota.postgres_url.is_some(),
-        ),
-        _ => None,
-    };
-    rate.into_iter().chain(quota).collect()
+    let (rate, quota) = (&config.rate_limit, &config.quota);
+    let lacks_redis = rate.backend == RateLimitBackend::Redis && rate.redis_url.is_none();
+    let lacks_postgres = quota.backend == QuotaBackend::Postgres && quota.postgres_url.is_none();
+    let redis = "needs RUSTACCIO_RATE_LIMIT_REDIS_URL";
+    let postgres = "needs RUSTACCIO_QUOTA_POSTGRES_URL";
+    let problems = [
+        lacks_redis.then(|| config.problem(RATE, "redis", redis)),
+        lacks_postgres.then(|| config.problem(QUOTA, "postgres", postgres)),
+    ];
+    problems.into_iter().flatten().collect()
 }
 
 /// The limits that the settings ask for.
@@ -93,7 +70,7 @@ fn rate(config: &Config, clock: &SharedClock) -> Result<Option<RateOptions>, Reg
     let limiter: Arc<dyn crate::governance::RateLimiter> = match settings.backend {
         #[cfg(feature = "redis")]
         RateLimitBackend::Redis => Arc::new(in_redis(config, limit)?),
-        // Of one that is not compiled in, `problems` has said so.
+        // Of one that is not compiled in, `missing_features` has said so.
         _ => Arc::new(MemoryRateLimiter::new(
             limit,
             settings.max_keys,
@@ -140,7 +117,7 @@ async fn quotas(config: &Config) -> Result<Option<QuotaOptions>, RegistryError> 
     let store: Arc<dyn crate::governance::QuotaStore> = match settings.backend {
         #[cfg(feature = "postgres")]
         QuotaBackend::Postgres => Arc::new(in_postgres(config).await?),
-        // Of one that is not compiled in, `problems` has said so.
+        // Of one that is not compiled in, `missing_features` has said so.
         _ => Arc::new(MemoryQuotas::new(
             settings.max_keys,
             settings.retention_days,

@@ -26,18 +26,12 @@ pub(super) struct Opened {
 /// What is wrong with the settings of leases.
 pub(super) fn problem(config: &Config) -> Option<Problem> {
     let settings = &config.coordination;
-    let (backend, feature, is_there) = match settings.backend {
+    let backend = match settings.backend {
         CoordinationBackend::None => return None,
-        CoordinationBackend::Redis => ("redis", "redis", cfg!(feature = "redis")),
-        CoordinationBackend::S3 => ("s3", "s3", cfg!(feature = "s3")),
+        CoordinationBackend::Redis => "redis",
+        CoordinationBackend::S3 => "s3",
     };
     let problem = |message: &str| Some(config.problem(BACKEND, backend, message));
-    if !is_there {
-        return problem(&format!(
-            "was built without the feature `{feature}`; build with `--features {feature}`, or use \
-             `none`"
-        ));
-    }
     let bucket = settings.bucket.with_packages(&config.storage.s3);
     match settings.backend {
         CoordinationBackend::Redis if settings.redis_url.is_none() => {

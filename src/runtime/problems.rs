@@ -2,8 +2,8 @@
 
 use crate::{
     config::{
-        AuthBackend, Config, CoordinationBackend, MetadataBackend, PolicyBackend, Problem,
-        TarballBackend,
+        AuthBackend, Config, CoordinationBackend, FEATURES, MetadataBackend, PolicyBackend,
+        Problem, TarballBackend,
     },
     net::read_authorities,
     policy::Pattern,
@@ -20,6 +20,7 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
             problems.push(config.problem(&setting, "", error.problem()));
         }
     }
+    problems.extend(config.missing_features(&FEATURES));
     problems.extend(super::leases::problem(config));
     problems.extend(super::governance::problems(config));
     for (name, uplink) in &config.uplinks.uplinks {
@@ -54,7 +55,6 @@ pub async fn find_problems(config: &Config) -> Vec<Problem> {
         problems.push(config.problem(error.variable(), &path, error.reason()));
     }
     problems.extend(metadata_problem(config));
-    problems.extend(super::telemetry::problem(config));
     problems.extend(service_problems(config));
     problems
 }
@@ -85,7 +85,6 @@ fn service_problems(config: &Config) -> Vec<Problem> {
         .collect()
 }
 
-#[cfg(feature = "postgres")]
 fn metadata_problem(config: &Config) -> Option<Problem> {
     let storage = &config.storage;
     let is_missing =
@@ -94,14 +93,5 @@ fn metadata_problem(config: &Config) -> Option<Problem> {
         let message = "keeps manifests in a database, and RUSTACCIO_METADATA_POSTGRES_URL names \
                        none; set it to postgres://user:password@host/database";
         config.problem("RUSTACCIO_METADATA_BACKEND", "transactional", message)
-    })
-}
-
-#[cfg(not(feature = "postgres"))]
-fn metadata_problem(config: &Config) -> Option<Problem> {
-    let is_wanted = config.storage.metadata == MetadataBackend::Transactional;
-    is_wanted.then(|| {
-        let setting = "RUSTACCIO_METADATA_BACKEND";
-        config.problem(setting, "transactional", super::backends::NO_POSTGRES)
     })
 }

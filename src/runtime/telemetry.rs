@@ -57,13 +57,3 @@ impl Telemetry {
         }
     }
 }
-
-/// What is wrong with the settings of traces.
-pub(super) fn problem(config: &Config) -> Option<crate::config::Problem> {
-    let is_missing = config.traces.are_on && !cfg!(feature = "otel");
-    is_missing.then(|| {
-        let message = "this program was built without the feature `otel`; build with `--features \
-                       otel`, or leave it unset";
-        config.problem("RUSTACCIO_OTEL_ENABLED", "true", message)
-    })
-}

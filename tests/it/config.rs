@@ -14,7 +14,7 @@ mod uplinks;
 use std::{fs, path::Path, process::Output, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rustaccio::config::{Config, Env, LogFormat, Registration, Sources, TrustProxy};
+use rustaccio::config::{Config, Env, FEATURES, LogFormat, Registration, Sources, TrustProxy};
 
 use crate::support::process::Process;
 

@@ -1,7 +1,5 @@
 //! What is logged, how it looks, and what requests are called in it and elsewhere.
 
-use std::{path::Path, process::Stdio};
-
 use serde_json::{Value, json};
 
 use crate::support::{Package, Registry, Upstream, process::Process, registry::client};
@@ -131,22 +129,4 @@ async fn uplinks_hear_what_a_request_is_called() {
     // One that has none is given one, which its client hears too.
     let given = answer.header("x-request-id").unwrap();
     assert_eq!(ids(&upstream, audit), [given]);
-}
-
-#[test]
-fn traces_need_their_feature() {
-    if cfg!(feature = "otel") {
-        return;
-    }
-    let variables = [("RUSTACCIO_OTEL_ENABLED", "true")];
-    let output = Process::command(Path::new("nowhere"), &variables)
-        .stdout(Stdio::null())
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(
-        said.contains("RUSTACCIO_OTEL_ENABLED") && said.contains("--features otel"),
-        "{said}"
-    );
 }

@@ -8,21 +8,14 @@ use super::{
 };
 use crate::config::{TarballBackend, units};
 
-/// The backend that `text` means, if it was compiled in.
+/// The backend that `text` means.
 fn backend(text: &str) -> Result<TarballBackend, String> {
-    let (backend, feature, is_there) = match text.to_ascii_lowercase().as_str() {
-        "local" | "file" | "fs" => return Ok(TarballBackend::Local),
-        "s3" => (TarballBackend::S3, "s3", cfg!(feature = "s3")),
-        "gcs" => (TarballBackend::Gcs, "gcs", cfg!(feature = "gcs")),
-        "azure" => (TarballBackend::Azure, "azure", cfg!(feature = "azure")),
-        _ => return Err("must be one of `local`, `s3`, `gcs`, `azure`".to_owned()),
-    };
-    if is_there {
-        Ok(backend)
-    } else {
-        Err(format!(
-            "is not in this build of rustaccio; build it with `--features {feature}`"
-        ))
+    match text.to_ascii_lowercase().as_str() {
+        "local" | "file" | "fs" => Ok(TarballBackend::Local),
+        "s3" => Ok(TarballBackend::S3),
+        "gcs" => Ok(TarballBackend::Gcs),
+        "azure" => Ok(TarballBackend::Azure),
+        _ => Err("must be one of `local`, `s3`, `gcs`, `azure`".to_owned()),
     }
 }
 

@@ -72,15 +72,7 @@ impl Families {
 }
 
 fn about_the_program(registry: &mut Registry) -> Gauge<i64> {
-    let features = [
-        ("s3", cfg!(feature = "s3")),
-        ("gcs", cfg!(feature = "gcs")),
-        ("azure", cfg!(feature = "azure")),
-        ("postgres", cfg!(feature = "postgres")),
-        ("redis", cfg!(feature = "redis")),
-        ("otel", cfg!(feature = "otel")),
-    ];
-    let features: Vec<&str> = features
+    let features: Vec<&str> = crate::config::FEATURES
         .into_iter()
         .filter_map(|(name, is_there)| is_there.then_some(name))
         .collect();

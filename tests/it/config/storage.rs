@@ -50,20 +50,36 @@ fn the_cache_is_bounded_as_it_is_written() {
 }
 
 #[test]
-fn a_bucket_needs_its_feature() {
-    for (backend, is_there) in [
-        ("s3", cfg!(feature = "s3")),
-        ("gcs", cfg!(feature = "gcs")),
-        ("azure", cfg!(feature = "azure")),
-    ] {
-        let config = load(&[("RUSTACCIO_TARBALL_BACKEND", backend)]);
-        if is_there {
-            assert!(config.problems().is_empty());
-        } else {
-            let feature = format!("--features {backend}");
-            check_problem(&config, &["RUSTACCIO_TARBALL_BACKEND", &feature]);
+fn backends_need_their_features() {
+    const CASES: [(&str, &str, &str); 9] = [
+        ("RUSTACCIO_TARBALL_BACKEND", "s3", "s3"),
+        ("RUSTACCIO_TARBALL_BACKEND", "gcs", "gcs"),
+        ("RUSTACCIO_TARBALL_BACKEND", "azure", "azure"),
+        ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis", "redis"),
+        ("RUSTACCIO_STATE_COORDINATION_BACKEND", "s3", "s3"),
+        ("RUSTACCIO_METADATA_BACKEND", "transactional", "postgres"),
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "redis", "redis"),
+        ("RUSTACCIO_QUOTA_BACKEND", "postgres", "postgres"),
+        ("RUSTACCIO_OTEL_ENABLED", "true", "otel"),
+    ];
+    for (setting, value, feature) in CASES {
+        let config = load(&[(setting, value)]);
+        check_fine(&config);
+        let all_but = |missing| FEATURES.map(|(name, _)| (name, name != missing));
+        assert!(config.missing_features(&all_but("")).is_empty());
+        let problems = config.missing_features(&all_but(feature));
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(said.len(), 1, "{setting}: {said:?}");
+        let flag = format!("--features {feature}");
+        for part in [setting, value, &flag] {
+            assert!(said[0].contains(part), "{said:?}");
         }
     }
+    assert!(
+        load(&[])
+            .missing_features(&FEATURES.map(|(name, _)| (name, false)))
+            .is_empty()
+    );
 }
 
 #[test]
