@@ -442,7 +442,7 @@ async fn secrets_stay_out_of_the_log() {
     let request = request.basic_auth("alice", Some(&secrets[0]));
     assert_eq!(request.send().await.unwrap().status(), 200);
     secrets.push(STANDARD.encode(format!("alice:{}", secrets[0])));
-    let text = registry.log_of_all();
+    let text = registry.stop();
     for shown in [
         "/-/user/token/***",
         "/-/npm/v1/tokens/token/***",

@@ -18,7 +18,7 @@ async fn log(variables: &[(&str, &str)]) -> String {
     upstream.fails("/failing", 500);
     let failing = client().get(format!("{}/failing", process.url));
     assert_eq!(failing.send().await.unwrap().status(), 502);
-    tokio::task::spawn_blocking(|| process.log_of_all())
+    tokio::task::spawn_blocking(|| process.stop())
         .await
         .unwrap()
 }

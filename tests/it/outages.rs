@@ -11,13 +11,17 @@ use std::{
 
 use parking_lot::Mutex;
 use rand::seq::IndexedRandom as _;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::{
     Answer, Package, Registry, User,
     bucket::{self, s3_at, s3_endpoint},
+    packages::publish_body,
     postgres,
-    registry::Start,
+    process::Process,
+    redis,
+    registry::{Start, client},
     server::Server,
     wire::{Line, Wire},
 };
@@ -288,17 +292,66 @@ async fn of_the_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_redis() {
-    let url = std::env::var("RUSTACCIO_REDIS_IT_URL")
-        .expect("RUSTACCIO_REDIS_IT_URL is not set; run this through ./scripts/test");
-    let (line, url) = over_a_wire(&url).await;
+    let (line, url) = over_a_wire(&redis::url()).await;
     let mut variables = s3_at(&s3_endpoint());
     variables.extend([
         ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis".to_owned()),
         ("RUSTACCIO_STATE_COORDINATION_REDIS_URL", url),
-        (
-            "RUSTACCIO_STATE_COORDINATION_LOCK_KEY",
-            format!("rustaccio-it:{:016x}", rand::random::<u64>()),
-        ),
+        ("RUSTACCIO_STATE_COORDINATION_LOCK_KEY", redis::prefix()),
     ]);
     outages(blows_of(line), variables).await;
+}
+
+/// A node is told to stop while it writes, and neither Redis, which has its leases and limits, nor the
+/// database, which has its manifests and quotas, says anything any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_does_not_wait_for_what_hangs() {
+    let (database, database_url) = over_a_wire(&postgres::schema().await).await;
+    let (limits, redis_url) = over_a_wire(&redis::url()).await;
+    let mut variables = s3_at(&s3_endpoint());
+    variables.extend(postgres::variables(&database_url));
+    variables.extend([
+        ("RUSTACCIO_STATE_COORDINATION_BACKEND", "redis".to_owned()),
+        ("RUSTACCIO_STATE_COORDINATION_REDIS_URL", redis_url.clone()),
+        ("RUSTACCIO_STATE_COORDINATION_LOCK_KEY", redis::prefix()),
+        ("RUSTACCIO_STATE_COORDINATION_LEASE_MS", "3000".to_owned()),
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "redis".to_owned()),
+        ("RUSTACCIO_RATE_LIMIT_REDIS_URL", redis_url),
+        ("RUSTACCIO_RATE_LIMIT_FAIL_OPEN", "true".to_owned()),
+        ("RUSTACCIO_QUOTA_BACKEND", "postgres".to_owned()),
+        ("RUSTACCIO_QUOTA_POSTGRES_URL", database_url),
+        ("RUSTACCIO_QUOTA_PUBLISHES_PER_DAY", "1000000".to_owned()),
+        ("RUSTACCIO_QUOTA_FAIL_OPEN", "true".to_owned()),
+    ]);
+    let folder = tempfile::tempdir().unwrap();
+    let pairs: Vec<_> = variables.iter().map(|(n, v)| (*n, &**v)).collect();
+    let process = Process::start(folder.path(), &pairs);
+    let (url, token) = (process.url.clone(), register(&process.url).await);
+    let publish = move |number: usize| {
+        let package = Package::new(&format!("app-{number}"), "1.0.0");
+        let body = publish_body(&package, "latest").to_string();
+        let request = client().put(format!("{url}/{}", package.name));
+        request.bearer_auth(&token).body(body).send()
+    };
+    assert_eq!(publish(0).await.unwrap().status(), 201);
+    let writers: JoinSet<_> = (1..=8).map(&publish).collect();
+    database.set(Wire::Stuck);
+    limits.set(Wire::Stuck);
+    let stopped = tokio::task::spawn_blocking(|| process.stop());
+    let stopped = tokio::time::timeout(PATIENCE, stopped).await;
+    let log = stopped.expect("it stops").unwrap();
+    assert!(log.contains("stopped"), "{log}");
+    // Those who were in the middle were answered, or found it gone.
+    for answer in writers.join_all().await.into_iter().flatten() {
+        let status = answer.status().as_u16();
+        assert!([201, 502, 503].contains(&status), "{status}: {log}");
+    }
+}
+
+async fn register(url: &str) -> String {
+    let user = json!({ "name": "alice", "password": "a long password" });
+    let request = client().put(format!("{url}/-/user/org.couchdb.user:alice"));
+    let answer = request.body(user.to_string()).send().await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap();
+    answer["token"].as_str().unwrap().to_owned()
 }

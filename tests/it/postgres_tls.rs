@@ -115,7 +115,7 @@ async fn a_start_says_which_stores_can_be_reached() {
     let reachable = variables(&url);
     let mut pairs: Vec<_> = reachable.iter().map(|(n, v)| (*n, &**v)).collect();
     pairs.push(check);
-    let log = Process::start(folder.path(), &pairs).log_of_all();
+    let log = Process::start(folder.path(), &pairs).stop();
     let line = log.lines().find(|line| line.contains("postgres"));
     assert!(
         line.is_some_and(|line| line.contains("can be reached")),

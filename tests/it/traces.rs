@@ -54,7 +54,7 @@ impl Collector {
 }
 
 async fn ended(process: Process) -> String {
-    let ended = tokio::task::spawn_blocking(|| process.log_of_all());
+    let ended = tokio::task::spawn_blocking(|| process.stop());
     ended.await.unwrap()
 }
 

@@ -160,7 +160,7 @@ async fn log_of(variables: &[(&str, &str)]) -> String {
     let process = Process::start(folder.path(), &all);
     let answer = client().get(format!("{}/app", process.url)).send().await;
     assert!(answer.unwrap().status().is_server_error());
-    process.log_of_all()
+    process.stop()
 }
 
 #[tokio::test]
@@ -275,7 +275,7 @@ async fn a_start_tries_what_it_needs_where_that_is_wanted() {
         }
         let ping = client().get(format!("{}/-/ping", process.url)).send().await;
         assert_eq!(ping.unwrap().status(), 200);
-        process.log_of_all()
+        process.stop()
     };
     let said = log("true").await;
     let line = |what: &str, family: &str, message: &str| {

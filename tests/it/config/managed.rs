@@ -215,8 +215,8 @@ mod whole {
             assert_eq!(ask(health.bearer_auth(token)).await.0, expected, "{token}");
         }
         for node in [one, other] {
-            let ended = tokio::task::spawn_blocking(move || node.terminate());
-            assert!(ended.await.unwrap().success());
+            let ended = tokio::task::spawn_blocking(move || node.stop());
+            ended.await.unwrap();
         }
     }
 }

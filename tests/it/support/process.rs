@@ -114,18 +114,15 @@ impl Process {
         self.child.wait().unwrap()
     }
 
-    /// SIGTERM, and all that it has logged.
-    pub(crate) fn log_of_all(mut self) -> String {
+    /// SIGTERM, and all that it has logged. It has to finish what it does, and not to give up.
+    pub(crate) fn stop(mut self) -> String {
         self.signal("TERM");
-        assert!(self.child.wait().unwrap().success());
+        let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-        self.log.0.lock().unwrap().clone()
-    }
-
-    /// SIGTERM, and what it ends with.
-    pub(crate) fn terminate(mut self) -> std::process::ExitStatus {
-        self.signal("TERM");
-        self.child.wait().unwrap()
+        let log = self.log.0.lock().unwrap().clone();
+        assert!(status.success(), "{status}: {log}");
+        assert!(!log.contains("stopped before everything"), "{log}");
+        log
     }
 }
 
