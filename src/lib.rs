@@ -12,6 +12,7 @@ pub mod lifecycle;
 pub mod models;
 pub mod net;
 pub mod policy;
+pub mod readme;
 pub mod registry;
 pub mod runtime;
 pub mod search;

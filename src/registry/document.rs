@@ -110,6 +110,11 @@ impl Document {
         self.hosted.is_some()
     }
 
+    /// Where what is not ours comes from.
+    pub(super) fn uplink(&self) -> Option<&UplinkName> {
+        self.upstream.as_ref().map(|(uplink, _)| uplink)
+    }
+
     /// Whether a version of ours is not signed.
     pub(super) fn has_unsigned_of_ours(&self) -> bool {
         let has_unsigned = || {

@@ -65,16 +65,25 @@ impl Registry {
         text: &str,
         window: Window,
     ) -> Result<Found, RegistryError> {
-        let query = Query::parse(text);
+        self.find_here(caller, &Query::parse(text), window).await
+    }
+
+    /// What `query` finds here that `caller` may read.
+    pub(super) async fn find_here(
+        &self,
+        caller: &Caller,
+        query: &Query,
+        window: Window,
+    ) -> Result<Found, RegistryError> {
         if let Some(readable) = self.policy.readable(caller) {
-            return Ok(self.index.search(&query, window, |sight, entry| {
+            return Ok(self.index.search(query, window, |sight, entry| {
                 (sight.is_public || is_let_in(caller, entry))
                     && readable.covers(&entry.name, sight.rule)
             }));
         }
         let all = self
             .index
-            .search(&query, Window::ALL, |_, entry| is_let_in(caller, entry));
+            .search(query, Window::ALL, |_, entry| is_let_in(caller, entry));
         self.first_visible(caller, all.hits, window).await
     }
 
@@ -186,9 +195,20 @@ fn entry_of(name: &PackageName, manifest: &Hosted, rule: Option<usize>) -> Optio
         deprecated: text("deprecated").filter(|text| !text.is_empty()),
         owners: packument.maintainers(),
         starred_by: manifest.starred_by(),
+        dependencies: dependencies(&version),
         restrictions: manifest.restrictions().clone(),
         rule,
     })
+}
+
+/// The names that an install of `version` may install.
+fn dependencies(version: &Value) -> Vec<String> {
+    let kinds = ["dependencies", "optionalDependencies", "peerDependencies"];
+    let all = kinds.iter().filter_map(|kind| version[*kind].as_object());
+    let mut names: Vec<String> = all.flat_map(|map| map.keys().cloned()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 fn json_of(raw: &Bytes) -> Value {

@@ -285,6 +285,7 @@ fn web_settings(config: &Config) -> WebSettings {
         trust_proxy: config.server.trust_proxy.clone(),
         max_body_size: config.server.max_body_size,
         request_timeout: config.server.request_timeout,
+        has_pages: config.web.enable,
         web_login: config.web.enable && config.web.web_login && !config.auth.is_external,
         has_local_logins: !config.auth.is_external,
         title: config.web.title.clone(),

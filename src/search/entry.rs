@@ -35,6 +35,8 @@ pub struct SearchEntry {
     pub owners: Vec<String>,
     /// The names of those who have starred it.
     pub starred_by: Vec<String>,
+    /// The names that its newest version depends on, in order.
+    pub dependencies: Vec<String>,
     /// What it says about who may use it.
     pub restrictions: Restrictions,
     /// Which rule decides about it; `None`: none lets anybody in.

@@ -147,6 +147,7 @@ mod tests {
             deprecated: None,
             owners: vec!["bob".to_owned()],
             starred_by: Vec::new(),
+            dependencies: Vec::new(),
             restrictions: crate::models::Restrictions::default(),
             rule: None,
         }

@@ -2,6 +2,8 @@
 
 use memchr::memmem::Finder;
 
+use crate::models::{PackageName, Timestamp};
+
 use super::{SearchEntry, entry::SearchHit, folded::Folded};
 
 /// Longest text that is looked at, in characters, and most words of it.
@@ -13,6 +15,8 @@ const MAX_WORDS: usize = 30;
 pub struct Query {
     words: Vec<String>,
     conditions: Vec<Condition>,
+    /// Whether what changed last comes first.
+    by_date: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,7 @@ enum Condition {
     /// None of these.
     WithoutKeywords(Vec<String>),
     Is(Quality, bool),
+    DependsOn(String),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,22 @@ impl Query {
             }
         }
         query
+    }
+
+    /// Everything, what changed last first.
+    pub fn newest() -> Self {
+        Self {
+            by_date: true,
+            ..Self::default()
+        }
+    }
+
+    /// What depends on `name`, by name.
+    pub fn depending_on(name: &PackageName) -> Self {
+        Self {
+            conditions: vec![Condition::DependsOn(name.as_str().to_owned())],
+            ..Self::default()
+        }
     }
 
     /// Ready to look at many entries.
@@ -73,6 +94,11 @@ impl Matcher<'_> {
         let mut conditions = self.query.conditions.iter();
         if !conditions.all(|condition| condition.holds(entry, folded)) {
             return None;
+        }
+        if self.query.by_date {
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds are few enough")]
+            let date = entry.date.map_or(0, Timestamp::unix_millis) as f64;
+            return Some(date);
         }
         let (name, base) = (folded.name(), folded.base());
         let mut score = 0.0;
@@ -168,6 +194,7 @@ impl Condition {
             Self::WithoutKeywords(keywords) => !has_any(keywords),
             Self::Is(Quality::Deprecated, wanted) => folded.is_deprecated == *wanted,
             Self::Is(Quality::Unstable, wanted) => entry.version.starts_with("0.") == *wanted,
+            Self::DependsOn(name) => entry.dependencies.binary_search(name).is_ok(),
         }
     }
 }

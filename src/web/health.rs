@@ -1,15 +1,36 @@
 //! Whether the server is there, and ready.
 
-use axum::{extract::State, response::Response};
-use http::StatusCode;
+use axum::{
+    extract::{FromRequestParts as _, Request, State},
+    response::Response,
+};
+use http::{StatusCode, header};
 use serde_json::json;
 
-use super::{error::Error, extract::Base, respond, state::WebState};
+use super::{
+    error::Error,
+    extract::{Base, Query},
+    pages::{self, Visit},
+    respond,
+    state::WebState,
+};
 
-/// `GET /`: something to see for people who try the address.
-pub(super) async fn root(Base(base): Base) -> Response {
+/// `GET /`: the first page for browsers, and for others where they are.
+pub(super) async fn root(
+    State(state): State<WebState>,
+    Base(base): Base,
+    query: Query,
+    request: Request,
+) -> Result<Response, Error> {
+    let accept = request.headers().get(header::ACCEPT);
+    let wants_page = accept.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+    if wants_page && state.settings.has_pages {
+        let (mut parts, _) = request.into_parts();
+        let visit = Visit::from_request_parts(&mut parts, &state).await?;
+        return Ok(pages::home(visit, query).await);
+    }
     let body = json!({ "name": "rustaccio", "registry": format!("{base}/") });
-    respond::json(StatusCode::OK, &body)
+    Ok(respond::json(StatusCode::OK, &body))
 }
 
 pub(super) async fn ping() -> Response {

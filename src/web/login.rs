@@ -1,23 +1,20 @@
 //! `npm login` and second factors that go through a browser: the client gets two addresses, its
 //! user opens one, the client asks the other until there is an answer.
 
-use std::sync::LazyLock;
-
 use askama::Template;
 use axum::{
-    extract::{Request, State},
+    extract::{FromRequestParts as _, Request, State},
     response::{IntoResponse as _, Response},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
-use sha2::Digest as _;
 
 use super::{
     error::{Challenge, Error},
     extract::{Base, PathText, Query, Visitor, small_body},
+    pages::{Shell, Visit, path_of, sign_in_page},
     respond,
     state::WebState,
     users::tell_of_login,
@@ -28,21 +25,10 @@ use crate::{
     models::{AskedBy, BaseUrl, Caller, SessionPurpose, Username},
 };
 
-const STYLE: &str = include_str!("../../templates/login.css");
 /// Seconds between two questions of a client that waits.
 const POLL: HeaderValue = HeaderValue::from_static("5");
 /// How much a page shows of what a client says of itself.
 const MAX_SHOWN: usize = 60;
-
-/// What the page may load: its own style, and nothing else.
-static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let hash = STANDARD.encode(sha2::Sha256::digest(STYLE));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; form-action 'self'; base-uri 'none'; \
-         frame-ancestors 'none'"
-    );
-    HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
-});
 
 /// `POST /-/v1/login`: where to sign in, and where to wait.
 pub(super) async fn begin(
@@ -96,11 +82,13 @@ pub(super) async fn done(
 pub(super) async fn answer(
     State(state): State<WebState>,
     Visitor { caller, .. }: Visitor,
-    Base(base): Base,
     PathText(id): PathText,
     request: Request,
 ) -> Result<Response, Error> {
     require_enabled(&state)?;
+    let (mut parts, body) = request.into_parts();
+    let visit = Visit::from_request_parts(&mut parts, &state).await?;
+    let request = Request::from_parts(parts, body);
     let is_form = request
         .headers()
         .get(header::CONTENT_TYPE)
@@ -113,7 +101,7 @@ pub(super) async fn answer(
     let answer = Answer::read(&body, is_form)?;
     let answered = approve(&state, &caller, &id, answer).await;
     if is_form {
-        return Ok(after_form(&state, &base, &id, answered).await);
+        return Ok(after_form(&visit, &id, answered).await);
     }
     let token = answered?;
     let token = token.as_ref().map(ExposeSecret::expose_secret);
@@ -121,15 +109,15 @@ pub(super) async fn answer(
     Ok(respond::secret_json(StatusCode::CREATED, &body))
 }
 
-/// `GET /-/web/login?next=…/-/v1/login_cli/:session`: the page.
-pub(super) async fn page(
-    State(state): State<WebState>,
-    Base(base): Base,
-    query: Query,
-) -> Result<Response, Error> {
-    require_enabled(&state)?;
-    let id = query.get("next").and_then(|next| next.rsplit('/').next());
-    Ok(page_of(&state, &base, id.unwrap_or_default(), None).await)
+/// `GET /-/web/login?next=…/-/v1/login_cli/:session`: the page. Without `next`, nobody waits for the answer but the
+/// browser itself.
+pub(super) async fn page(visit: Visit, query: Query) -> Result<Response, Error> {
+    let Some(next) = query.get("next") else {
+        return Ok(sign_in_page(&visit, &query));
+    };
+    require_enabled(&visit.state)?;
+    let id = next.rsplit('/').next();
+    Ok(page_of(&visit, id.unwrap_or_default(), None).await)
 }
 
 #[derive(Default, Deserialize)]
@@ -189,16 +177,15 @@ async fn approve(
 }
 
 async fn after_form(
-    state: &WebState,
-    base: &BaseUrl,
+    visit: &Visit,
     id: &str,
     answered: Result<Option<SecretString>, RegistryError>,
 ) -> Response {
     match answered {
-        Ok(_) => render(state, StatusCode::OK, PageState::Done),
+        Ok(_) => render(visit, StatusCode::OK, PageState::Done),
         Err(error) if error.status().is_server_error() => Error(error).into_response(),
         Err(error) => {
-            let mut response = page_of(state, base, id, Some(error.to_string())).await;
+            let mut response = page_of(visit, id, Some(error.to_string())).await;
             *response.status_mut() = error.status();
             response
         }
@@ -229,13 +216,6 @@ impl Addresses {
             done: format!("{base}/-/v1/done/{done}"),
         }
     }
-}
-
-/// The path of the registry's address, without a slash at its end.
-fn path_of(base: &BaseUrl) -> String {
-    let url: Option<url::Url> = base.as_str().parse().ok();
-    url.map(|url| url.path().trim_end_matches('/').to_owned())
-        .unwrap_or_default()
 }
 
 /// Who asks, as the page shows it.
@@ -310,8 +290,7 @@ pub(super) async fn offer_browser(
 #[derive(Template)]
 #[template(path = "login.html")]
 struct Page<'a> {
-    title: &'a str,
-    style: &'static str,
+    shell: &'a Shell,
     state: PageState,
 }
 
@@ -334,7 +313,8 @@ struct Form {
     problem: Option<String>,
 }
 
-async fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<String>) -> Response {
+async fn page_of(visit: &Visit, id: &str, problem: Option<String>) -> Response {
+    let state = &visit.state;
     let (status, page) = match state.auth.session(id).await {
         Ok(SessionView {
             purpose,
@@ -351,7 +331,7 @@ async fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<Str
                 may_register,
                 wants_account: may_register && wants_account,
                 asked_by,
-                action: format!("{}/-/v1/login_cli/{id}", path_of(base)),
+                action: format!("{}/-/v1/login_cli/{id}", visit.shell.prefix),
                 problem,
             };
             (StatusCode::OK, PageState::Open(form))
@@ -369,30 +349,10 @@ async fn page_of(state: &WebState, base: &BaseUrl, id: &str, problem: Option<Str
             (error.status(), PageState::Closed(reason.to_owned()))
         }
     };
-    render(state, status, page)
+    render(visit, status, page)
 }
 
-fn render(state: &WebState, status: StatusCode, page: PageState) -> Response {
-    let page = Page {
-        title: &state.settings.title,
-        style: STYLE,
-        state: page,
-    };
-    match page.render() {
-        Ok(html) => {
-            let headers = [
-                (
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("text/html; charset=utf-8"),
-                ),
-                (
-                    header::CACHE_CONTROL,
-                    HeaderValue::from_static("no-cache, no-store"),
-                ),
-                (header::CONTENT_SECURITY_POLICY, POLICY.clone()),
-            ];
-            (status, headers, html).into_response()
-        }
-        Err(error) => Error(RegistryError::internal(error)).into_response(),
-    }
+fn render(visit: &Visit, status: StatusCode, state: PageState) -> Response {
+    let shell = &visit.shell;
+    visit.render(status, &Page { shell, state })
 }

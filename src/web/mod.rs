@@ -24,6 +24,7 @@ mod metrics;
 mod normalize;
 mod organisations;
 mod packages;
+mod pages;
 mod profile;
 mod recorded;
 mod redact;
@@ -111,6 +112,14 @@ fn routes(state: WebState) -> (Router, Counting) {
         // Dist-tags
         .route("/-/package/{package}/dist-tags", get(dist_tags::list).put(dist_tags::replace).post(dist_tags::merge))
         .route("/-/package/{package}/dist-tags/{text}", get(dist_tags::show).put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
+        // Pages
+        .route("/-/web", get(pages::home))
+        .route("/-/web/static/{text}", get(pages::asset))
+        .route("/-/web/theme", post(pages::set_theme))
+        .route("/-/web/detail/{package}", get(pages::latest))
+        .route("/-/web/detail/{package}/v/{version}", get(pages::version))
+        .route("/-/web/raw/{package}/{version}", get(pages::raw))
+        .route("/-/web/tarball/{package}/{file}", get(pages::tarball))
         .route("/-", any(not_found))
         .route("/-/{*rest}", any(not_found))
         // Packages
@@ -140,7 +149,13 @@ fn logins(table: Table) -> Table {
         .route("/-/v1/login", post(login::begin))
         .route("/-/v1/login_cli/{text}", post(login::answer))
         .route("/-/v1/done/{text}", any(login::done))
-        .route("/-/web/login", get(login::page))
+        .route("/-/web/login", get(login::page).post(pages::sign_in))
+        .route("/-/web/logout", post(pages::sign_out))
+        .route("/-/web/settings", get(pages::settings))
+        .route("/-/web/settings/password", post(pages::change_password))
+        .route("/-/web/settings/tokens", post(pages::create_token))
+        .route("/-/web/settings/tokens/revoke", post(pages::revoke_token))
+        .route("/-/web/settings/second-factor", post(pages::change_second_factor))
 }
 
 async fn not_found() -> error::Error {

@@ -30,6 +30,8 @@ pub struct WebSettings {
     pub max_body_size: u64,
     /// Whether users sign in here, and keep their tokens and passwords here.
     pub has_local_logins: bool,
+    /// Whether there are pages for browsers.
+    pub has_pages: bool,
     /// Whether `npm login` may go through the browser.
     pub web_login: bool,
     /// The title of pages.

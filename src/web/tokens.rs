@@ -157,7 +157,7 @@ impl Wish {
     }
 }
 
-fn created(record: &TokenRecord) -> Event {
+pub(super) fn created(record: &TokenRecord) -> Event {
     let packages = record.packages.iter().map(|name| name.0.to_string());
     Event::TokenCreated {
         user: record.user.clone(),

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("registry", 6),
     ("policy", 5),
     ("governance", 5),
+    ("readme", 5),
     ("search", 5),
     ("auth", 4),
     ("storage", 3),

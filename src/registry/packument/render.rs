@@ -83,7 +83,8 @@ pub enum Ours {
 }
 
 impl Ours {
-    fn contains(&self, version: &str) -> bool {
+    /// Whether `version` was published here.
+    pub fn contains(&self, version: &str) -> bool {
         match self {
             Self::All => true,
             Self::None => false,

@@ -165,6 +165,7 @@ mod tests {
             trust_proxy,
             max_body_size: 1,
             request_timeout: Duration::from_secs(1),
+            has_pages: false,
             web_login: false,
             title: String::new(),
             metrics: MetricsConfig::default(),

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::base_url::peer;
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     config::TrustProxy,
     error::RegistryError,
     models::{Caller, PackageName, RequestInfo, Tenant, Username},
-    web::{error::Error, state::WebState},
+    web::{error::Error, pages, state::WebState},
 };
 
 const NPM_OTP: HeaderName = HeaderName::from_static("npm-otp");
@@ -67,10 +67,11 @@ pub(in crate::web) async fn identify(
     path: &str,
     request_id: Arc<str>,
 ) -> Result<Credentials, RegistryError> {
+    let cookie = page_session(parts);
     let header = match parts.headers.get(header::AUTHORIZATION) {
         // Bytes that are no text are credentials that cannot be read.
         Some(value) => Some(value.to_str().unwrap_or("unreadable")),
-        None => None,
+        None => cookie.as_ref().map(|header| header.expose_secret()),
     };
     // A login has its password in the body. The same in a header, as pnpm sends it, would be looked
     // at twice, and use up the one-time pass beside it.
@@ -103,6 +104,15 @@ pub(in crate::web) async fn identify(
         caller,
         problem: found.problem,
     })
+}
+
+/// What a browser that is signed in shows where it asks for a page, as a header would.
+fn page_session(parts: &Parts) -> Option<SecretString> {
+    if !pages::is_page(parts.uri.path()) {
+        return None;
+    }
+    let token = pages::token(&parts.headers)?;
+    Some(format!("Bearer {}", token.expose_secret()).into())
 }
 
 /// Who is calling where nobody could be asked: no more than the address and the request is known.
