@@ -89,10 +89,13 @@ fn decode(segment: &str) -> Result<String, InvalidPath> {
 }
 
 /// What stands before a package's name in paths of `/-/`.
-const BEFORE_A_NAME: [&[&str]; 3] = [
+const BEFORE_A_NAME: [&[&str]; 6] = [
     &["-", "package"],
     &["-", "npm", "v1", "attestations"],
     &["-", "user", "package"],
+    &["-", "web", "detail"],
+    &["-", "web", "raw"],
+    &["-", "web", "tarball"],
 ];
 
 fn starts_with(segments: &[String], before: &[&str]) -> bool {
