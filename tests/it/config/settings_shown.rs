@@ -179,7 +179,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "METADATA_POSTGRES_TIMEOUT_SECS",
-        "postgres::a_database_that_is_not_there_stops_the_start",
+        "postgres::a_database_may_be_as_late_as_the_setting_says",
     ),
     // Many nodes
     (
@@ -325,7 +325,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "AUTH_HTTP_TIMEOUT_MS",
-        "http_accounts::a_service_that_misbehaves_is_a_bad_gateway_in_time",
+        "patience::an_account_service_may_be_as_late_as_the_setting_says",
     ),
     (
         "AUTH_HTTP_CACHE_TTL_MS AUTH_HTTP_CACHE_SCOPE AUTH_HTTP_CACHE_MAX_ENTRIES",
@@ -345,7 +345,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "POLICY_HTTP_TIMEOUT_MS",
-        "http_policy::a_service_that_misbehaves_allows_nothing",
+        "patience::a_policy_service_may_be_as_late_as_the_setting_says",
     ),
     (
         "POLICY_HTTP_FAIL_OPEN",
@@ -377,7 +377,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "EVENT_HTTP_TIMEOUT_MS",
-        "events::what_fails_for_a_moment_is_sent_again_in_order",
+        "patience::a_sink_of_events_may_be_as_late_as_the_setting_says",
     ),
     (
         "AUDIT_LOG_FILE",

@@ -1,0 +1,88 @@
+//! How long the registry waits for a company's services: the same answer comes in time or too late,
+//! as the setting says.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Asked, Package, Registry, Reply, Service};
+
+/// An answer that is too late for the shortest patience there is, and for none that is longer.
+fn late(answer: Value) -> Reply {
+    Reply::Late(Duration::from_secs(1), 200, answer)
+}
+
+const SHORT: &str = "250";
+const LONG: &str = "60000";
+
+#[tokio::test]
+async fn an_account_service_may_be_as_late_as_the_setting_says() {
+    let service = Service::replying(late(json!({ "username": "bob" }))).await;
+    for (patience, status) in [(SHORT, 502), (LONG, 200)] {
+        let registry = Registry::start(&[
+            ("RUSTACCIO_AUTH_BACKEND", "http"),
+            ("RUSTACCIO_AUTH_HTTP_BASE_URL", &service.url),
+            ("RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT", "request-auth"),
+            ("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", patience),
+        ])
+        .await;
+        let request = registry.request(Method::GET, "/-/whoami");
+        let answer = registry.send(request.bearer_auth("from-outside")).await;
+        answer.assert(status);
+    }
+}
+
+#[tokio::test]
+async fn a_policy_service_may_be_as_late_as_the_setting_says() {
+    let service = Service::replying(late(json!({ "allowed": true }))).await;
+    for (patience, status) in [(SHORT, 502), (LONG, 404)] {
+        let registry = Registry::start(&[
+            ("RUSTACCIO_POLICY_BACKEND", "http"),
+            ("RUSTACCIO_POLICY_HTTP_BASE_URL", &service.url),
+            ("RUSTACCIO_POLICY_HTTP_TIMEOUT_MS", patience),
+        ])
+        .await;
+        registry.get("/missing").await.assert(status);
+    }
+}
+
+/// How often each event came, in the order in which they came first.
+fn times(asked: &[Asked]) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for asked in asked {
+        let id = asked.json()["event_id"].as_str().unwrap().to_owned();
+        if !times.contains_key(&id) {
+            order.push(id.clone());
+        }
+        *times.entry(id).or_default() += 1;
+    }
+    order.iter().map(|id| times[id]).collect()
+}
+
+#[tokio::test]
+async fn a_sink_of_events_may_be_as_late_as_the_setting_says() {
+    for patience in [SHORT, LONG] {
+        let service = Service::replying(late(json!({}))).await;
+        let registry = Registry::start(&[
+            ("RUSTACCIO_EVENT_SINK", "http"),
+            ("RUSTACCIO_EVENT_HTTP_BASE_URL", &service.url),
+            ("RUSTACCIO_EVENT_HTTP_TIMEOUT_MS", patience),
+        ])
+        .await;
+        let alice = registry.user("alice").await;
+        let package = Package::new("app", "1.0.0");
+        registry.publish(&alice, &package).await.assert(201);
+        if patience == SHORT {
+            // Nobody waited for the first answer.
+            let is_repeated =
+                |asked: &[Asked]| times(asked).first().is_some_and(|times| *times > 1);
+            service.wait_for(is_repeated).await;
+        } else {
+            // The next one comes when the first was delivered, which it was at once.
+            let asked = service.wait_for(|asked| times(asked).len() > 1).await;
+            assert_eq!(times(&asked), [1, 1]);
+        }
+    }
+}
