@@ -1,9 +1,9 @@
-//! How long the registry waits for a company's services: the same answer comes in time or too late,
-//! as the setting says.
+//! How long the registry waits for a company's services, and how long it believes what they said: the
+//! same answer comes in time or too late, as the setting says.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use crate::support::{Asked, Package, Registry, Reply, Service};
@@ -85,4 +85,62 @@ async fn a_sink_of_events_may_be_as_late_as_the_setting_says() {
             assert_eq!(times(&asked), [1, 1]);
         }
     }
+}
+
+/// A yes counts until its time is over, though the service says no by now; then it is asked again.
+async fn ends_by_itself(
+    service: &Service,
+    registry: &Registry,
+    request: impl Fn() -> RequestBuilder,
+    [before, after]: [u16; 2],
+    no: Reply,
+) {
+    registry.send(request()).await.assert(before);
+    service.replies(no);
+    let waiting = async {
+        loop {
+            let status = registry.send(request()).await.status.as_u16();
+            if status == after {
+                break;
+            }
+            assert_eq!(status, before);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+    assert!(ended.is_ok(), "it counts for ever");
+    assert_eq!(service.asked().len(), 2);
+}
+
+#[tokio::test]
+async fn a_token_that_the_service_revokes_works_no_longer_than_its_answer_counts() {
+    let yes = Reply::Json(200, json!({ "username": "bob" }));
+    let service = Service::replying(yes).await;
+    let registry = Registry::start(&[
+        ("RUSTACCIO_AUTH_BACKEND", "http"),
+        ("RUSTACCIO_AUTH_HTTP_BASE_URL", &service.url),
+        ("RUSTACCIO_AUTH_HTTP_REQUEST_AUTH_ENDPOINT", "request-auth"),
+        ("RUSTACCIO_AUTH_HTTP_CACHE_TTL_MS", "300"),
+    ])
+    .await;
+    let request = || {
+        let request = registry.request(Method::GET, "/-/whoami");
+        request.bearer_auth("from-outside")
+    };
+    let no = Reply::Json(401, json!({}));
+    ends_by_itself(&service, &registry, request, [200, 401], no).await;
+}
+
+#[tokio::test]
+async fn a_right_that_the_service_revokes_lasts_no_longer_than_its_decision_counts() {
+    let service = Service::replying(Reply::Json(200, json!({ "allowed": true }))).await;
+    let registry = Registry::start(&[
+        ("RUSTACCIO_POLICY_BACKEND", "http"),
+        ("RUSTACCIO_POLICY_HTTP_BASE_URL", &service.url),
+        ("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "300"),
+    ])
+    .await;
+    let request = || registry.request(Method::GET, "/missing");
+    let no = Reply::Json(200, json!({ "allowed": false }));
+    ends_by_itself(&service, &registry, request, [404, 401], no).await;
 }
