@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use axum::response::IntoResponse as _;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::support::{Asked, Package, Registry, Reply, Service};
+use crate::support::{Asked, Package, Registry, Reply, Service, Upstream};
 
 /// An answer that is too late for the shortest patience there is, and for none that is longer.
 fn late(answer: Value) -> Reply {
@@ -143,4 +144,24 @@ async fn a_right_that_the_service_revokes_lasts_no_longer_than_its_decision_coun
     let request = || registry.request(Method::GET, "/missing");
     let no = Reply::Json(200, json!({ "allowed": false }));
     ends_by_itself(&service, &registry, request, [404, 401], no).await;
+}
+
+#[tokio::test]
+async fn an_uplink_may_be_as_late_as_its_key_says() {
+    let upstream = Upstream::start().await;
+    let package = Package::new("lib", "1.0.0");
+    let document = upstream.document(&[&package]).to_string();
+    upstream.plays("/lib", move |_| {
+        let document = document.clone();
+        async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            document.into_response()
+        }
+    });
+    for (patience, status) in [("250ms", 504), ("1m", 200)] {
+        let url = &upstream.url;
+        let file = format!("uplinks:\n  default:\n    url: {url}\n    timeout: {patience}\n");
+        let registry = Registry::with_file(&file).await;
+        registry.get("/lib").await.assert(status);
+    }
 }

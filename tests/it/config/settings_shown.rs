@@ -393,37 +393,6 @@ const SHOWN: &[(&str, &str)] = &[
     ),
 ];
 
-/// What only a file has, and the test that shows what it does.
-const IN_FILES: &[(&str, &str)] = &[
-    (
-        "listen storage url_prefix max_body_size log server middlewares publish",
-        "config::a_file_of_verdaccios_works",
-    ),
-    ("store", "config::storage::buckets_are_set_in_all_ways"),
-    (
-        "uplinks maxage timeout max_fails fail_timeout cache strict_ssl headers no_proxy",
-        "config::a_file_of_verdaccios_works",
-    ),
-    (
-        "agent_options",
-        "config::uplinks::keys_of_uplinks_are_used_or_pointed_out",
-    ),
-    ("packages", "reading::rules_decide_who_reads"),
-    ("access publish", "reading::rules_decide_who_reads"),
-    (
-        "unpublish",
-        "unpublishing::unpublishing_needs_its_own_permission",
-    ),
-    (
-        "proxy",
-        "upstream::uplinks_are_asked_in_order_and_a_failure_ends_the_search",
-    ),
-    (
-        "merge",
-        "upstream::a_rule_may_overrule_where_a_name_was_born",
-    ),
-];
-
 fn words(rows: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
     let rows = rows.iter();
     rows.flat_map(|(names, test)| names.split(' ').map(|name| (name, *test)))
@@ -473,8 +442,7 @@ fn tests_that_are_named_exist_and_name_the_setting() {
     let mut wrong = Vec::new();
     let variables = words(SHOWN).into_iter();
     let variables = variables.map(|(name, test)| (format!("RUSTACCIO_{name}"), name, test));
-    let keys = words(IN_FILES).into_iter();
-    let keys = keys.map(|(name, test)| (format!("{name}:"), name, test));
+    let keys = in_files::rows().map(|(_, key, test)| (in_files::written(key), key, test));
     for (whole, name, test) in variables.chain(keys) {
         if !tests.contains(test) {
             wrong.push(format!("{name}: there is no test `{test}`"));
@@ -497,6 +465,7 @@ fn tests_that_are_named_exist_and_name_the_setting() {
 }
 
 mod both_ways;
+mod in_files;
 
 /// Names that older versions had, which mean nothing here: they are taken, and wrong values where
 /// there are only some are not.
