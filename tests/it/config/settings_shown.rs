@@ -212,7 +212,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "STATE_COORDINATION_S3_REGION",
-        "config::coordination::tests::what_is_not_set_is_as_for_packages_but_the_prefix",
+        "config::buckets::leases_are_in_their_own_region",
     ),
     // Limits
     (
@@ -351,10 +351,9 @@ const SHOWN: &[(&str, &str)] = &[
         "POLICY_HTTP_FAIL_OPEN",
         "http_policy::the_rules_decide_without_the_service_where_that_is_wanted",
     ),
-    // The client's own; it stands in what the registry says to clients.
     (
         "POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS",
-        "net::answers::tests::an_answer_counts_for_a_while",
+        "policy::service::tests::decisions_that_ended_are_thrown_away_as_often_as_they_shall",
     ),
     // Metrics and traces
     ("METRICS_BACKEND", "metrics::what_happens_is_counted"),
