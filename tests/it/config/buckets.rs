@@ -83,6 +83,29 @@ async fn s3_is_asked_as_the_settings_say() {
     assert!(said.contains("RUSTACCIO_S3_ACCESS_KEY_ID"), "{said}");
 }
 
+/// Without keys of its own a registry has those that AWS's tools would have.
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn s3_may_have_its_keys_from_where_aws_has_them() {
+    let settings = vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "s3".to_owned()),
+        ("RUSTACCIO_S3_ENDPOINT", "STORE".to_owned()),
+        ("RUSTACCIO_S3_BUCKET", "shelf".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "environments".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    let (asked, _) = first_asked(settings.clone()).await;
+    let signed = asked.header("authorization").unwrap();
+    assert!(signed.contains("Credential=environments/"), "{signed}");
+    let own = [
+        ("RUSTACCIO_S3_ACCESS_KEY_ID", "mine".to_owned()),
+        ("RUSTACCIO_S3_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    let (asked, _) = first_asked([settings, own.into()].concat()).await;
+    let signed = asked.header("authorization").unwrap();
+    assert!(signed.contains("Credential=mine/"), "{signed}");
+}
+
 #[cfg(feature = "s3")]
 #[tokio::test]
 async fn leases_are_in_their_own_region() {
