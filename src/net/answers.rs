@@ -21,8 +21,7 @@ pub struct Memory {
     pub ttl: Duration,
     /// How many are remembered, the latest; 0: any number.
     pub max_entries: usize,
-    /// How often those that no longer count are thrown away; of decisions,
-    /// `RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS`.
+    /// How often those that no longer count are thrown away.
     pub prune_interval: Duration,
 }
 
@@ -162,6 +161,12 @@ where
     /// The answer to `question`, if it is known.
     pub fn known(&self, question: &Q) -> Option<A> {
         self.state.lock().known_at(question, Instant::now())
+    }
+
+    /// How many are there, those included that count no longer.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.state.lock().known.len()
     }
 
     /// Begins to ask many questions together.

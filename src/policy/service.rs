@@ -362,3 +362,35 @@ fn decision(answer: &ServiceAnswer) -> Result<Option<bool>, Failure> {
         _ => answer.decision().map_err(|_| Failure::NotJson),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// `RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS`, which shows in memory that is free again.
+    #[tokio::test]
+    async fn decisions_that_ended_are_thrown_away_as_often_as_they_shall() {
+        for (interval, kept) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 2)] {
+            let config = PolicyConfig {
+                base_url: "http://127.0.0.1:9".parse().ok(),
+                cache_ttl: Duration::from_nanos(1),
+                cache_prune_interval: interval,
+                ..PolicyConfig::default()
+            };
+            let service = PolicyService::new(config, Metrics::default());
+            let decisions = service.unwrap().unwrap().decisions;
+            for name in ["one", "other"] {
+                let package = name.parse().unwrap();
+                let question = question(&Caller::default(), Right::Access, &package);
+                let decided = decisions.get(question.clone(), || async { Ok(None) });
+                decided.await.unwrap();
+                while decisions.known(&question).is_some() {
+                    std::thread::yield_now();
+                }
+            }
+            assert_eq!(decisions.kept(), kept);
+        }
+    }
+}

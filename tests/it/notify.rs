@@ -85,7 +85,7 @@ async fn the_documented_examples_work() {
 async fn one_hook_alone_is_told_of_the_packages_of_its_pattern() {
     let service = Service::replying(Reply::Json(200, json!({}))).await;
     let file = format!(
-        "notify:\n  method: PUT\n  endpoint: {}/hook/\n  packagePattern: ^@ACME/\n  \
+        "notifications:\n  method: PUT\n  endpoint: {}/hook/\n  packagePattern: ^@ACME/\n  \
          packagePatternFlags: i\n  headers: '{{\"x-from\": \"npm\"}}'\n  \
          content: '{{{{publishType}}}} {{{{publishedPackage}}}} {{{{lookup dist-tags \"latest\"}}}} {{{{description}}}}'\n",
         service.url
