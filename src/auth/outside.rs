@@ -115,6 +115,11 @@ impl Outside {
         self.0.is_empty()
     }
 
+    /// Whether who keeps the users registers visitors while registration is closed here.
+    pub fn registers_by_itself(&self) -> bool {
+        self.keeper().is_some_and(Outsider::registers_by_itself)
+    }
+
     /// Whether anybody decides about this right.
     pub fn decides(&self, right: Right) -> bool {
         self.0.iter().any(|outsider| outsider.decides(right))

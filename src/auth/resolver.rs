@@ -114,13 +114,14 @@ impl Auth {
         &self,
         mut identity: AuthIdentity,
     ) -> Result<Authentication, RegistryError> {
-        if identity.primary_name().is_none() {
-            // Who has no name is nobody.
+        let user = identity.username.as_deref().map(str::parse::<Username>);
+        let is_reserved = matches!(&user, Some(Ok(user)) if user.is_reserved());
+        if identity.primary_name().is_none() || is_reserved {
+            // Who has no name is nobody, and no user has the name of an organisation.
             let problem = CredentialProblem::UnknownToken;
             return Ok(Authentication::problem(problem));
         }
         // Organisations are kept here, whoever keeps the users.
-        let user = identity.username.as_deref().map(str::parse::<Username>);
         if let Some(Ok(user)) = user {
             let groups = self.accounts.known_groups(&user).await?;
             identity.groups.extend(groups);

@@ -76,6 +76,22 @@ impl Throttle {
         }
     }
 
+    /// Notes that nobody could say whether a password was right: the try does not count.
+    pub(super) fn take_back(&self, user: &Username, address: Option<IpAddr>) {
+        let now = self.clock.now();
+        let key = (user.clone(), address);
+        self.failures.entry(key).and_compute_with(|before| {
+            let count = before.map_or(0, |before| before.into_value().count);
+            match count.saturating_sub(1) {
+                0 => Op::Remove,
+                count => Op::Put(Failures {
+                    count,
+                    blocked_until: now,
+                }),
+            }
+        });
+    }
+
     /// Notes a right password: all is forgiven.
     pub(super) fn succeeded(&self, user: &Username, address: Option<IpAddr>) {
         self.failures.invalidate(&(user.clone(), address));
@@ -116,6 +132,23 @@ mod tests {
         assert_eq!(throttle.begin(&user, here), Err(LONGEST_DELAY));
         throttle.succeeded(&user, here);
         assert_eq!(throttle.begin(&user, here), Ok(()));
+    }
+
+    #[test]
+    fn what_nobody_could_say_does_not_count() {
+        let clock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let throttle = Throttle::new(clock);
+        let user: Username = "alice".parse().unwrap();
+        for _ in 0..10 {
+            assert_eq!(throttle.begin(&user, None), Ok(()));
+            throttle.take_back(&user, None);
+        }
+        for _ in 0..4 {
+            assert_eq!(throttle.begin(&user, None), Ok(()));
+        }
+        throttle.take_back(&user, None);
+        assert_eq!(throttle.begin(&user, None), Ok(()));
+        assert!(throttle.begin(&user, None).is_err());
     }
 
     #[test]

@@ -109,7 +109,7 @@ async fn a_log_may_be_a_list() {
         std::fs::write(&file, text).unwrap();
         let variables = [("RUSTACCIO_CONFIG", file.to_str().unwrap())];
         let process = Process::start(&folder.path().join("data"), &variables);
-        let log = process.log_of_all();
+        let log = process.stop();
         let lines: Vec<&str> = log.lines().collect();
         assert!(!lines.is_empty(), "{key}");
         assert!(lines.iter().all(|line| line.starts_with('{')), "{log}");
