@@ -122,7 +122,7 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
     );
     continue_trace(&span, request.headers());
     let work = async {
-        let mut counted = counting.begin(request.method());
+        let mut counted = counting.begin(request.method(), started);
         let mut response = match prepare(&state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
                 counted.meets(request.uri().path(), request.method());
@@ -142,8 +142,8 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
             }
             Err(error) => error.into_response(),
         };
-        let (status, took) = (response.status(), started.elapsed());
-        counted.ended(status, took);
+        let status = response.status();
+        let took = counted.ended(status);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();
