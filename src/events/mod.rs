@@ -10,7 +10,7 @@ mod queue;
 mod sink;
 mod trail;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 use regex::Regex;
@@ -97,6 +97,7 @@ struct Envelope<'a> {
     event_type: &'a str,
     occurred_at: Timestamp,
     actor: Option<&'a str>,
+    address: Option<IpAddr>,
     package: Option<&'a str>,
     request_id: Option<&'a str>,
     tenant: Tenant<'a>,
@@ -218,6 +219,16 @@ impl Events {
         self.0.is_some()
     }
 
+    /// Counts a request for the trail of audit that a limit has refused, and that gets no line of
+    /// its own.
+    pub fn count_limited(&self) {
+        if let Some(told) = &self.0
+            && let Some(trail) = &told.trail
+        {
+            trail.count_limited();
+        }
+    }
+
     /// Adds a line to the trail of audit, and waits until it is written, or for a moment where that
     /// takes long.
     pub async fn record(&self, line: impl FnOnce(Timestamp) -> Line) {
@@ -245,6 +256,7 @@ impl Told {
             event_type: event.event_type(),
             occurred_at: self.clock.now(),
             actor: Some(event.actor().unwrap_or_else(|| caller.display_name())),
+            address: caller.address,
             package: package.map(PackageName::as_str),
             request_id,
             tenant: Tenant {
@@ -259,6 +271,7 @@ impl Told {
         Sent {
             id,
             request_id,
+            is_anybodys: event.is_anybodys(),
             body,
         }
     }
@@ -277,6 +290,17 @@ impl Told {
         };
         for (_, queue) in hooks {
             queue.push(name.as_str(), Message::Publication(Arc::clone(&context)));
+        }
+    }
+}
+
+impl Message {
+    /// How many of `capacity` places messages of its kind may fill: what anybody can make many of
+    /// leaves room for what is done here.
+    fn share_of(&self, capacity: usize) -> usize {
+        match self {
+            Self::Event(sent) if sent.is_anybodys => capacity.div_ceil(2),
+            _ => capacity,
         }
     }
 }
