@@ -256,16 +256,7 @@ impl PolicyService {
             let decisions = elsewhere(asked)
                 .await
                 .map_err(Failure::from)
-                .and_then(|answer| {
-                    if !answer.status.is_success() {
-                        return Err(Failure::BadStatus(answer.status));
-                    }
-                    let Decisions { decisions } =
-                        serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
-                    (decisions.len() == count)
-                        .then_some(decisions)
-                        .ok_or(Failure::NotEach)
-                });
+                .and_then(|answer| decisions(&answer, count));
             let mut decisions = decisions
                 .inspect_err(|_| self.metrics.policy_backend(self.outcome_of_failure()))?
                 .into_iter();
@@ -361,6 +352,22 @@ fn decision(answer: &ServiceAnswer) -> Result<Option<bool>, Failure> {
         status if !status.is_success() => Err(Failure::BadStatus(status)),
         _ => answer.decision().map_err(|_| Failure::NotJson),
     }
+}
+
+/// The same about `count` packages at once. A refusal is one of each of them.
+fn decisions(answer: &ServiceAnswer, count: usize) -> Result<Vec<Option<bool>>, Failure> {
+    match answer.status {
+        http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN => {
+            return Ok(vec![Some(false); count]);
+        }
+        status if !status.is_success() => return Err(Failure::BadStatus(status)),
+        _ => {}
+    }
+    let Decisions { decisions } =
+        serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
+    (decisions.len() == count)
+        .then_some(decisions)
+        .ok_or(Failure::NotEach)
 }
 
 #[cfg(test)]
