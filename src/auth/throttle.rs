@@ -84,7 +84,7 @@ impl Throttle {
     /// Notes that nobody could say whether a password was right: the try does not count.
     pub(super) fn take_back(&self, user: &Username, address: Option<IpAddr>) {
         let now = self.clock.now();
-        let key = (user.clone(), address);
+        let key = (Some(user.clone()), address);
         self.failures.entry(key).and_compute_with(|before| {
             let count = before.map_or(0, |before| before.into_value().count);
             match count.saturating_sub(1) {

@@ -222,6 +222,8 @@ fn write_all(file: &mut impl io::Write, text: &[u8]) -> Result<(), Unfinished> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const NOW: i64 = 1_767_323_045_678;
