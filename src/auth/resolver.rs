@@ -201,7 +201,12 @@ impl Auth {
             return self.token(&key, Some(username), presented).await;
         }
         let Ok(user) = username.parse::<Username>() else {
-            return Ok(Authentication::problem(CredentialProblem::WrongPassword));
+            // Each costs nobody a look at a password: without this they would come as fast as can be.
+            let problem = match self.throttle.begin(None, presented.address) {
+                Ok(()) => CredentialProblem::WrongPassword,
+                Err(_) => CredentialProblem::Throttled,
+            };
+            return Ok(Authentication::problem(problem));
         };
         let sender = Sender {
             address: presented.address,

@@ -218,6 +218,16 @@ impl Events {
         self.0.is_some()
     }
 
+    /// Counts a request for the trail of audit that a limit has refused, and that gets no line of
+    /// its own.
+    pub fn count_limited(&self) {
+        if let Some(told) = &self.0
+            && let Some(trail) = &told.trail
+        {
+            trail.count_limited();
+        }
+    }
+
     /// Adds a line to the trail of audit, and waits until it is written, or for a moment where that
     /// takes long.
     pub async fn record(&self, line: impl FnOnce(Timestamp) -> Line) {
@@ -259,6 +269,7 @@ impl Told {
         Sent {
             id,
             request_id,
+            is_anybodys: event.is_anybodys(),
             body,
         }
     }
@@ -277,6 +288,17 @@ impl Told {
         };
         for (_, queue) in hooks {
             queue.push(name.as_str(), Message::Publication(Arc::clone(&context)));
+        }
+    }
+}
+
+impl Message {
+    /// How many of `capacity` places messages of its kind may fill: what anybody can make many of
+    /// leaves room for what is done here.
+    fn share_of(&self, capacity: usize) -> usize {
+        match self {
+            Self::Event(sent) if sent.is_anybodys => capacity.div_ceil(2),
+            _ => capacity,
         }
     }
 }

@@ -78,10 +78,11 @@ impl Queue {
     /// Takes a message in, which is one of those of `key`. Never waits.
     pub(super) fn push(&self, key: &str, message: Message) {
         let shared = &self.shared;
+        let places = message.share_of(shared.capacity);
         let taken = shared
             .depth
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |depth| {
-                (depth < shared.capacity).then_some(depth + 1)
+                (depth < places).then_some(depth + 1)
             });
         if taken.is_err() {
             shared.lose("the queue is full");

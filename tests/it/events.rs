@@ -451,6 +451,52 @@ async fn a_full_queue_takes_no_more_and_counts_what_is_lost() {
 }
 
 #[tokio::test]
+async fn what_strangers_do_leaves_room_for_what_is_done() {
+    let service = Service::replying(Reply::Never).await;
+    let (events, metrics, lifecycle) = alone(&service.url, 10).await;
+    let tell = |event: &Event, times: usize| {
+        for _ in 0..times {
+            events.tell(&Caller::default(), None, event);
+        }
+        (events.depth(), counted(&metrics, "dropped"))
+    };
+    let denied = Event::Denied {
+        action: "package.put".to_owned(),
+        status: 401,
+        code: None,
+        reason: None,
+    };
+    let (user, code) = (None, "AUTH_UNAUTHORIZED");
+    let failed = Event::LoginFailed { user, code };
+    assert_eq!(tell(&denied, 4), (4, 0));
+    assert_eq!(tell(&failed, 4), (5, 3));
+    assert_eq!(tell(&denied, 1), (5, 4));
+    assert_eq!(tell(&Event::StorageHealthRead {}, 6), (10, 5));
+    lifecycle.drain(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_limits_refuse_is_not_told() {
+    let service = sink().await;
+    let limit = [
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
+        ("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "1"),
+    ];
+    let registry = telling(&service, &limit).await;
+    for status in [401, 429, 429] {
+        let put = registry.put_anonymously("/nobody", &json!({})).await;
+        put.assert(status);
+    }
+    // Other kinds have limits of their own.
+    registry.user("ada").await;
+    registry.stop().await;
+    let told = types(&service.asked());
+    let denied = told.iter().filter(|told| *told == "request.denied");
+    assert_eq!(denied.count(), 1, "{told:?}");
+    assert!(told.iter().any(|told| told == "auth.login.succeeded"));
+}
+
+#[tokio::test]
 async fn what_waits_at_shutdown_is_delivered_before_its_end() {
     let late = Reply::Late(Duration::from_millis(100), 200, json!({}));
     let service = Service::replying(late).await;

@@ -7,7 +7,14 @@
 mod file;
 mod line;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use file::TrailFile;
 pub use line::{Ending, Line};
@@ -42,7 +49,15 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Trail {
     sender: mpsc::Sender<Entry>,
+    unwritten: Arc<Unwritten>,
     metrics: Metrics,
+}
+
+/// What the next line that is written comes behind.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// Requests that a limit has refused.
+    limited: AtomicU64,
 }
 
 impl std::fmt::Debug for Entry {
@@ -74,8 +89,10 @@ impl Trail {
             source,
         })?;
         let (sender, receiver) = mpsc::channel(CAPACITY);
+        let unwritten = Arc::<Unwritten>::default();
         let writer = Writer {
             file: Some(file),
+            unwritten: Arc::clone(&unwritten),
             clock: clock.clone(),
             metrics: metrics.clone(),
             lost: 0,
@@ -85,6 +102,7 @@ impl Trail {
         lifecycle.spawn_last(async move { writer.run(receiver, &ending).await });
         Ok(Some(Self {
             sender,
+            unwritten,
             metrics: metrics.clone(),
         }))
     }
@@ -110,6 +128,11 @@ impl Trail {
         });
     }
 
+    /// A request that a limit has refused has no line of its own.
+    pub(super) fn count_limited(&self) {
+        self.unwritten.limited.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn send(&self, entry: Entry) -> bool {
         let taken = self.sender.try_send(entry).is_ok();
         if !taken {
@@ -120,10 +143,17 @@ impl Trail {
     }
 }
 
+impl Unwritten {
+    fn is_any(&self) -> bool {
+        self.limited.load(Ordering::Relaxed) > 0
+    }
+}
+
 /// Writes lines, some at a time, on the blocking pool.
 struct Writer {
     /// Away while it is written to.
     file: Option<TrailFile>,
+    unwritten: Arc<Unwritten>,
     clock: SharedClock,
     metrics: Metrics,
     /// Lines that could not be written since the last one that could.
@@ -163,6 +193,9 @@ impl Writer {
                 self.sync().await;
             }
         }
+        if self.unwritten.is_any() {
+            self.write(&mut batch).await;
+        }
         self.sync().await;
     }
 
@@ -171,6 +204,10 @@ impl Writer {
         let mut lines = Vec::new();
         if self.lost > 0 {
             lines.extend(Line::of_gap(now, self.lost).to_bytes());
+        }
+        let limited = self.unwritten.limited.swap(0, Ordering::Relaxed);
+        if limited > 0 {
+            lines.extend(Line::of_limited(now, limited).to_bytes());
         }
         for entry in &*batch {
             lines.extend_from_slice(&entry.line);
@@ -198,7 +235,10 @@ impl Writer {
                 self.lost = 0;
                 self.unsynced_since.get_or_insert_with(Instant::now);
             }
-            Err(error) => self.lose(count, &error),
+            Err(error) => {
+                self.unwritten.limited.fetch_add(limited, Ordering::Relaxed);
+                self.lose(count, &error);
+            }
         }
         for entry in batch.drain(..) {
             self.metrics.audit_line(if self.lost > 0 {
