@@ -10,7 +10,7 @@ mod queue;
 mod sink;
 mod trail;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 use regex::Regex;
@@ -97,6 +97,7 @@ struct Envelope<'a> {
     event_type: &'a str,
     occurred_at: Timestamp,
     actor: Option<&'a str>,
+    address: Option<IpAddr>,
     package: Option<&'a str>,
     request_id: Option<&'a str>,
     tenant: Tenant<'a>,
@@ -255,6 +256,7 @@ impl Told {
             event_type: event.event_type(),
             occurred_at: self.clock.now(),
             actor: Some(event.actor().unwrap_or_else(|| caller.display_name())),
+            address: caller.address,
             package: package.map(PackageName::as_str),
             request_id,
             tenant: Tenant {

@@ -173,6 +173,7 @@ fn check_envelopes(asked: &[Asked], documented: &BTreeMap<String, BTreeSet<Strin
         keys.sort_unstable();
         let envelope = [
             "actor",
+            "address",
             "attributes",
             "event_id",
             "event_type",
@@ -182,6 +183,7 @@ fn check_envelopes(asked: &[Asked], documented: &BTreeMap<String, BTreeSet<Strin
             "tenant",
         ];
         assert_eq!(keys, envelope);
+        assert_eq!(event["address"], "127.0.0.1", "{event}");
         let event_type = event["event_type"].as_str().unwrap();
         let attributes = event["attributes"].as_object().unwrap();
         let attributes: BTreeSet<String> = attributes.keys().cloned().collect();
