@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use axum::{
@@ -106,7 +105,6 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
         routes,
         counting,
     } = around;
-    let started = Instant::now();
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",
@@ -142,8 +140,8 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
             }
             Err(error) => error.into_response(),
         };
-        let (status, took) = (response.status(), started.elapsed());
-        counted.ended(status, took);
+        let status = response.status();
+        let took = counted.ended(status);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();

@@ -4,9 +4,21 @@ mod text;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
+use axum::{
+    body::{Body, to_bytes},
+    http::Request,
+};
+use futures_util::FutureExt as _;
 use reqwest::{Method, header::CONTENT_TYPE};
-use rustaccio::{lifecycle::ManualClock, models::Timestamp};
+use rustaccio::{
+    app::build_router,
+    config::{Config, Env, Sources},
+    lifecycle::ManualClock,
+    models::Timestamp,
+    runtime::build_state,
+};
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::support::{Package, Registry, Reply, Service, Upstream, User, registry::Start};
 use text::Scrape;
@@ -172,6 +184,38 @@ async fn they_are_read_by_whoever_may() {
 }
 
 #[tokio::test]
+async fn requests_whose_clients_hang_up_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = Service::replying(Reply::Never).await;
+    let env: Env = [
+        ("RUSTACCIO_DATA_DIR", folder.path().to_str().unwrap()),
+        ("RUSTACCIO_UPSTREAM", &silent.url),
+        ON,
+        OPEN,
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    let config = Config::load(&Sources { env, file: None });
+    let state = Box::pin(build_state(&config, None)).await.unwrap();
+    let router = build_router(state);
+    let ask = |path: &str| {
+        let request = Request::get(path).header("host", "host.example");
+        router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    // It is begun, and dropped as the server does with one whose client is gone.
+    assert!(ask("/library").now_or_never().is_none());
+    let answer = ask(PATH).await.unwrap();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let scrape = Scrape::parse(std::str::from_utf8(&body).unwrap());
+    let labels = [("route", "/{package}"), ("method", "GET")];
+    let aborted = [labels[0], labels[1], ("status", "aborted")];
+    assert_eq!(scrape.count("rustaccio_http_requests_total", &aborted), 1);
+    let took = "rustaccio_http_request_duration_seconds_count";
+    assert_eq!(scrape.count(took, &labels), 1);
+}
+
+#[tokio::test]
 async fn two_registries_in_one_process_count_apart() {
     let (one, other) = tokio::join!(Registry::start(&[ON, OPEN]), Registry::start(&[ON, OPEN]));
     let user = one.user("alice").await;
@@ -284,6 +328,9 @@ async fn the_dashboard_asks_for_what_there_is() {
     assert!(missing.is_empty(), "{missing:?}");
     // And it leaves out little of what there is.
     assert!(asked.len() >= 25, "{asked:?}");
+    let counters = there.iter().filter(|name| name.ends_with("_total"));
+    let left_out: Vec<_> = counters.filter(|name| !asked.contains(**name)).collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
 }
 
 #[tokio::test]

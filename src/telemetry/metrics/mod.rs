@@ -337,6 +337,19 @@ mod tests {
             let line = format!("rustaccio_http_requests_total{labels}");
             assert!(text.lines().any(|found| found == line), "{text}");
         }
+        let failed = requests.begin(&Method::GET);
+        let odd = StatusCode::from_u16(599).unwrap();
+        failed.ended(Some(0), odd, Duration::from_millis(3));
+        let text = text + &metrics.to_text();
+        // Failures have a series before the first of them.
+        for labels in [
+            r#"{route="/{package}",method="GET",status="500"} 0"#,
+            r#"{route="/{package}",method="GET",status="5xx"} 0"#,
+            r#"{route="/{package}",method="GET",status="5xx"} 1"#,
+        ] {
+            let line = format!("rustaccio_http_requests_total{labels}");
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
         assert!(!text.contains("BREW") && !text.contains("418"), "{text}");
     }
 }
