@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use axum::{
@@ -106,7 +105,6 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
         routes,
         counting,
     } = around;
-    let started = Instant::now();
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",

@@ -93,15 +93,18 @@ impl Counting {
         })))
     }
 
-    /// A request began then.
-    pub(super) fn begin(&self, method: &Method, started: Instant) -> Counted<'_> {
+    /// A request begins.
+    pub(super) fn begin(&self, method: &Method) -> Counted<'_> {
         let by_route = self.0.as_deref();
         let begun = by_route.map(|by_route| Begun {
             by_route,
             route: None,
             under_way: by_route.requests.as_deref().map(|it| it.begin(method)),
         });
-        Counted { started, begun }
+        Counted {
+            started: Instant::now(),
+            begun,
+        }
     }
 }
 

@@ -443,11 +443,17 @@ async fn a_full_queue_takes_no_more_and_counts_what_is_lost() {
         events.tell(&Caller::default(), None, &Event::StorageHealthRead {});
     }
     assert_eq!((events.depth(), counted(&metrics, "dropped")), (4, 6));
+    let waiting = |count: usize| {
+        let line = format!("rustaccio_event_queue_length {count}");
+        metrics.to_text().lines().any(|found| found == line)
+    };
+    assert!(waiting(4));
     // It stops in time, and what could not be delivered is counted too.
     let began = tokio::time::Instant::now();
     assert!(lifecycle.drain(Duration::from_secs(3)).await);
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!((events.depth(), counted(&metrics, "dropped")), (0, 10));
+    assert!(waiting(0));
     events.tell(&Caller::default(), None, &Event::StorageHealthRead {});
     assert_eq!(counted(&metrics, "dropped"), 11);
 }
@@ -483,6 +489,7 @@ async fn what_limits_refuse_is_not_told() {
     let limit = [
         ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
         ("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "1"),
+        ("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "3600"),
     ];
     let registry = telling(&service, &limit).await;
     for status in [401, 429, 429] {

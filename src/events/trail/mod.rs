@@ -241,9 +241,10 @@ impl Writer {
             Ok(()) => batch.len(),
             Err(unfinished) => whole_lines(batch, unfinished.written.saturating_sub(said)),
         };
-        let is_said = appended
-            .as_ref()
-            .map_or_else(|unfinished| unfinished.written >= said, |()| true);
+        let is_said = match &appended {
+            Ok(()) => true,
+            Err(unfinished) => unfinished.written >= said,
+        };
         if is_said {
             if self.lost > 0 {
                 tracing::warn!(lost = self.lost, "the audit trail can be written again");
@@ -264,9 +265,9 @@ impl Writer {
             } else {
                 Outcome::Dropped
             });
-            if let Some(written) = entry.written {
+            if let Some(waits) = entry.written {
                 // Nobody waits any more, where it took long.
-                let _ = written.send(());
+                let _ = waits.send(());
             }
         }
     }

@@ -253,11 +253,17 @@ impl Metrics {
         );
     }
 
-    /// So many events wait to be sent.
-    pub fn event_queue(&self, length: usize) {
+    /// One more event waits to be sent.
+    pub fn event_waits(&self) {
         if let Some(families) = &self.0 {
-            let length = i64::try_from(length).unwrap_or(i64::MAX);
-            families.governed.event_queue.set(length);
+            families.governed.event_queue.inc();
+        }
+    }
+
+    /// One event less waits.
+    pub fn event_left(&self) {
+        if let Some(families) = &self.0 {
+            families.governed.event_queue.dec();
         }
     }
 
