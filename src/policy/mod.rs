@@ -9,6 +9,7 @@ mod restrictions;
 mod service;
 
 use futures_util::{StreamExt as _, stream};
+use http::StatusCode;
 
 pub use acl::Rules;
 pub use admin::{Admins, require_no_limits};
@@ -195,7 +196,11 @@ impl Policy {
             None => {
                 let caller = caller.within_limits(name);
                 let right = Right::Access;
-                self.allows_without_service(&caller, right, name).await
+                match self.allows_without_service(&caller, right, name).await {
+                    // That is about this one package, which must not keep the others from a list.
+                    Err(error) if is_about_one(error.status()) => Ok(false),
+                    decided => decided,
+                }
             }
         }
     }
@@ -239,6 +244,15 @@ impl Policy {
     pub fn merge_of(&self, name: &PackageName) -> Option<bool> {
         self.rules.merge_of(name)
     }
+}
+
+/// Whether a status refuses what was asked for, and is no failure of whoever was asked.
+fn is_about_one(status: StatusCode) -> bool {
+    let is_busy = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !is_busy
 }
 
 fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError {

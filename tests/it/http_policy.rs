@@ -1,5 +1,7 @@
 //! Decisions of a company's own service.
 
+mod lists;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -433,68 +435,6 @@ async fn lists_ask_once_about_many_where_the_service_can() {
         answer.assert(200);
         registry.get_as(&alice, "/-/all").await.assert(502);
     }
-}
-
-#[tokio::test]
-async fn a_refusal_to_decide_about_many_denies_all_of_them() {
-    let batch = ("RUSTACCIO_POLICY_HTTP_BATCH_ENDPOINT", "/many");
-    let slow = ("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "60000");
-    let open = ("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "true");
-    for status in [401, 403] {
-        let service = Service::start(by_name).await;
-        let registry = registry(&service, &[batch, slow, open]).await;
-        let alice = registry.user("alice").await;
-        let package = Package::new("app", "1.0.0");
-        registry.publish(&alice, &package).await.assert(201);
-        service.replies(Reply::Bytes(status, Vec::new()));
-        service.forget();
-        for _ in 0..2 {
-            let all = registry.get("/-/all").await.assert(200).json();
-            assert_eq!(all, json!({}), "{status}");
-        }
-        // It is remembered like what is said of each.
-        assert_eq!(service.count("/many"), 1, "{status}");
-        let found = registry.get("/-/v1/search?text=app").await.assert(200);
-        assert_eq!(found.json()["total"], 0, "{status}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_denied_stays_so_when_another_question_fails() {
-    let slow = ("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "60000");
-    let open = ("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "true");
-    let service = Service::start(by_name).await;
-    let registry = registry(&service, &[slow, open]).await;
-    let alice = registry.user("alice").await;
-    let names: Vec<String> = (0..40).map(|number| format!("p{number:02}")).collect();
-    for name in &names {
-        let package = Package::new(name, "1.0.0");
-        registry.publish(&alice, &package).await.assert(201);
-    }
-    let shown = async |path: &str| {
-        let all = registry.get(path).await.assert(200).json();
-        let all = all.as_object().unwrap().keys();
-        let all = all.filter(|name| name.starts_with('p')).cloned();
-        all.collect::<Vec<_>>()
-    };
-    // Of those that are asked about with it, the others are denied, before and after it.
-    let all_but = |names: Vec<&str>| {
-        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
-        move |asked: &Asked| match asked.json()["package"].as_str() {
-            Some(name) if names.iter().any(|failing| failing == name) => {
-                Reply::Bytes(500, Vec::new())
-            }
-            _ => allowed(false),
-        }
-    };
-    service.plays(all_but(vec!["p20"]));
-    let rest: Vec<&str> = names.iter().skip(32).map(String::as_str).collect();
-    assert_eq!(shown("/-/all").await, [vec!["p20"], rest].concat());
-    // What is known counts after a failure too.
-    assert_eq!(shown("/-/all?since=p31").await, Vec::<String>::new());
-    assert_eq!(shown("/-/all").await, ["p20"]);
-    service.plays(all_but(vec![]));
-    assert_eq!(shown("/-/all").await, Vec::<String>::new());
 }
 
 #[tokio::test]
