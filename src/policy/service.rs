@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     auth::CompanyService,
@@ -194,7 +195,13 @@ impl PolicyService {
     ) -> Result<Vec<Option<bool>>, RegistryError> {
         let mut decisions = Vec::with_capacity(packages.len());
         let mut has_failed = false;
+        let (waited, limit) = (&caller.request.waited_for_policy, self.service.list_limit());
         for chunk in packages.chunks(self.stride()) {
+            let left = waited.left_of(limit);
+            if left.is_zero() && !has_failed {
+                self.without(self.slow_together())?;
+                has_failed = true;
+            }
             if has_failed {
                 let known = |package: &&PackageName| {
                     let known = self.decisions.known(&question(caller, right, package));
@@ -203,10 +210,16 @@ impl PolicyService {
                 decisions.extend(chunk.iter().map(known));
                 continue;
             }
+            let begun = Instant::now();
+            let ends = begun + left;
             let decided = match &self.config.batch_endpoint {
-                Some(endpoint) => self.ask_together(caller, right, chunk, endpoint).await,
-                None => self.ask_each(caller, right, chunk).await,
+                Some(endpoint) => {
+                    let asked = self.ask_together(caller, right, chunk, endpoint, ends);
+                    asked.await
+                }
+                None => self.ask_each(caller, right, chunk, ends).await,
             };
+            waited.add(begun.elapsed());
             decisions.extend(decided.decisions);
             if let Some(failure) = decided.failure {
                 self.without(failure)?;
@@ -217,14 +230,28 @@ impl PolicyService {
     }
 
     /// Asks about each of `packages`, of all at once.
-    async fn ask_each(&self, caller: &Caller, right: Right, packages: &[&PackageName]) -> Decided {
+    async fn ask_each(
+        &self,
+        caller: &Caller,
+        right: Right,
+        packages: &[&PackageName],
+        ends: Instant,
+    ) -> Decided {
         let mut asking = FuturesUnordered::new();
         for (place, package) in packages.iter().enumerate() {
             asking.push(async move { (place, self.ask(caller, right, package).await) });
         }
         let mut decisions = vec![None; packages.len()];
         let mut failure = None;
-        while let Some((place, answered)) = asking.next().await {
+        loop {
+            let (place, answered) = match timeout_at(ends, asking.next()).await {
+                Ok(Some(answered)) => answered,
+                Ok(None) => break,
+                Err(_) => {
+                    failure = Some(self.slow_together());
+                    break;
+                }
+            };
             self.count(&answered);
             match answered {
                 Ok(answered) => {
@@ -249,6 +276,7 @@ impl PolicyService {
         right: Right,
         packages: &[&PackageName],
         endpoint: &str,
+        ends: Instant,
     ) -> Decided {
         let questions = packages
             .iter()
@@ -275,7 +303,10 @@ impl PolicyService {
             let asked = self
                 .service
                 .ask(endpoint, serde_json::to_vec(&body), &caller.request.id);
-            let answer = elsewhere(asked).await.map_err(Failure::from);
+            let answer = match timeout_at(ends, elsewhere(asked)).await {
+                Ok(answer) => answer.map_err(Failure::from),
+                Err(_) => Err(self.slow_together()),
+            };
             match answer.and_then(|answer| decisions(&answer, count)) {
                 Ok(decisions) => {
                     let mut decisions = decisions.into_iter();
@@ -323,6 +354,10 @@ impl PolicyService {
         };
         let question = question(caller, right, package);
         elsewhere(self.decisions.get(question, ask)).await
+    }
+
+    fn slow_together(&self) -> Failure {
+        ServiceError::SlowTogether(self.service.list_limit()).into()
     }
 
     /// Goes on without a decision, if that is how failures are taken.

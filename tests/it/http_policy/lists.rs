@@ -119,3 +119,49 @@ async fn a_refusal_that_is_about_one_package_hides_just_that() {
         registry.get("/-/all").await.assert(status);
     }
 }
+
+/// Late enough that more than two rounds of questions take longer than a list may.
+const LATE: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn a_list_does_not_wait_for_a_slow_service_without_end() {
+    let is_opens = [("false", 502), ("true", 200)];
+    for (is_open, status) in is_opens {
+        let service = Service::start(by_name).await;
+        let settings = [
+            ("RUSTACCIO_POLICY_BACKEND", "http"),
+            ("RUSTACCIO_POLICY_HTTP_BASE_URL", service.url.as_str()),
+            ("RUSTACCIO_POLICY_HTTP_TIMEOUT_MS", "250"),
+            ("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", is_open),
+        ];
+        let registry = with_packages(&settings, 80).await;
+        service.replies(Reply::Late(LATE, 200, json!({})));
+        for path in ["/-/all", "/-/v1/search?text=p&from=1000000"] {
+            service.forget();
+            let answer = registry.get(path).await;
+            assert_eq!(answer.status.as_u16(), status, "{path} {is_open}");
+            let asked = service.count("/authorize");
+            assert!(asked <= 48, "{path} {is_open}: {asked}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_does_not_wait_for_slow_accounts_without_end() {
+    let service = Service::replying(Reply::Json(200, json!({}))).await;
+    let settings = [
+        ("RUSTACCIO_AUTH_BACKEND", "http"),
+        ("RUSTACCIO_AUTH_HTTP_BASE_URL", service.url.as_str()),
+        ("RUSTACCIO_AUTH_HTTP_ALLOW_ACCESS_ENDPOINT", "/access"),
+        ("RUSTACCIO_AUTH_HTTP_TIMEOUT_MS", "250"),
+    ];
+    let registry = with_packages(&settings, 80).await;
+    service.replies(Reply::Late(LATE, 200, json!({})));
+    for path in ["/-/all", "/-/v1/search?text=p&from=1000000"] {
+        service.forget();
+        let answer = registry.get(path).await.assert(502);
+        assert_eq!(answer.json()["code"], "AUTH_BACKEND_UNAVAILABLE");
+        let asked = service.count("/access");
+        assert!(asked <= 48, "{path}: {asked}");
+    }
+}
