@@ -333,6 +333,10 @@ impl Outsider for HttpPlugin {
         self.endpoint_for(right).is_some()
     }
 
+    fn list_limit(&self, right: Right) -> Option<Duration> {
+        self.decides(right).then(|| self.service.list_limit())
+    }
+
     fn registers_by_itself(&self) -> bool {
         false
     }

@@ -1,6 +1,14 @@
 //! Who is calling: [`AuthIdentity`] as an authenticator gives it, [`Caller`] as the floors use it.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{PackageName, SecondFactor, Username};
 
@@ -60,8 +68,25 @@ pub struct Tenant {
     pub project_id: Option<Arc<str>>,
 }
 
+/// For how long a request has waited for somebody.
+#[derive(Debug, Default)]
+pub struct Waited(AtomicU64);
+
+impl Waited {
+    /// Counts `time` too.
+    pub fn add(&self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.0.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// What is left of `limit`.
+    pub fn left_of(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 /// What a request says of itself, for those who are asked about it or told of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RequestInfo {
     /// `x-request-id`.
     pub id: Arc<str>,
@@ -71,6 +96,10 @@ pub struct RequestInfo {
     pub path: Box<str>,
     /// For whom it is.
     pub tenant: Tenant,
+    /// How long its lists waited for the policy service.
+    pub waited_for_policy: Waited,
+    /// How long its lists waited for those who keep accounts.
+    pub waited_for_accounts: Waited,
 }
 
 /// Everything that a decision may depend on: identity, token limits, address, the request.

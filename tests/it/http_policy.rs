@@ -1,5 +1,7 @@
 //! Decisions of a company's own service.
 
+mod lists;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -432,30 +434,6 @@ async fn lists_ask_once_about_many_where_the_service_can() {
         // What is known is known.
         answer.assert(200);
         registry.get_as(&alice, "/-/all").await.assert(502);
-    }
-}
-
-#[tokio::test]
-async fn a_refusal_to_decide_about_many_denies_all_of_them() {
-    let batch = ("RUSTACCIO_POLICY_HTTP_BATCH_ENDPOINT", "/many");
-    let slow = ("RUSTACCIO_POLICY_HTTP_CACHE_TTL_MS", "60000");
-    let open = ("RUSTACCIO_POLICY_HTTP_FAIL_OPEN", "true");
-    for status in [401, 403] {
-        let service = Service::start(by_name).await;
-        let registry = registry(&service, &[batch, slow, open]).await;
-        let alice = registry.user("alice").await;
-        let package = Package::new("app", "1.0.0");
-        registry.publish(&alice, &package).await.assert(201);
-        service.replies(Reply::Bytes(status, Vec::new()));
-        service.forget();
-        for _ in 0..2 {
-            let all = registry.get("/-/all").await.assert(200).json();
-            assert_eq!(all, json!({}), "{status}");
-        }
-        // It is remembered like what is said of each.
-        assert_eq!(service.count("/many"), 1, "{status}");
-        let found = registry.get("/-/v1/search?text=app").await.assert(200);
-        assert_eq!(found.json()["total"], 0, "{status}");
     }
 }
 

@@ -69,6 +69,7 @@ pub(in crate::web) async fn identify(
         method: parts.method.clone(),
         path: path.into(),
         tenant: tenant(parts, state)?,
+        ..RequestInfo::default()
     });
     let found = state.auth.authenticate(Presented {
         authorization: header,
@@ -106,6 +107,7 @@ pub(in crate::web) fn unidentified(
             method: parts.method.clone(),
             path: path.into(),
             tenant: tenant(parts, state).unwrap_or_default(),
+            ..RequestInfo::default()
         }),
         ..Caller::default()
     }
