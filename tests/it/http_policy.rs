@@ -1,5 +1,7 @@
 //! Decisions of a company's own service.
 
+mod upstream;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
