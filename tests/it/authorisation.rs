@@ -39,6 +39,7 @@ fn variables() -> Vec<(&'static str, String)> {
             "false".to_owned(),
         ),
         ("RUSTACCIO_WEB_LOGIN", "true".to_owned()),
+        ("RUSTACCIO_METRICS_BACKEND", "prometheus".to_owned()),
     ]
 }
 
