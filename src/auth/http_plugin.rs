@@ -183,6 +183,14 @@ impl HttpPlugin {
         });
     }
 
+    fn count_password(&self, told: &Result<Outcome, Failure>) {
+        self.metrics.auth_backend(match told {
+            Ok(outcome) => *outcome,
+            Err(Failure::Refused(status, _)) if status.is_client_error() => Outcome::Rejected,
+            Err(_) => Outcome::FailedClosed,
+        });
+    }
+
     fn endpoint_for(&self, right: Right) -> Option<&String> {
         match right {
             Right::Access => self.config.allow_access_endpoint.as_ref(),
@@ -223,7 +231,10 @@ impl Outsider for HttpPlugin {
             password,
         });
         let told = self.tell(sender, &self.config.login_endpoint, question);
-        Ok(elsewhere(told).await?)
+        let told = elsewhere(told).await.map(|()| Outcome::Allowed);
+        self.count_password(&told);
+        told?;
+        Ok(())
     }
 
     async fn recognise(
@@ -242,7 +253,15 @@ impl Outsider for HttpPlugin {
         });
         let ask = || self.tell(sender, &self.config.login_endpoint, question);
         let told = self.passwords.get(digest.finalize().into(), ask);
-        elsewhere(told).await?;
+        let told = elsewhere(told).await.map(|answered| {
+            if answered.was_known {
+                Outcome::Cached
+            } else {
+                Outcome::Allowed
+            }
+        });
+        self.count_password(&told);
+        told?;
         Ok(())
     }
 

@@ -284,6 +284,7 @@ impl PolicyService {
         let mut known: Vec<(Question, Option<Option<bool>>)> = questions
             .map(|question| {
                 let known = self.decisions.known(&question);
+                let known = known.inspect(|_| self.metrics.policy_backend(Outcome::Cached));
                 (question, known)
             })
             .collect();
@@ -313,11 +314,12 @@ impl PolicyService {
                     let mut new = Vec::with_capacity(count);
                     for (question, decision) in &mut known {
                         if decision.is_none() {
-                            *decision = Some(decisions.next().flatten());
-                            new.push((question.clone(), decision.flatten()));
+                            let decided = decisions.next().flatten();
+                            self.metrics.policy_backend(outcome_of(decided));
+                            *decision = Some(decided);
+                            new.push((question.clone(), decided));
                         }
                     }
-                    self.metrics.policy_backend(Outcome::Allowed);
                     self.decisions.remember(asked_at, new);
                 }
                 Err(error) => {
@@ -325,8 +327,6 @@ impl PolicyService {
                     failure = Some(error);
                 }
             }
-        } else if !packages.is_empty() {
-            self.metrics.policy_backend(Outcome::Cached);
         }
         let decisions = known.into_iter().map(|(_, decision)| decision.flatten());
         Decided {
@@ -385,13 +385,18 @@ impl PolicyService {
             Ok(Answered {
                 was_known: true, ..
             }) => Outcome::Cached,
-            Ok(Answered { answer, .. }) => match answer {
-                Some(true) => Outcome::Allowed,
-                Some(false) => Outcome::Rejected,
-                None => Outcome::Abstained,
-            },
+            Ok(Answered { answer, .. }) => outcome_of(*answer),
             Err(_) => self.outcome_of_failure(),
         });
+    }
+}
+
+/// What a decision that was asked for is counted as.
+fn outcome_of(decision: Option<bool>) -> Outcome {
+    match decision {
+        Some(true) => Outcome::Allowed,
+        Some(false) => Outcome::Rejected,
+        None => Outcome::Abstained,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Decisions of a company's own service.
 
 mod lists;
+mod upstream;
 
 use std::{
     sync::{Arc, Mutex},

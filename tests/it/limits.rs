@@ -134,11 +134,26 @@ async fn nobody_keeps_machines_from_asking_whether_it_is_well() {
         (PER_WINDOW, "1"),
         (QUOTA, "memory"),
         ("RUSTACCIO_QUOTA_REQUESTS_PER_DAY", "1"),
+        ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
+        ("RUSTACCIO_METRICS_REQUIRE_ADMIN", "false"),
     ];
     let registry = Registry::start(&settings).await;
+    let free = ["/-/ping", "/-/health/live", "/-/health/ready", "/-/metrics"];
+    // They use up nothing, either.
+    for path in free {
+        assert_eq!(
+            statuses(&registry, path, 3).await,
+            [200, 200, 200],
+            "{path}"
+        );
+    }
     assert_eq!(statuses(&registry, "/app", 2).await, [404, 429]);
-    for path in ["/-/ping", "/-/health/live", "/-/health/ready"] {
-        assert_eq!(statuses(&registry, path, 3).await, [200, 200, 200]);
+    for path in free {
+        assert_eq!(
+            statuses(&registry, path, 3).await,
+            [200, 200, 200],
+            "{path}"
+        );
     }
 }
 

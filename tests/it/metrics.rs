@@ -1,5 +1,6 @@
 //! What is counted, and who reads it.
 
+mod services;
 mod text;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};

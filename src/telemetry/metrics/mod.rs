@@ -222,7 +222,7 @@ impl Metrics {
         );
     }
 
-    /// What became of a question to the policy backend.
+    /// What the policy backend decided about a package, or how a question to it failed.
     pub fn policy_backend(&self, outcome: Outcome) {
         self.count_in(|families| &families.governed.policy, &Ended { outcome });
     }
