@@ -192,6 +192,7 @@ fn metrics(
         }
         state.administration.require_to_look(&credentials.caller)?;
     }
+    state.registry.tell_breakers();
     let mut response = state.metrics.to_text().into_response();
     let headers = [
         (header::CONTENT_TYPE, METRICS_CONTENT_TYPE),

@@ -134,6 +134,11 @@ async fn what_happens_is_counted() {
     assert_eq!(get("uplink_breakers_open", &[("uplink", "default")]), 1);
     assert!(asked("left_alone") >= 1, "{now:?}");
     assert_eq!(get("stale_answers_total", &[]), 1);
+    // Nobody asks it again, and it may be asked all the same.
+    clock.advance(Duration::from_secs(3600));
+    let later = scrape(&registry).await;
+    let breakers = later.count("rustaccio_uplink_breakers_open", &[("uplink", "default")]);
+    assert_eq!(breakers, 0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(get("build_info", &version), 1);
     assert_eq!(get("start_time_seconds", &[]), 1_800_000_000);
