@@ -145,6 +145,26 @@ async fn what_happens_is_counted() {
 }
 
 #[tokio::test]
+async fn a_download_counts_once_however_it_is_read() {
+    let registry = Registry::start(&[ON, OPEN]).await;
+    let user = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&user, &package).await.assert(201);
+    let ask = async |method: Method, range: &str, status: u16| {
+        let request = registry.request(method, "/app/-/app-1.0.0.tgz");
+        let request = request.header("range", range);
+        registry.send(request).await.assert(status);
+        let now = scrape(&registry).await;
+        now.count("rustaccio_downloads_total", &[("source", "hosted")])
+    };
+    assert_eq!(ask(Method::HEAD, "", 200).await, 0);
+    assert_eq!(ask(Method::GET, "bytes=0-9", 206).await, 1);
+    assert_eq!(ask(Method::GET, "bytes=10-", 206).await, 1);
+    assert_eq!(ask(Method::GET, "bytes=999999999-", 416).await, 1);
+    assert_eq!(ask(Method::GET, "", 200).await, 2);
+}
+
+#[tokio::test]
 async fn they_are_read_by_whoever_may() {
     let secured = Registry::start(&[ON, ("RUSTACCIO_ADMIN_USERS", "root")]).await;
     secured.get(PATH).await.assert(401);

@@ -163,7 +163,7 @@ impl Metrics {
         self.count(|families| &families.packages.unpublished);
     }
 
-    /// A tarball was given to a client.
+    /// A client was given a tarball, or the first of its parts.
     pub fn downloaded(&self, is_hosted: bool) {
         self.count(|families| {
             if is_hosted {
