@@ -323,17 +323,6 @@ impl Message {
     }
 }
 
-impl Message {
-    /// How many of `capacity` places messages of its kind may fill: what anybody can make many of
-    /// leaves room for what is done here.
-    fn share_of(&self, capacity: usize) -> usize {
-        match self {
-            Self::Event(sent) if sent.is_anybodys => capacity.div_ceil(2),
-            _ => capacity,
-        }
-    }
-}
-
 impl Destination {
     async fn deliver(&self, message: &Message) -> Result<(), Failure> {
         match (self, message) {

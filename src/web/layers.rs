@@ -120,7 +120,7 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
     );
     continue_trace(&span, request.headers());
     let work = async {
-        let mut counted = counting.begin(request.method(), started);
+        let mut counted = counting.begin(request.method());
         let mut response = match prepare(&state, &mut request) {
             Ok(Prepared { hops, sent_path }) => {
                 counted.meets(request.uri().path(), request.method());
