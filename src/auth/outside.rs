@@ -75,7 +75,7 @@ pub(super) trait Outsider: Send + Sync {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError>;
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError>;
 
     /// Whether `caller` has a right to `package`, if that is decided there.
     async fn allows(
@@ -146,7 +146,7 @@ impl Outside {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError> {
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError> {
         for outsider in &*self.0 {
             if let Some(identity) = outsider.identify(request, token).await? {
                 return Ok(Some(identity));
@@ -210,10 +210,10 @@ impl Outsider for Hooked {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError> {
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError> {
         let RequestInfo { method, path, .. } = request;
         let asked = self.0.authenticate_request(token, method.as_str(), path);
-        asked.await
+        Ok(asked.await?.map(Arc::new))
     }
 
     async fn allows(

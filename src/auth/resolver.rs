@@ -112,10 +112,14 @@ impl Auth {
 
     async fn known_outside(
         &self,
-        mut identity: AuthIdentity,
+        mut identity: Arc<AuthIdentity>,
     ) -> Result<Authentication, RegistryError> {
         let user = identity.username.as_deref().map(str::parse::<Username>);
-        let is_reserved = matches!(&user, Some(Ok(user)) if user.is_reserved());
+        // Who has no name of her own has that of her group.
+        let is_reserved = |user: &Username| {
+            user.is_reserved() && !identity.groups.iter().any(|group| group == user.as_str())
+        };
+        let is_reserved = matches!(&user, Some(Ok(user)) if is_reserved(user));
         if identity.primary_name().is_none() || is_reserved {
             // Who has no name is nobody, and no user has the name of an organisation.
             let problem = CredentialProblem::UnknownToken;
@@ -124,10 +128,12 @@ impl Auth {
         // Organisations are kept here, whoever keeps the users.
         if let Some(Ok(user)) = user {
             let groups = self.accounts.known_groups(&user).await?;
-            identity.groups.extend(groups);
+            if !groups.is_empty() {
+                Arc::make_mut(&mut identity).groups.extend(groups);
+            }
         }
         Ok(Authentication {
-            identity: Some(Arc::new(identity)),
+            identity: Some(identity),
             ..Authentication::default()
         })
     }

@@ -93,3 +93,30 @@ async fn no_user_of_the_service_has_the_name_of_a_group() {
         .bearer_auth("a-token");
     registry.send(whoami).await.assert(401);
 }
+
+/// Who is in a group has its rights, also where she has no other name.
+#[tokio::test]
+async fn a_group_alone_is_a_name() {
+    let service = Service::start(|asked: &Asked| match asked.path.as_str() {
+        "/request-auth" if asked.json()["token"] == "large" => {
+            let groups: Vec<String> = (0..2000).map(|group| format!("{group:0>50}")).collect();
+            Reply::Json(200, json!({ "username": "bob", "groups": groups }))
+        }
+        "/request-auth" => Reply::Json(200, json!({ "group": "@acme" })),
+        _ => company(asked),
+    });
+    let service = service.await;
+    let registry = registry(&service, &[REQUEST_AUTH]).await;
+    let whoami = async |token: &str| {
+        let request = registry
+            .request(Method::GET, "/-/whoami")
+            .bearer_auth(token);
+        registry.send(request).await
+    };
+    assert_eq!(
+        whoami("a-token").await.assert(200).json()["username"],
+        "@acme"
+    );
+    // More groups than anybody has are no answer.
+    whoami("large").await.assert(502);
+}
