@@ -5,7 +5,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -68,20 +68,23 @@ pub struct Tenant {
     pub project_id: Option<Arc<str>>,
 }
 
-/// For how long a request has waited for somebody.
+/// For how long a request has waited for somebody, in microseconds: every request has room for it.
 #[derive(Debug, Default)]
-pub struct Waited(AtomicU64);
+pub struct Waited(AtomicU32);
 
 impl Waited {
     /// Counts `time` too.
     pub fn add(&self, time: Duration) {
-        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.0.fetch_add(nanos, Ordering::Relaxed);
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let add = |waited: u32| Some(waited.saturating_add(micros));
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
     }
 
     /// What is left of `limit`.
     pub fn left_of(&self, limit: Duration) -> Duration {
-        limit.saturating_sub(Duration::from_nanos(self.0.load(Ordering::Relaxed)))
+        limit.saturating_sub(Duration::from_micros(self.0.load(Ordering::Relaxed).into()))
     }
 }
 
