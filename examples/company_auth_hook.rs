@@ -107,6 +107,7 @@ async fn main() -> Result<(), RegistryError> {
     let directory = Directory::default()
         .user("alice", "correct horse", &["web", "board"])
         .user("robot", "battery staple", &["web"])
+        .user("root", "hunter2 hunter2", &["admins"])
         .token("robot-token", "robot");
     let hook: Arc<dyn AuthHook> = Arc::new(CompanyHook(directory));
     runtime::run(Config::from_env(), Some(hook)).await

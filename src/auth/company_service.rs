@@ -14,12 +14,16 @@ use crate::{
     telemetry::{Backend, Metrics, pass_trace_on},
 };
 
+/// How often its time for one answer it may take for all questions that a list comes to.
+const LIST_ANSWERS: u32 = 2;
+
 /// A service that is told which request it is asked for, and in which trace; how long it takes is
 /// counted.
 #[derive(Clone, Debug)]
 pub struct CompanyService {
     service: Service,
     backend: Backend,
+    list_limit: Duration,
     metrics: Metrics,
 }
 
@@ -34,8 +38,14 @@ impl CompanyService {
         Ok(Self {
             service: Service::new(base, timeout)?,
             backend,
+            list_limit: timeout.saturating_mul(LIST_ANSWERS),
             metrics,
         })
+    }
+
+    /// How long a request may wait for the answers about all packages of its lists.
+    pub fn list_limit(&self) -> Duration {
+        self.list_limit
     }
 
     /// Sends a `question` to `endpoint`. It is written already, so that nothing of the request is

@@ -26,6 +26,8 @@ use crate::{
 const BAD_CREDENTIALS: &str = "bad username/password, access denied";
 /// How much of a service's text clients are shown, in characters.
 const MAX_MESSAGE: usize = 300;
+/// Longest name and groups of a user together, in bytes: they are kept with each answer about her.
+const MAX_IDENTITY: usize = 64 * 1024;
 const PRUNE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a token's bearer is known by. The token itself is not kept.
@@ -57,6 +59,8 @@ enum Failure {
     NoEndpoint,
     #[error("the auth service answered what is not JSON")]
     NotJson,
+    #[error("the auth service named a user with more than {MAX_IDENTITY} bytes of groups")]
+    TooLarge,
     /// A status that clients are told.
     #[error("the auth service answered {0}: {1}")]
     Refused(StatusCode, String),
@@ -81,7 +85,7 @@ impl From<Failure> for RegistryError {
 pub struct HttpPlugin {
     service: CompanyService,
     config: AuthHttpConfig,
-    bearers: Answers<TokenQuestion, Option<AuthIdentity>, Failure>,
+    bearers: Answers<TokenQuestion, Option<Arc<AuthIdentity>>, Failure>,
     rights: Answers<RightQuestion, Option<bool>, Failure>,
     /// Passwords that were right, by the hash of user and password.
     passwords: Answers<[u8; 32], (), Failure>,
@@ -183,6 +187,14 @@ impl HttpPlugin {
         });
     }
 
+    fn count_password(&self, told: &Result<Outcome, Failure>) {
+        self.metrics.auth_backend(match told {
+            Ok(outcome) => *outcome,
+            Err(Failure::Refused(status, _)) if status.is_client_error() => Outcome::Rejected,
+            Err(_) => Outcome::FailedClosed,
+        });
+    }
+
     fn endpoint_for(&self, right: Right) -> Option<&String> {
         match right {
             Right::Access => self.config.allow_access_endpoint.as_ref(),
@@ -223,7 +235,10 @@ impl Outsider for HttpPlugin {
             password,
         });
         let told = self.tell(sender, &self.config.login_endpoint, question);
-        Ok(elsewhere(told).await?)
+        let told = elsewhere(told).await.map(|()| Outcome::Allowed);
+        self.count_password(&told);
+        told?;
+        Ok(())
     }
 
     async fn recognise(
@@ -242,7 +257,15 @@ impl Outsider for HttpPlugin {
         });
         let ask = || self.tell(sender, &self.config.login_endpoint, question);
         let told = self.passwords.get(digest.finalize().into(), ask);
-        elsewhere(told).await?;
+        let told = elsewhere(told).await.map(|answered| {
+            if answered.was_known {
+                Outcome::Cached
+            } else {
+                Outcome::Allowed
+            }
+        });
+        self.count_password(&told);
+        told?;
         Ok(())
     }
 
@@ -273,7 +296,7 @@ impl Outsider for HttpPlugin {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError> {
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError> {
         let Some(endpoint) = &self.config.request_auth_endpoint else {
             return Ok(None);
         };
@@ -333,13 +356,17 @@ impl Outsider for HttpPlugin {
         self.endpoint_for(right).is_some()
     }
 
+    fn list_limit(&self, right: Right) -> Option<Duration> {
+        self.decides(right).then(|| self.service.list_limit())
+    }
+
     fn registers_by_itself(&self) -> bool {
         false
     }
 }
 
 /// Who the answer to `request-auth` says the bearer is.
-fn bearer(answer: &ServiceAnswer) -> Result<Option<AuthIdentity>, Failure> {
+fn bearer(answer: &ServiceAnswer) -> Result<Option<Arc<AuthIdentity>>, Failure> {
     match answer.status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Ok(None),
         StatusCode::NOT_FOUND => return Err(Failure::NoEndpoint),
@@ -366,8 +393,12 @@ fn bearer(answer: &ServiceAnswer) -> Result<Option<AuthIdentity>, Failure> {
         username: username.or_else(|| group.clone()),
         groups: groups.unwrap_or_else(|| group.into_iter().collect()),
     };
+    let groups = identity.groups.iter().map(String::len);
+    if groups.sum::<usize>() + identity.username.as_ref().map_or(0, String::len) > MAX_IDENTITY {
+        return Err(Failure::TooLarge);
+    }
     let is_anybody = identity.username.is_some() || !identity.groups.is_empty();
-    Ok(is_anybody.then_some(identity))
+    Ok(is_anybody.then(|| Arc::new(identity)))
 }
 
 /// What the answer to one of the `allow` questions says.
@@ -421,7 +452,7 @@ mod tests {
     #[track_caller]
     fn check(body: &Value, username: Option<&str>, groups: &[&str]) {
         let found = bearer(&answer(200, &body.to_string())).unwrap();
-        let found = found.map(|found| (found.username, found.groups));
+        let found = found.map(|found| (found.username.clone(), found.groups.clone()));
         let expected = (username.is_some() || !groups.is_empty()).then(|| {
             let groups = groups.iter().map(|&group| group.to_owned());
             (username.map(str::to_owned), groups.collect::<Vec<_>>())

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{Auth, LoggedIn, Sender, local::THROTTLED};
+use super::{Auth, LoggedIn, Sender, local::THROTTLED, outside::Outsider};
 use crate::{
     error::RegistryError,
     models::Username,
@@ -17,6 +17,7 @@ impl Auth {
         password: &SecretString,
         sender: &Sender,
     ) -> Result<LoggedIn, RegistryError> {
+        self.require_free_name(user)?;
         match self.check_password(user, password, sender).await {
             Ok(()) => {}
             // Whether there is such a user is not known then.
@@ -28,7 +29,11 @@ impl Auth {
                     Err(failed) if failed.status().is_server_error() => Err(failed),
                     // Who cannot be added either hears why the login failed.
                     Err(_) => Err(refused),
-                    added => added,
+                    Ok(added) => {
+                        // Nobody knew her before, which was no wrong guess.
+                        self.throttle.succeeded(user, sender.address);
+                        Ok(added)
+                    }
                 };
             }
         }
@@ -46,35 +51,79 @@ impl Auth {
         sender: &Sender,
     ) -> Result<(), RegistryError> {
         if let Some(keeper) = self.outside.keeper() {
-            let (name, password) = (user.as_str(), password.expose_secret());
-            let checked = keeper.recognise(sender, name, password);
-            return self.throttled(user, sender, checked).await;
+            self.require_free_name(user)?;
+            let checked = keeper.recognise(sender, user.as_str(), password.expose_secret());
+            return self.throttled(user, password, sender, checked).await;
         }
         self.check_password(user, password, sender).await
     }
 
-    /// What others say of a password, as long as there were not too many wrong ones.
+    /// What others say of a password. A right one that many show at the same time is asked about once.
     pub(super) async fn throttled(
         &self,
         user: &Username,
+        password: &SecretString,
         sender: &Sender,
         checked: impl Future<Output = Result<(), RegistryError>>,
     ) -> Result<(), RegistryError> {
-        let throttled = |retry_after| RegistryError::RateLimited {
+        let digest = Self::digest(user, None, password, sender.address);
+        let (mut checked, mut own) = (std::pin::pin!(checked), None);
+        let asked = async {
+            let counted = self.counted(user, sender, checked.as_mut()).await;
+            own = Some(counted);
+            match own {
+                Some(Ok(())) => Ok(()),
+                _ => Err(()),
+            }
+        };
+        let shared = self.asked.try_get_with(digest, asked).await;
+        // The next one asks again.
+        self.asked.invalidate(&digest).await;
+        match (own, shared) {
+            (Some(own), _) => own,
+            (None, Ok(())) => Ok(()),
+            (None, Err(_)) => self.counted(user, sender, checked).await,
+        }
+    }
+
+    /// Tries something that needs a password, as long as there were not too many wrong ones. What comes
+    /// meanwhile counts too, and whatever those who keep the users refuse it with.
+    async fn counted(
+        &self,
+        user: &Username,
+        sender: &Sender,
+        tried: impl Future<Output = Result<(), RegistryError>>,
+    ) -> Result<(), RegistryError> {
+        let address = sender.address;
+        let begun = self.throttle.begin(user, address);
+        begun.map_err(|retry_after| RegistryError::RateLimited {
             message: THROTTLED.to_owned(),
             retry_after,
-        };
-        let address = sender.address;
-        self.throttle.look(user, address).map_err(throttled)?;
-        let result = checked.await;
+        })?;
+        let result = tried.await;
         match &result {
             Ok(()) => self.throttle.succeeded(user, address),
-            Err(RegistryError::Unauthorized { .. }) => {
-                self.throttle.begin(user, address).map_err(throttled)?;
+            Err(error) if error.status().is_server_error() => {
+                self.throttle.take_back(user, address);
             }
             Err(_) => {}
         }
         result
+    }
+
+    /// Changes the password of a user that others keep.
+    pub(super) async fn change_password_outside(
+        &self,
+        keeper: &dyn Outsider,
+        user: &Username,
+        (old, new): (&SecretString, &SecretString),
+        sender: &Sender,
+    ) -> Result<(), RegistryError> {
+        let (old, new) = (old.expose_secret(), new.expose_secret());
+        let min = self.config.password_min;
+        let changed = keeper.change_password(sender, user.as_str(), old, new, min);
+        self.counted(user, sender, changed).await?;
+        self.end_logins(user).await
     }
 
     /// Ends the login tokens of a user that others keep.

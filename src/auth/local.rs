@@ -100,6 +100,8 @@ pub struct Auth {
     pub(super) sessions: Sessions,
     /// Passwords that were right, or are being looked at: see [`Auth::digest`].
     right: Cache<[u8; 32], ()>,
+    /// Passwords that others are being asked about.
+    pub(super) asked: Cache<[u8; 32], ()>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -140,6 +142,10 @@ impl Auth {
             clock,
             outside,
             passwords: Passwords::new(),
+            asked: Cache::builder()
+                .max_capacity(MAX_REMEMBERED)
+                .time_to_live(REMEMBERED_FOR)
+                .build(),
             right: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(REMEMBERED_FOR)
@@ -214,6 +220,7 @@ impl Auth {
         profile: Profile,
         sender: &Sender,
     ) -> Result<LoggedIn, RegistryError> {
+        self.require_free_name(user)?;
         if let Some(keeper) = self.outside.keeper() {
             self.require_open_registration(keeper.registers_by_itself())?;
             let (name, min) = (user.as_str(), self.config.password_min);
@@ -225,13 +232,6 @@ impl Auth {
             });
         }
         self.require_open_registration(false)?;
-        let is_reserved =
-            user.is_reserved() || self.reserved_names.iter().any(|name| name == user.as_str());
-        if is_reserved {
-            return Err(RegistryError::conflict(format!(
-                "the name `{user}` is reserved"
-            )));
-        }
         self.check_new_password(password)?;
         if let Some(max) = self.config.max_users
             && self.accounts.user_count().await? >= max
@@ -272,11 +272,9 @@ impl Auth {
         sender: &Sender,
     ) -> Result<(), RegistryError> {
         if let Some(keeper) = self.outside.keeper() {
-            let (old, new) = (old.expose_secret(), new.expose_secret());
-            let min = self.config.password_min;
-            let changed = keeper.change_password(sender, user.as_str(), old, new, min);
-            changed.await?;
-            return self.end_logins(user).await;
+            let passwords = (old, new);
+            let changed = self.change_password_outside(keeper, user, passwords, sender);
+            return changed.await;
         }
         self.check_new_password(new)
             .map_err(|error| RegistryError::unauthorized(error.to_string()))?;
@@ -413,9 +411,9 @@ impl Auth {
         sender: &Sender,
     ) -> Result<Option<String>, RegistryError> {
         if let Some(keeper) = self.outside.keeper() {
-            let (name, password) = (user.as_str(), password.expose_secret());
-            let checked = keeper.authenticate(sender, name, password);
-            self.throttled(user, sender, checked).await?;
+            self.require_free_name(user)?;
+            let checked = keeper.authenticate(sender, user.as_str(), password.expose_secret());
+            self.throttled(user, password, sender, checked).await?;
             return Ok(None);
         }
         let address = sender.address;
@@ -466,7 +464,7 @@ impl Auth {
 
     /// What a password is remembered by. The account's hash is part of it: a changed password ends
     /// it at once. The address is too: from elsewhere, guesses meet the throttle first.
-    fn digest(
+    pub(super) fn digest(
         user: &Username,
         hash: Option<&str>,
         password: &SecretString,
@@ -485,6 +483,18 @@ impl Auth {
             digest.update(part);
         }
         digest.finalize().into()
+    }
+
+    /// Fails for a name that means something else in rules, or is that of a group: whoever had it would have
+    /// its rights.
+    pub(super) fn require_free_name(&self, user: &Username) -> Result<(), RegistryError> {
+        let is_reserved =
+            user.is_reserved() || self.reserved_names.iter().any(|name| name == user.as_str());
+        if is_reserved {
+            let message = format!("the name `{user}` is reserved");
+            return Err(RegistryError::conflict(message));
+        }
+        Ok(())
     }
 
     fn require_open_registration(&self, is_open_anyway: bool) -> Result<(), RegistryError> {

@@ -1,7 +1,7 @@
 //! [`Outside`]: those who keep accounts and rules in our place: an embedder's hook, a service over
 //! HTTP. One trait for both, so that there is one way through the code.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
@@ -75,7 +75,7 @@ pub(super) trait Outsider: Send + Sync {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError>;
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError>;
 
     /// Whether `caller` has a right to `package`, if that is decided there.
     async fn allows(
@@ -87,6 +87,9 @@ pub(super) trait Outsider: Send + Sync {
 
     /// Whether anything is decided there about this right.
     fn decides(&self, right: Right) -> bool;
+
+    /// How long a request may wait for the decisions of a list about this right, if that is limited.
+    fn list_limit(&self, right: Right) -> Option<Duration>;
 
     /// Whether users may be made there while registration is closed here.
     fn registers_by_itself(&self) -> bool;
@@ -115,9 +118,22 @@ impl Outside {
         self.0.is_empty()
     }
 
+    /// Whether who keeps the users registers visitors while registration is closed here.
+    pub fn registers_by_itself(&self) -> bool {
+        self.keeper().is_some_and(Outsider::registers_by_itself)
+    }
+
     /// Whether anybody decides about this right.
     pub fn decides(&self, right: Right) -> bool {
         self.0.iter().any(|outsider| outsider.decides(right))
+    }
+
+    /// How long a request may wait for the decisions of a list about this right, if that is limited.
+    pub fn list_limit(&self, right: Right) -> Option<Duration> {
+        let limits = self.0.iter();
+        limits
+            .filter_map(|outsider| outsider.list_limit(right))
+            .max()
     }
 
     /// Who keeps the users, if that is not us.
@@ -130,7 +146,7 @@ impl Outside {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError> {
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError> {
         for outsider in &*self.0 {
             if let Some(identity) = outsider.identify(request, token).await? {
                 return Ok(Some(identity));
@@ -194,10 +210,10 @@ impl Outsider for Hooked {
         &self,
         request: &RequestInfo,
         token: &str,
-    ) -> Result<Option<AuthIdentity>, RegistryError> {
+    ) -> Result<Option<Arc<AuthIdentity>>, RegistryError> {
         let RequestInfo { method, path, .. } = request;
         let asked = self.0.authenticate_request(token, method.as_str(), path);
-        asked.await
+        Ok(asked.await?.map(Arc::new))
     }
 
     async fn allows(
@@ -217,6 +233,11 @@ impl Outsider for Hooked {
 
     fn decides(&self, _: Right) -> bool {
         true
+    }
+
+    /// It is part of the program, which has its own idea of how long it takes.
+    fn list_limit(&self, _: Right) -> Option<Duration> {
+        None
     }
 
     fn registers_by_itself(&self) -> bool {

@@ -112,21 +112,28 @@ impl Auth {
 
     async fn known_outside(
         &self,
-        mut identity: AuthIdentity,
+        mut identity: Arc<AuthIdentity>,
     ) -> Result<Authentication, RegistryError> {
-        if identity.primary_name().is_none() {
-            // Who has no name is nobody.
+        let user = identity.username.as_deref().map(str::parse::<Username>);
+        // Who has no name of her own has that of her group.
+        let is_reserved = |user: &Username| {
+            user.is_reserved() && !identity.groups.iter().any(|group| group == user.as_str())
+        };
+        let is_reserved = matches!(&user, Some(Ok(user)) if is_reserved(user));
+        if identity.primary_name().is_none() || is_reserved {
+            // Who has no name is nobody, and no user has the name of an organisation.
             let problem = CredentialProblem::UnknownToken;
             return Ok(Authentication::problem(problem));
         }
         // Organisations are kept here, whoever keeps the users.
-        let user = identity.username.as_deref().map(str::parse::<Username>);
         if let Some(Ok(user)) = user {
             let groups = self.accounts.known_groups(&user).await?;
-            identity.groups.extend(groups);
+            if !groups.is_empty() {
+                Arc::make_mut(&mut identity).groups.extend(groups);
+            }
         }
         Ok(Authentication {
-            identity: Some(Arc::new(identity)),
+            identity: Some(identity),
             ..Authentication::default()
         })
     }
@@ -201,7 +208,12 @@ impl Auth {
             return self.token(&key, Some(username), presented).await;
         }
         let Ok(user) = username.parse::<Username>() else {
-            return Ok(Authentication::problem(CredentialProblem::WrongPassword));
+            // Each costs nobody a look at a password: without this they would come as fast as can be.
+            let problem = match self.throttle.begin(None, presented.address) {
+                Ok(()) => CredentialProblem::WrongPassword,
+                Err(_) => CredentialProblem::Throttled,
+            };
+            return Ok(Authentication::problem(problem));
         };
         let sender = Sender {
             address: presented.address,

@@ -1,4 +1,5 @@
-//! [`Throttle`]: failed logins make the next try wait, per user and address together.
+//! [`Throttle`]: failed logins make the next try wait, per user and address together; those as nobody
+//! who could have an account, per address.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,7 +18,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(60);
 const MAX_ENTRIES: u64 = 100_000;
 const MEMORY: Duration = Duration::from_secs(15 * 60);
 
-type Key = (Username, Option<IpAddr>);
+type Key = (Option<Username>, Option<IpAddr>);
 
 /// Remembers failures. A user cannot be locked out from elsewhere, because the address counts too.
 #[derive(Clone, Debug)]
@@ -43,10 +44,14 @@ impl Throttle {
 
     /// Begins a try, which counts as a failure until it [succeeded](Self::succeeded): those that
     /// come meanwhile must not all be free. How long this user has to wait, if she has to.
-    pub(super) fn begin(&self, user: &Username, address: Option<IpAddr>) -> Result<(), Duration> {
+    pub(super) fn begin<'a>(
+        &self,
+        user: impl Into<Option<&'a Username>>,
+        address: Option<IpAddr>,
+    ) -> Result<(), Duration> {
         let now = self.clock.now();
         let mut wait = 0;
-        let key = (user.clone(), address);
+        let key = (user.into().cloned(), address);
         self.failures.entry(key).and_compute_with(|before| {
             let before = before.map(Entry::into_value);
             wait = before.map_or(0, |before| before.blocked_until.millis_since(now));
@@ -68,7 +73,7 @@ impl Throttle {
 
     /// Whether this user may try now, without counting it.
     pub(super) fn look(&self, user: &Username, address: Option<IpAddr>) -> Result<(), Duration> {
-        let failures = self.failures.get(&(user.clone(), address));
+        let failures = self.failures.get(&(Some(user.clone()), address));
         let until = failures.map(|failures| failures.blocked_until);
         match until.map_or(0, |until| until.millis_since(self.clock.now())) {
             0 => Ok(()),
@@ -76,9 +81,25 @@ impl Throttle {
         }
     }
 
+    /// Notes that nobody could say whether a password was right: the try does not count.
+    pub(super) fn take_back(&self, user: &Username, address: Option<IpAddr>) {
+        let now = self.clock.now();
+        let key = (Some(user.clone()), address);
+        self.failures.entry(key).and_compute_with(|before| {
+            let count = before.map_or(0, |before| before.into_value().count);
+            match count.saturating_sub(1) {
+                0 => Op::Remove,
+                count => Op::Put(Failures {
+                    count,
+                    blocked_until: now,
+                }),
+            }
+        });
+    }
+
     /// Notes a right password: all is forgiven.
     pub(super) fn succeeded(&self, user: &Username, address: Option<IpAddr>) {
-        self.failures.invalidate(&(user.clone(), address));
+        self.failures.invalidate(&(Some(user.clone()), address));
     }
 }
 
@@ -116,6 +137,23 @@ mod tests {
         assert_eq!(throttle.begin(&user, here), Err(LONGEST_DELAY));
         throttle.succeeded(&user, here);
         assert_eq!(throttle.begin(&user, here), Ok(()));
+    }
+
+    #[test]
+    fn what_nobody_could_say_does_not_count() {
+        let clock = ManualClock::at(Timestamp::from_unix_millis(0));
+        let throttle = Throttle::new(clock);
+        let user: Username = "alice".parse().unwrap();
+        for _ in 0..10 {
+            assert_eq!(throttle.begin(&user, None), Ok(()));
+            throttle.take_back(&user, None);
+        }
+        for _ in 0..4 {
+            assert_eq!(throttle.begin(&user, None), Ok(()));
+        }
+        throttle.take_back(&user, None);
+        assert_eq!(throttle.begin(&user, None), Ok(()));
+        assert!(throttle.begin(&user, None).is_err());
     }
 
     #[test]

@@ -14,6 +14,7 @@ use nearest::closest;
 
 use super::{
     Config, Env, Given, ListenAddress, Problem, Source, TarballBackend, UplinkDefaults,
+    keys::{FILE, known},
     profile::{Combination, default_of},
     rules::Findings,
     table::{Read, Setting, Target, settings},
@@ -80,9 +81,9 @@ struct Loader<'a> {
     packages: Option<(Node, Source)>,
     uplinks: Option<(Node, Source)>,
     /// `notify` and `notifications`.
-    notify: Vec<(String, Node, Source)>,
+    notify: Vec<(&'static str, Node, Source)>,
     /// `http_proxy`, `https_proxy` and `no_proxy` of the file.
-    proxies: Vec<(String, String, Source)>,
+    proxies: Vec<(&'static str, String, Source)>,
 }
 
 impl Loader<'_> {
@@ -152,14 +153,14 @@ impl Loader<'_> {
     fn file(&mut self, layer: Layer) {
         let Layer { source, members } = layer;
         for (key, node) in members {
-            match key.as_str() {
+            match known(&key, FILE) {
                 "packages" => self.packages = Some((node, source.clone())),
                 "uplinks" => self.uplinks = Some((node, source.clone())),
-                "notify" | "notifications" => {
+                key @ ("notify" | "notifications") => {
                     self.notify.retain(|(known, ..)| *known != key);
                     self.notify.push((key, node, source.clone()));
                 }
-                "http_proxy" | "https_proxy" | "no_proxy" => {
+                key @ ("http_proxy" | "https_proxy" | "no_proxy") => {
                     let text = node.to_text().unwrap_or_default();
                     self.proxies.push((key, text, source.clone()));
                 }
@@ -170,9 +171,9 @@ impl Loader<'_> {
                         }
                     }
                 }
-                "auth" | "store" | "middlewares" | "filters" => {
-                    self.plugins(&key, &node, &source);
-                    self.subtree(&key, node, &source);
+                key @ ("auth" | "store" | "middlewares" | "filters") => {
+                    self.plugins(key, &node, &source);
+                    self.subtree(key, node, &source);
                 }
                 _ => self.subtree(&key, node, &source),
             }
@@ -371,9 +372,9 @@ impl Loader<'_> {
             }
             let url = http_address(&text);
             if url.is_none() && !text.trim().is_empty() {
-                self.problem(&key, &text, &source, "must be the proxy's http address");
+                self.problem(key, &text, &source, "must be the proxy's http address");
             }
-            match key.as_str() {
+            match key {
                 "http_proxy" => defaults.http_proxy = url,
                 _ => defaults.https_proxy = url,
             }
@@ -420,7 +421,7 @@ impl Loader<'_> {
             self.problem(SINK, text, source, message);
         }
         for (key, node, source) in std::mem::take(&mut self.notify) {
-            let hooks = super::notify::hooks(&key, &node, &source, &mut self.findings);
+            let hooks = super::notify::hooks(key, &node, &source, &mut self.findings);
             config.events.hooks.extend(hooks);
         }
     }

@@ -6,8 +6,9 @@ use regex::{Regex, RegexBuilder};
 
 use super::{
     HookConfig, Problem, Source,
+    keys::{HOOK, known},
     rules::Findings,
-    yaml::{Node, snake_case},
+    yaml::Node,
 };
 
 /// Reads `notify` (or `notifications`): one hook, or a map or a list of them.
@@ -130,7 +131,7 @@ impl Reader<'_> {
         node: &Node,
     ) -> Result<(), String> {
         let text = || node.to_text().ok_or_else(|| "must be a text".to_owned());
-        match snake_case(key).as_str() {
+        match known(key, HOOK) {
             "endpoint" => {
                 let wrong = || "must be an http or https address".to_owned();
                 parts.endpoint = Some(address(&text()?).ok_or_else(wrong)?);

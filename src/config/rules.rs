@@ -2,7 +2,8 @@
 
 use super::{
     PackageRule, PackagesConfig, Problem, Source,
-    yaml::{Node, snake_case},
+    keys::{RULE, known},
+    yaml::Node,
 };
 use crate::models::Principal;
 
@@ -63,7 +64,7 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
                 .problems
                 .push(Problem::new(path(key), shown, source, message));
         };
-        match snake_case(key).as_str() {
+        match known(key, RULE) {
             "access" | "allow_access" => rule.access = principals(value, &mut wrong),
             "publish" | "allow_publish" => rule.publish = principals(value, &mut wrong),
             "unpublish" => {

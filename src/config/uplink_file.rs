@@ -7,9 +7,10 @@ use url::Url;
 
 use super::{
     Env, Problem, Source, UplinkAuth, UplinkConfig,
+    keys::{AGENT, AUTH, UPLINK, known},
     rules::Findings,
     units,
-    yaml::{Node, snake_case},
+    yaml::Node,
 };
 use crate::models::UplinkName;
 
@@ -118,20 +119,20 @@ impl UplinkReader<'_> {
         };
         let mut uplink = self.defaults.uplink(url);
         for (key, value) in members {
-            let snake = snake_case(key);
+            let known = known(key, UPLINK);
             // What says nothing is not set; for proxies it means none.
-            if value.is_blank() && !snake.ends_with("_proxy") {
+            if value.is_blank() && !known.ends_with("_proxy") {
                 continue;
             }
             let setting = format!("uplinks.{name}.{key}");
-            let done = match snake.as_str() {
+            let done = match known {
                 "agent_options" => self.agent_options(&mut uplink, &setting, value),
                 "retry" => {
                     let message = "does nothing: what fails for a moment is asked again twice";
                     self.warn(&setting, message);
                     Ok(())
                 }
-                _ => self.member(&mut uplink, &snake, value),
+                _ => self.member(&mut uplink, known, value),
             };
             if let Err(message) = done {
                 let secret = matches!(key.as_str(), "auth" | "headers");
@@ -189,7 +190,7 @@ impl UplinkReader<'_> {
         for (key, value) in members {
             let text = value.to_text().unwrap_or_default();
             let wrong = |message: String| format!("`{key}` {message}");
-            match snake_case(key).as_str() {
+            match known(key, AGENT) {
                 "keep_alive" => keeps_alive = units::switch(&text).map_err(wrong)?,
                 "max_free_sockets" => {
                     let count = text.parse();
@@ -210,7 +211,7 @@ impl UplinkReader<'_> {
             return Err("must be a map with `type` and `token` or `token_env`".to_owned());
         };
         let text = |key: &str| {
-            let found = members.iter().find(|(name, _)| snake_case(name) == key);
+            let found = members.iter().find(|(name, _)| known(name, AUTH) == key);
             found.and_then(|(_, node)| node.to_text())
         };
         let token = match (text("token"), text("token_env").as_deref()) {

@@ -228,6 +228,11 @@ impl Event {
         }
     }
 
+    /// Whether anybody who has no account can make as many of these as he likes.
+    pub(super) fn is_anybodys(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::LoginFailed { .. })
+    }
+
     /// Its fields, and the `route` of the request where the contract wants it.
     pub(super) fn attributes(&self, route: Option<&str>) -> Map<String, Value> {
         let mut attributes = match serde_json::to_value(self) {

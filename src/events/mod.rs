@@ -10,7 +10,7 @@ mod queue;
 mod sink;
 mod trail;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use http::StatusCode;
 use regex::Regex;
@@ -19,8 +19,8 @@ use serde_json::{Map, Value};
 
 pub use attempt::{Attempt, Fact, Found, carried};
 pub use event::Event;
-use notify::Hook;
-use queue::Queue;
+use notify::{Hook, Publication};
+use queue::{Bounds, Queue};
 use sink::{Sent, Sink};
 use trail::Trail;
 pub use trail::{Ending, Line};
@@ -37,6 +37,8 @@ use crate::{
 const LANES: usize = 4;
 /// How many messages of a hook may wait.
 const HOOK_CAPACITY: usize = 1000;
+/// How many bytes of them: the document of a version may be large.
+const HOOK_BYTES: usize = 64 * 1024 * 1024;
 
 /// Whoever is to be told cannot be.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +99,7 @@ struct Envelope<'a> {
     event_type: &'a str,
     occurred_at: Timestamp,
     actor: Option<&'a str>,
+    address: Option<IpAddr>,
     package: Option<&'a str>,
     request_id: Option<&'a str>,
     tenant: Tenant<'a>,
@@ -120,7 +123,7 @@ enum Destination {
 #[derive(Clone, Debug)]
 enum Message {
     Event(Sent),
-    Publication(Arc<Value>),
+    Publication(Arc<Publication>),
 }
 
 /// A message was not delivered.
@@ -143,14 +146,22 @@ impl Events {
             lifecycle,
         } = options;
         let sink = Sink::open(events, &clock)?.map(|sink| {
-            let bounds = (LANES, events.capacity);
+            let bounds = Bounds {
+                lanes: LANES,
+                places: events.capacity,
+                bytes: usize::MAX,
+            };
             Queue::new(Destination::Sink(sink), bounds, &metrics, &lifecycle)
         });
         let mut hooks = Vec::new();
         for config in &events.hooks {
             let (hook, packages) = notify::open(config, events)?;
             // One lane: a chat shows what happened in its order.
-            let bounds = (1, HOOK_CAPACITY);
+            let bounds = Bounds {
+                lanes: 1,
+                places: HOOK_CAPACITY,
+                bytes: HOOK_BYTES,
+            };
             let queue = Queue::new(
                 Destination::Hook(Box::new(hook)),
                 bounds,
@@ -218,6 +229,16 @@ impl Events {
         self.0.is_some()
     }
 
+    /// Counts a request for the trail of audit that a limit has refused, and that gets no line of
+    /// its own.
+    pub fn count_limited(&self) {
+        if let Some(told) = &self.0
+            && let Some(trail) = &told.trail
+        {
+            trail.count_limited();
+        }
+    }
+
     /// Adds a line to the trail of audit, and waits until it is written, or for a moment where that
     /// takes long.
     pub async fn record(&self, line: impl FnOnce(Timestamp) -> Line) {
@@ -245,6 +266,7 @@ impl Told {
             event_type: event.event_type(),
             occurred_at: self.clock.now(),
             actor: Some(event.actor().unwrap_or_else(|| caller.display_name())),
+            address: caller.address,
             package: package.map(PackageName::as_str),
             request_id,
             tenant: Tenant {
@@ -259,6 +281,7 @@ impl Told {
         Sent {
             id,
             request_id,
+            is_anybodys: event.is_anybodys(),
             body,
         }
     }
@@ -272,11 +295,30 @@ impl Told {
         if hooks.peek().is_none() {
             return;
         }
-        let Some(context) = notify::context(caller, name, event) else {
+        let Some(told) = Publication::of(caller, name, event) else {
             return;
         };
         for (_, queue) in hooks {
-            queue.push(name.as_str(), Message::Publication(Arc::clone(&context)));
+            queue.push(name.as_str(), Message::Publication(Arc::clone(&told)));
+        }
+    }
+}
+
+impl Message {
+    /// How many of `capacity` places messages of its kind may fill: what anybody can make many of
+    /// leaves room for what is done here.
+    fn share_of(&self, capacity: usize) -> usize {
+        match self {
+            Self::Event(sent) if sent.is_anybodys => capacity.div_ceil(2),
+            _ => capacity,
+        }
+    }
+
+    /// How many bytes it keeps in memory, about.
+    fn size(&self) -> usize {
+        match self {
+            Self::Event(sent) => sent.body.len(),
+            Self::Publication(told) => told.size(),
         }
     }
 }
@@ -285,7 +327,7 @@ impl Destination {
     async fn deliver(&self, message: &Message) -> Result<(), Failure> {
         match (self, message) {
             (Self::Sink(sink), Message::Event(sent)) => sink.deliver(sent).await,
-            (Self::Hook(hook), Message::Publication(context)) => hook.deliver(context).await,
+            (Self::Hook(hook), Message::Publication(told)) => hook.deliver(told).await,
             _ => Err(Failure::Refused(
                 "it is not for this destination".to_owned(),
             )),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use handlebars::Handlebars;
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use regex::Regex;
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -12,10 +12,12 @@ use url::Url;
 use super::{Event, EventsError, Failure};
 use crate::{
     config::{EventsConfig, HookConfig},
+    lifecycle::RequestId,
     models::{Caller, PackageName},
     net::Service,
 };
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static(RequestId::HEADER);
 /// The name of the only template of each hook.
 const CONTENT: &str = "content";
 /// Groups that everybody has who is signed in, and who is not, as Verdaccio lists them.
@@ -33,6 +35,14 @@ const SHOWN: [&str; 9] = [
     "bugs",
     "maintainers",
 ];
+
+/// What hooks are told of. It is put into words, which are more than this, when it is sent.
+#[derive(Debug)]
+pub(super) struct Publication {
+    caller: Caller,
+    name: PackageName,
+    event: Event,
+}
 
 /// One hook.
 #[derive(Debug)]
@@ -69,9 +79,10 @@ pub(super) fn open(
 }
 
 impl Hook {
-    pub(super) async fn deliver(&self, context: &Value) -> Result<(), Failure> {
+    pub(super) async fn deliver(&self, publication: &Publication) -> Result<(), Failure> {
+        let context = publication.context();
         // The texts of errors tell of the template, and not of what it was filled with.
-        let content = self.template.render(CONTENT, context);
+        let content = self.template.render(CONTENT, &context);
         let content = content.map_err(|error| Failure::Refused(error.reason().to_string()))?;
         let mut url = self.endpoint.clone();
         let body = if self.method == Method::GET {
@@ -81,16 +92,49 @@ impl Hook {
         } else {
             content.into()
         };
-        let told = self
-            .service
-            .tell(self.method.clone(), url, body, self.headers.clone());
+        let mut headers = self.headers.clone();
+        if let Ok(id) = HeaderValue::from_str(&publication.caller.request.id)
+            && !id.is_empty()
+        {
+            headers.entry(X_REQUEST_ID).or_insert(id);
+        }
+        let told = self.service.tell(self.method.clone(), url, body, headers);
         Failure::of(told.await)
     }
 }
 
-/// What templates are filled with: the document as it was published, and who did it. `None` for
-/// events that hooks are not told of.
-pub(super) fn context(caller: &Caller, name: &PackageName, event: &Event) -> Option<Arc<Value>> {
+impl Publication {
+    /// `None` for events that hooks are not told of.
+    pub(super) fn of(caller: &Caller, name: &PackageName, event: &Event) -> Option<Arc<Self>> {
+        let is_told = matches!(
+            event,
+            Event::Published { .. } | Event::PackageRemoved { .. } | Event::TarballRemoved { .. }
+        );
+        is_told.then(|| {
+            Arc::new(Self {
+                caller: caller.clone(),
+                name: name.clone(),
+                event: event.clone(),
+            })
+        })
+    }
+
+    /// How many bytes it keeps in memory, about.
+    pub(super) fn size(&self) -> usize {
+        match &self.event {
+            Event::Published { manifest, .. } => manifest.len(),
+            Event::PackageRemoved { versions, .. } => versions.iter().map(String::len).sum(),
+            _ => 0,
+        }
+    }
+
+    fn context(&self) -> Value {
+        context(&self.caller, &self.name, &self.event)
+    }
+}
+
+/// What templates are filled with: the document as it was published, and who did it.
+fn context(caller: &Caller, name: &PackageName, event: &Event) -> Value {
     let (versions, tags, what) = match event {
         Event::Published {
             version,
@@ -110,7 +154,7 @@ pub(super) fn context(caller: &Caller, name: &PackageName, event: &Event) -> Opt
             let versions = removed(name, std::slice::from_ref(version));
             (versions, BTreeMap::new(), "unpublish")
         }
-        _ => return None,
+        _ => return Value::Null,
     };
     let published = match (versions.len(), versions.keys().next()) {
         (1, Some(version)) => format!("{name}@{version}"),
@@ -147,7 +191,7 @@ pub(super) fn context(caller: &Caller, name: &PackageName, event: &Event) -> Opt
         }
         context.insert("versions".to_owned(), Value::Object(versions));
     }
-    Some(Arc::new(context))
+    context
 }
 
 /// Versions of which no more is left than their names.

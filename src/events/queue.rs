@@ -36,29 +36,41 @@ pub(super) struct Queue {
     shared: Arc<Shared>,
 }
 
+/// How much a [`Queue`] takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    pub(super) lanes: usize,
+    pub(super) places: usize,
+    /// Of all messages together; one alone may be larger.
+    pub(super) bytes: usize,
+}
+
 #[derive(Debug)]
 struct Shared {
     destination: Destination,
     /// How many wait or are being delivered.
     depth: AtomicUsize,
-    capacity: usize,
+    /// How large they are together.
+    bytes: AtomicUsize,
+    bounds: Bounds,
     lost: AtomicU64,
     metrics: Metrics,
     lifecycle: Lifecycle,
 }
 
 impl Queue {
-    /// For `destination`, with this many lanes and places.
+    /// For `destination`.
     pub(super) fn new(
         destination: Destination,
-        (lanes, capacity): (usize, usize),
+        bounds: Bounds,
         metrics: &Metrics,
         lifecycle: &Lifecycle,
     ) -> Self {
         let shared = Arc::new(Shared {
             destination,
             depth: AtomicUsize::new(0),
-            capacity,
+            bytes: AtomicUsize::new(0),
+            bounds,
             lost: AtomicU64::new(0),
             metrics: metrics.clone(),
             lifecycle: lifecycle.clone(),
@@ -70,7 +82,7 @@ impl Queue {
             sender
         };
         Self {
-            lanes: (0..lanes.max(1)).map(begin).collect(),
+            lanes: (0..bounds.lanes.max(1)).map(begin).collect(),
             shared,
         }
     }
@@ -78,19 +90,14 @@ impl Queue {
     /// Takes a message in, which is one of those of `key`. Never waits.
     pub(super) fn push(&self, key: &str, message: Message) {
         let shared = &self.shared;
-        let taken = shared
-            .depth
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |depth| {
-                (depth < shared.capacity).then_some(depth + 1)
-            });
-        if taken.is_err() {
+        let size = message.size();
+        if !shared.make_room(message.share_of(shared.bounds.places), size) {
             shared.lose("the queue is full");
             return;
         }
-        shared.say_depth();
         let lane = self.lanes.get(lane_of(key, self.lanes.len()));
         if lane.is_none_or(|lane| lane.send(message).is_err()) {
-            shared.done();
+            shared.done(size);
             shared.lose("the registry stops");
         }
     }
@@ -109,6 +116,30 @@ fn lane_of(key: &str, lanes: usize) -> usize {
 }
 
 impl Shared {
+    /// Takes a place for a message, if fewer than `places` are taken and it is not too large.
+    fn make_room(&self, places: usize, size: usize) -> bool {
+        let max = self.bounds.bytes;
+        let order = Ordering::SeqCst;
+        let bytes = self.bytes.fetch_update(order, order, |bytes| {
+            let sum = bytes.saturating_add(size);
+            (bytes == 0 || sum <= max).then_some(sum)
+        });
+        if bytes.is_err() {
+            return false;
+        }
+        let depth = self
+            .depth
+            .fetch_update(order, order, |depth| (depth < places).then_some(depth + 1));
+        if depth.is_err() {
+            self.bytes.fetch_sub(size, order);
+            return false;
+        }
+        if matches!(self.destination, Destination::Sink(_)) {
+            self.metrics.event_waits();
+        }
+        true
+    }
+
     /// The life of a lane.
     async fn deliver_all(&self, mut messages: UnboundedReceiver<Message>) {
         // Once all other work has ended, what waits still has until then.
@@ -129,22 +160,23 @@ impl Shared {
                 }
             };
             let Some(message) = next else { break };
+            let size = message.size();
             tokio::select! {
                 biased;
                 () = self.lifecycle.must_stop() => self.lose("the registry stops"),
                 () = &mut ends => {
                     self.lose("the registry stops");
-                    self.done();
+                    self.done(size);
                     break;
                 }
                 () = self.deliver(&message) => {}
             }
-            self.done();
+            self.done(size);
         }
         // What comes after the end is lost too.
         messages.close();
-        while messages.try_recv().is_ok() {
-            self.done();
+        while let Ok(message) = messages.try_recv() {
+            self.done(message.size());
             self.lose("the registry stops");
         }
     }
@@ -176,14 +208,11 @@ impl Shared {
         }
     }
 
-    fn done(&self) {
+    fn done(&self, size: usize) {
         self.depth.fetch_sub(1, Ordering::SeqCst);
-        self.say_depth();
-    }
-
-    fn say_depth(&self) {
+        self.bytes.fetch_sub(size, Ordering::SeqCst);
         if matches!(self.destination, Destination::Sink(_)) {
-            self.metrics.event_queue(self.depth.load(Ordering::SeqCst));
+            self.metrics.event_left();
         }
     }
 

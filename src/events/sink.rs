@@ -29,6 +29,8 @@ pub(super) struct Sink {
 pub(super) struct Sent {
     pub(super) id: String,
     pub(super) request_id: Option<String>,
+    /// See [`Event::is_anybodys`](super::Event::is_anybodys).
+    pub(super) is_anybodys: bool,
     pub(super) body: Bytes,
 }
 

@@ -57,6 +57,36 @@ impl Class {
                 Method::PUT | Method::POST | Method::DELETE => Self::Publish,
                 _ => Self::Other,
             },
+            [Some("-"), Some("package"), Some(_), Some("owners"), _, None]
+            | [
+                Some("-"),
+                Some("package"),
+                Some(_),
+                Some("access"),
+                None,
+                ..,
+            ]
+            | [
+                Some("-"),
+                Some("team"),
+                Some(_),
+                Some(_),
+                Some("package"),
+                None,
+            ]
+            | [
+                Some("-"),
+                Some("user"),
+                Some("package"),
+                Some(_),
+                Some("star"),
+                None,
+            ]
+            | [Some("-"), Some("user"), Some("v1"), Some("star"), None, ..]
+                if is(Method::PUT) || is(Method::POST) || is(Method::DELETE) =>
+            {
+                Self::Publish
+            }
             [Some("-"), ..] => Self::Other,
             [Some(_), Some("-"), Some(_), None, ..] if is(Method::GET) => Self::Download,
             [Some(_), Some("-rev"), Some(_), None, ..] if is(Method::PUT) || is(Method::DELETE) => {
@@ -126,6 +156,17 @@ mod tests {
         for method in [Method::PUT, Method::POST, Method::DELETE] {
             check(method, "/-/package/app/dist-tags/next", "publish");
         }
+        // Other changes of a package, as documented.
+        check(Method::PUT, "/-/package/app/owners", "publish");
+        check(Method::DELETE, "/-/package/app/owners/ada", "publish");
+        check(Method::POST, "/-/package/@acme%2fapp/access", "publish");
+        for method in [Method::PUT, Method::DELETE] {
+            check(method.clone(), "/-/team/acme/web/package", "publish");
+            check(method.clone(), "/-/user/package/app/star", "publish");
+            check(method.clone(), "/-/user/v1/star", "publish");
+            check(method, "/-/team/acme/web/user", "other");
+        }
+        check(Method::GET, "/-/package/app/access", "other");
         check(Method::POST, "/-/admin/reindex", "admin");
         check(Method::PUT, "/-/user/org.couchdb.user:a", "other");
         // What no route takes.

@@ -1,6 +1,14 @@
 //! Who is calling: [`AuthIdentity`] as an authenticator gives it, [`Caller`] as the floors use it.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc};
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{PackageName, SecondFactor, Username};
 
@@ -60,8 +68,28 @@ pub struct Tenant {
     pub project_id: Option<Arc<str>>,
 }
 
+/// For how long a request has waited for somebody, in microseconds: every request has room for it.
+#[derive(Debug, Default)]
+pub struct Waited(AtomicU32);
+
+impl Waited {
+    /// Counts `time` too.
+    pub fn add(&self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let add = |waited: u32| Some(waited.saturating_add(micros));
+        let _ = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// What is left of `limit`.
+    pub fn left_of(&self, limit: Duration) -> Duration {
+        limit.saturating_sub(Duration::from_micros(self.0.load(Ordering::Relaxed).into()))
+    }
+}
+
 /// What a request says of itself, for those who are asked about it or told of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct RequestInfo {
     /// `x-request-id`.
     pub id: Arc<str>,
@@ -71,6 +99,10 @@ pub struct RequestInfo {
     pub path: Box<str>,
     /// For whom it is.
     pub tenant: Tenant,
+    /// How long its lists waited for the policy service.
+    pub waited_for_policy: Waited,
+    /// How long its lists waited for those who keep accounts.
+    pub waited_for_accounts: Waited,
 }
 
 /// Everything that a decision may depend on: identity, token limits, address, the request.

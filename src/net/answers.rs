@@ -21,8 +21,7 @@ pub struct Memory {
     pub ttl: Duration,
     /// How many are remembered, the latest; 0: any number.
     pub max_entries: usize,
-    /// How often those that no longer count are thrown away; of decisions,
-    /// `RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS`.
+    /// How often those that no longer count are thrown away.
     pub prune_interval: Duration,
 }
 
@@ -164,6 +163,12 @@ where
         self.state.lock().known_at(question, Instant::now())
     }
 
+    /// How many are there, those included that count no longer.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.state.lock().known.len()
+    }
+
     /// Begins to ask many questions together.
     pub fn now(&self) -> AskedAt {
         AskedAt {
@@ -178,6 +183,7 @@ where
         if self.memory.ttl.is_zero() || state.forgotten != asked.forgotten {
             return;
         }
+        state.prune_when_due(Instant::now(), self.memory.prune_interval);
         for (question, answer) in answers {
             state.remember(question, answer, asked.at, &self.memory);
         }
@@ -201,8 +207,17 @@ impl<Q: Clone + Eq + Hash, A: Clone, E: Clone> State<Q, A, E> {
 
     fn remember(&mut self, question: Q, answer: A, asked_at: Instant, memory: &Memory) {
         let ends = asked_at + memory.ttl;
+        // Many may have asked the same together; what was asked for last counts.
+        if self
+            .known
+            .get(&question)
+            .is_some_and(|(_, known)| *known >= ends)
+        {
+            return;
+        }
         self.known.insert(question.clone(), (answer, ends));
         self.order.push_back((ends, question));
+        self.tidy_order();
         while memory.max_entries > 0 && self.known.len() > memory.max_entries {
             if !self.drop_first() {
                 break;
@@ -220,6 +235,15 @@ impl<Q: Clone + Eq + Hash, A: Clone, E: Clone> State<Q, A, E> {
         }
         // Nobody waits for these any more.
         self.asking.retain(|_, asking| asking.upgrade().is_some());
+    }
+
+    /// Forgets which answers were replaced, where those are the most.
+    fn tidy_order(&mut self) {
+        if self.order.len() > 2 * self.known.len() + 64 {
+            let known = &self.known;
+            self.order
+                .retain(|(ends, question)| known.get(question).is_some_and(|(_, now)| now == ends));
+        }
     }
 
     /// Forgets what ends first. False if there is nothing.
@@ -285,6 +309,27 @@ mod tests {
         state.prune_when_due(due, INTERVAL);
         assert_eq!((state.known.len(), state.order.len()), (1, 1));
         assert_eq!(state.known_at(&2, due), Some(3));
+    }
+
+    /// Of what many ask at the same time, and of what is asked again and again.
+    #[tokio::test]
+    async fn what_was_replaced_takes_no_room() {
+        let answers = answers(0);
+        let asked = answers.now();
+        for _ in 0..1000 {
+            answers.remember(asked, [(1, 2), (2, 3)]);
+        }
+        assert_eq!(answers.state.lock().order.len(), 2);
+        for number in 1..1000 {
+            let later = AskedAt {
+                at: asked.at + INSTANT * number,
+                ..asked
+            };
+            answers.remember(later, [(1, 2), (2, 3)]);
+        }
+        let state = answers.state.lock();
+        assert!(state.order.len() < 100, "{}", state.order.len());
+        assert_eq!(state.known.len(), 2);
     }
 
     #[tokio::test]

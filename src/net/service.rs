@@ -49,6 +49,9 @@ pub enum ServiceError {
     /// It did not answer in time.
     #[error("it did not answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// It was slow with so many questions that they took too long together.
+    #[error("its answers for one request took longer than {} ms together", .0.as_millis())]
+    SlowTogether(Duration),
     /// The answer is longer than anything that it could have to say.
     #[error("its answer is longer than {MAX_ANSWER} bytes")]
     TooLarge,

@@ -15,11 +15,10 @@ pub struct Admins {
 }
 
 impl Admins {
-    /// The administrators under this `registration`.
-    pub fn new(config: AdminConfig, registration: Registration) -> Self {
-        let any_authenticated = config
-            .allow_any_authenticated
-            .unwrap_or(registration == Registration::Closed);
+    /// The administrators under this `registration`, where embedders' hooks may register visitors all the same.
+    pub fn new(config: AdminConfig, registration: Registration, hook_registers: bool) -> Self {
+        let is_closed = registration == Registration::Closed && !hook_registers;
+        let any_authenticated = config.allow_any_authenticated.unwrap_or(is_closed);
         Self {
             any_authenticated,
             config,
@@ -100,7 +99,7 @@ mod tests {
             identity: Some(Arc::new(identity)),
             ..Caller::default()
         };
-        let admins = Admins::new(config, registration);
+        let admins = Admins::new(config, registration, false);
         assert_eq!(
             admins.require(&caller).is_ok(),
             ok,
@@ -121,13 +120,25 @@ mod tests {
         check(None, Registration::Open, "ops", &[], false);
     }
 
+    #[test]
+    fn nor_does_a_hook_that_registers_visitors() {
+        let caller = Caller {
+            identity: Some(Arc::new(AuthIdentity::default())),
+            ..Caller::default()
+        };
+        for (registers, is_admin) in [(true, false), (false, true)] {
+            let admins = Admins::new(AdminConfig::default(), Registration::Closed, registers);
+            assert_eq!(admins.require(&caller).is_ok(), is_admin);
+        }
+    }
+
     fn limits_of_names_are_none(caller: &Caller) -> bool {
         caller.limits.packages.is_empty() && caller.limits.scopes.is_empty()
     }
 
     #[test]
     fn limited_tokens_administer_nothing_and_those_that_read_may_look() {
-        let admins = Admins::new(AdminConfig::default(), Registration::Closed);
+        let admins = Admins::new(AdminConfig::default(), Registration::Closed, false);
         let scopes = vec!["@acme".to_owned()];
         let packages = vec!["app".parse().unwrap()];
         let may = |limits: TokenLimits| {

@@ -8,7 +8,9 @@ mod pattern;
 mod restrictions;
 mod service;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::StatusCode;
+use tokio::time::{Instant, timeout};
 
 pub use acl::Rules;
 pub use admin::{Admins, require_no_limits};
@@ -21,6 +23,7 @@ use crate::{
     auth::{Outside, SecondFactors},
     error::RegistryError,
     models::{Action, Caller, PackageName, Proof, Right, UplinkName},
+    net::ServiceError,
 };
 
 /// What decides: the token's own limits, which nobody lifts; then whoever has an opinion first of the
@@ -147,7 +150,7 @@ impl Policy {
     }
 
     /// What [`Policy::allows`] says of reading, for each of `names`: with few questions to those who
-    /// decide elsewhere, and a bounded number of them at once.
+    /// decide elsewhere, a bounded number of them at once, and for a bounded time in all of a request.
     pub async fn readable_of(
         &self,
         caller: &Caller,
@@ -176,12 +179,17 @@ impl Policy {
         for (name, decision) in names.iter().zip(decisions) {
             each.push(self.readable_unless_decided(caller, name, decision));
         }
-        let mut each = stream::iter(each).buffered(service::AT_ONCE);
-        let mut readable = Vec::with_capacity(names.len());
-        while let Some(decision) = each.next().await {
-            readable.push(decision?);
-        }
-        Ok(readable)
+        let each = stream::iter(each).buffered(service::AT_ONCE);
+        let Some(limit) = self.outside.list_limit(Right::Access) else {
+            return each.try_collect().await;
+        };
+        let (waited, begun) = (&caller.request.waited_for_accounts, Instant::now());
+        let decided = timeout(waited.left_of(limit), each.try_collect()).await;
+        waited.add(begun.elapsed());
+        decided.unwrap_or_else(|_| {
+            let slow = ServiceError::SlowTogether(limit);
+            Err(RegistryError::AuthUnavailable(Box::new(slow)))
+        })
     }
 
     async fn readable_unless_decided(
@@ -195,7 +203,11 @@ impl Policy {
             None => {
                 let caller = caller.within_limits(name);
                 let right = Right::Access;
-                self.allows_without_service(&caller, right, name).await
+                match self.allows_without_service(&caller, right, name).await {
+                    // That is about this one package, which must not keep the others from a list.
+                    Err(error) if is_about_one(error.status()) => Ok(false),
+                    decided => decided,
+                }
             }
         }
     }
@@ -239,6 +251,15 @@ impl Policy {
     pub fn merge_of(&self, name: &PackageName) -> Option<bool> {
         self.rules.merge_of(name)
     }
+}
+
+/// Whether a status refuses what was asked for, and is no failure of whoever was asked.
+fn is_about_one(status: StatusCode) -> bool {
+    let is_busy = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    );
+    status.is_client_error() && !is_busy
 }
 
 fn denial(caller: &Caller, action: Action, name: &PackageName) -> RegistryError {
@@ -338,7 +359,7 @@ mod tests {
         ] {
             let name = name.parse().unwrap();
             let refused = policy.require(&elsewhere, action, &name).await.unwrap_err();
-            assert_eq!(refused.status(), http::StatusCode::FORBIDDEN);
+            assert_eq!(refused.status(), StatusCode::FORBIDDEN);
             assert_eq!(
                 refused.to_string(),
                 format!(
@@ -361,7 +382,7 @@ mod tests {
             .require(&anonymous, Action::Unpublish, &name)
             .await
             .unwrap_err();
-        assert_eq!(refused.status(), http::StatusCode::UNAUTHORIZED);
+        assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(refused.code(), "POLICY_DENIED");
         assert_eq!(
             refused.to_string(),

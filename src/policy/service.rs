@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use serde::{Deserialize, Serialize};
 use sha2::Digest as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     auth::CompanyService,
@@ -51,6 +52,14 @@ impl From<ServiceError> for Failure {
     fn from(error: ServiceError) -> Self {
         Self::NoAnswer(Arc::new(error))
     }
+}
+
+/// What came of asking about several packages.
+struct Decided {
+    /// In their order; `None` where there is no opinion, or none is known.
+    decisions: Vec<Option<bool>>,
+    /// Why not all are known.
+    failure: Option<Failure>,
 }
 
 /// A company's own service that decides.
@@ -176,8 +185,8 @@ impl PolicyService {
         }
     }
 
-    /// The same for many packages, in their order. Once it has failed, the rest is left to others, if
-    /// that is how failures are taken.
+    /// The same for many packages, in their order. Once it has failed, what is known still counts, and
+    /// the rest is left to others, if that is how failures are taken.
     pub(super) async fn decide_each(
         &self,
         caller: &Caller,
@@ -185,40 +194,79 @@ impl PolicyService {
         packages: &[&PackageName],
     ) -> Result<Vec<Option<bool>>, RegistryError> {
         let mut decisions = Vec::with_capacity(packages.len());
+        let mut has_failed = false;
+        let (waited, limit) = (&caller.request.waited_for_policy, self.service.list_limit());
         for chunk in packages.chunks(self.stride()) {
+            let left = waited.left_of(limit);
+            if left.is_zero() && !has_failed {
+                self.without(self.slow_together())?;
+                has_failed = true;
+            }
+            if has_failed {
+                let known = |package: &&PackageName| {
+                    let known = self.decisions.known(&question(caller, right, package));
+                    known.flatten()
+                };
+                decisions.extend(chunk.iter().map(known));
+                continue;
+            }
+            let begun = Instant::now();
+            let ends = begun + left;
             let decided = match &self.config.batch_endpoint {
-                Some(endpoint) => self.ask_together(caller, right, chunk, endpoint).await,
-                None => self.ask_each(caller, right, chunk).await,
-            };
-            match decided {
-                Ok(decided) => decisions.extend(decided),
-                Err(failure) => {
-                    self.without(failure)?;
-                    break;
+                Some(endpoint) => {
+                    let asked = self.ask_together(caller, right, chunk, endpoint, ends);
+                    asked.await
                 }
+                None => self.ask_each(caller, right, chunk, ends).await,
+            };
+            waited.add(begun.elapsed());
+            decisions.extend(decided.decisions);
+            if let Some(failure) = decided.failure {
+                self.without(failure)?;
+                has_failed = true;
             }
         }
-        decisions.resize(packages.len(), None);
         Ok(decisions)
     }
 
+    /// Asks about each of `packages`, of all at once.
     async fn ask_each(
         &self,
         caller: &Caller,
         right: Right,
         packages: &[&PackageName],
-    ) -> Result<Vec<Option<bool>>, Failure> {
-        let mut questions = Vec::with_capacity(packages.len());
-        for package in packages {
-            questions.push(self.ask(caller, right, package));
+        ends: Instant,
+    ) -> Decided {
+        let mut asking = FuturesUnordered::new();
+        for (place, package) in packages.iter().enumerate() {
+            asking.push(async move { (place, self.ask(caller, right, package).await) });
         }
-        let mut answers = stream::iter(questions).buffered(AT_ONCE);
-        let mut decisions = Vec::with_capacity(packages.len());
-        while let Some(answered) = answers.next().await {
+        let mut decisions = vec![None; packages.len()];
+        let mut failure = None;
+        loop {
+            let (place, answered) = match timeout_at(ends, asking.next()).await {
+                Ok(Some(answered)) => answered,
+                Ok(None) => break,
+                Err(_) => {
+                    failure = Some(self.slow_together());
+                    break;
+                }
+            };
             self.count(&answered);
-            decisions.push(answered?.answer);
+            match answered {
+                Ok(answered) => {
+                    if let Some(decision) = decisions.get_mut(place) {
+                        *decision = answered.answer;
+                    }
+                }
+                Err(error) => failure = Some(error),
+            }
+            // The others count only where failures are passed over.
+            if failure.is_some() && !self.config.fail_open {
+                break;
+            }
         }
-        Ok(decisions)
+        Decided { decisions, failure }
     }
 
     /// Asks one question about all of `packages` that nothing is known of.
@@ -228,13 +276,15 @@ impl PolicyService {
         right: Right,
         packages: &[&PackageName],
         endpoint: &str,
-    ) -> Result<Vec<Option<bool>>, Failure> {
+        ends: Instant,
+    ) -> Decided {
         let questions = packages
             .iter()
             .map(|package| question(caller, right, package));
         let mut known: Vec<(Question, Option<Option<bool>>)> = questions
             .map(|question| {
                 let known = self.decisions.known(&question);
+                let known = known.inspect(|_| self.metrics.policy_backend(Outcome::Cached));
                 (question, known)
             })
             .collect();
@@ -243,6 +293,7 @@ impl PolicyService {
             .filter(|(_, decision)| decision.is_none())
             .map(|(question, _)| question.package.as_str())
             .collect();
+        let mut failure = None;
         if !unknown.is_empty() {
             let asked_at = self.decisions.now();
             let count = unknown.len();
@@ -253,38 +304,35 @@ impl PolicyService {
             let asked = self
                 .service
                 .ask(endpoint, serde_json::to_vec(&body), &caller.request.id);
-            let decisions = elsewhere(asked)
-                .await
-                .map_err(Failure::from)
-                .and_then(|answer| {
-                    if !answer.status.is_success() {
-                        return Err(Failure::BadStatus(answer.status));
+            let answer = match timeout_at(ends, elsewhere(asked)).await {
+                Ok(answer) => answer.map_err(Failure::from),
+                Err(_) => Err(self.slow_together()),
+            };
+            match answer.and_then(|answer| decisions(&answer, count)) {
+                Ok(decisions) => {
+                    let mut decisions = decisions.into_iter();
+                    let mut new = Vec::with_capacity(count);
+                    for (question, decision) in &mut known {
+                        if decision.is_none() {
+                            let decided = decisions.next().flatten();
+                            self.metrics.policy_backend(outcome_of(decided));
+                            *decision = Some(decided);
+                            new.push((question.clone(), decided));
+                        }
                     }
-                    let Decisions { decisions } =
-                        serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
-                    (decisions.len() == count)
-                        .then_some(decisions)
-                        .ok_or(Failure::NotEach)
-                });
-            let mut decisions = decisions
-                .inspect_err(|_| self.metrics.policy_backend(self.outcome_of_failure()))?
-                .into_iter();
-            let mut new = Vec::with_capacity(count);
-            for (question, decision) in &mut known {
-                if decision.is_none() {
-                    *decision = Some(decisions.next().flatten());
-                    new.push((question.clone(), decision.flatten()));
+                    self.decisions.remember(asked_at, new);
+                }
+                Err(error) => {
+                    self.metrics.policy_backend(self.outcome_of_failure());
+                    failure = Some(error);
                 }
             }
-            self.metrics.policy_backend(Outcome::Allowed);
-            self.decisions.remember(asked_at, new);
-        } else if !packages.is_empty() {
-            self.metrics.policy_backend(Outcome::Cached);
         }
-        Ok(known
-            .into_iter()
-            .map(|(_, decision)| decision.flatten())
-            .collect())
+        let decisions = known.into_iter().map(|(_, decision)| decision.flatten());
+        Decided {
+            decisions: decisions.collect(),
+            failure,
+        }
     }
 
     async fn ask(
@@ -306,6 +354,10 @@ impl PolicyService {
         };
         let question = question(caller, right, package);
         elsewhere(self.decisions.get(question, ask)).await
+    }
+
+    fn slow_together(&self) -> Failure {
+        ServiceError::SlowTogether(self.service.list_limit()).into()
     }
 
     /// Goes on without a decision, if that is how failures are taken.
@@ -333,13 +385,18 @@ impl PolicyService {
             Ok(Answered {
                 was_known: true, ..
             }) => Outcome::Cached,
-            Ok(Answered { answer, .. }) => match answer {
-                Some(true) => Outcome::Allowed,
-                Some(false) => Outcome::Rejected,
-                None => Outcome::Abstained,
-            },
+            Ok(Answered { answer, .. }) => outcome_of(*answer),
             Err(_) => self.outcome_of_failure(),
         });
+    }
+}
+
+/// What a decision that was asked for is counted as.
+fn outcome_of(decision: Option<bool>) -> Outcome {
+    match decision {
+        Some(true) => Outcome::Allowed,
+        Some(false) => Outcome::Rejected,
+        None => Outcome::Abstained,
     }
 }
 
@@ -360,5 +417,53 @@ fn decision(answer: &ServiceAnswer) -> Result<Option<bool>, Failure> {
         http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN => Ok(Some(false)),
         status if !status.is_success() => Err(Failure::BadStatus(status)),
         _ => answer.decision().map_err(|_| Failure::NotJson),
+    }
+}
+
+/// The same about `count` packages at once. A refusal is one of each of them.
+fn decisions(answer: &ServiceAnswer, count: usize) -> Result<Vec<Option<bool>>, Failure> {
+    match answer.status {
+        http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN => {
+            return Ok(vec![Some(false); count]);
+        }
+        status if !status.is_success() => return Err(Failure::BadStatus(status)),
+        _ => {}
+    }
+    let Decisions { decisions } =
+        serde_json::from_slice(&answer.body).map_err(|_| Failure::NotJson)?;
+    (decisions.len() == count)
+        .then_some(decisions)
+        .ok_or(Failure::NotEach)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// `RUSTACCIO_POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS`, which shows in memory that is free again.
+    #[tokio::test]
+    async fn decisions_that_ended_are_thrown_away_as_often_as_they_shall() {
+        for (interval, kept) in [(Duration::ZERO, 1), (Duration::from_secs(3600), 2)] {
+            let config = PolicyConfig {
+                base_url: "http://127.0.0.1:9".parse().ok(),
+                cache_ttl: Duration::from_nanos(1),
+                cache_prune_interval: interval,
+                ..PolicyConfig::default()
+            };
+            let service = PolicyService::new(config, Metrics::default());
+            let decisions = service.unwrap().unwrap().decisions;
+            for name in ["one", "other"] {
+                let package = name.parse().unwrap();
+                let question = question(&Caller::default(), Right::Access, &package);
+                let decided = decisions.get(question.clone(), || async { Ok(None) });
+                decided.await.unwrap();
+                while decisions.known(&question).is_some() {
+                    std::thread::yield_now();
+                }
+            }
+            assert_eq!(decisions.kept(), kept);
+        }
     }
 }

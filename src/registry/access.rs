@@ -176,6 +176,15 @@ impl Registry {
         })
     }
 
+    /// Succeeds for who may change the owners of `name`.
+    pub async fn require_owners_right(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+    ) -> Result<(), RegistryError> {
+        self.authorise(caller, Action::ManageOwners, name).await
+    }
+
     /// Adds `user` to the owners of `name`, or takes her from them.
     #[tracing::instrument(name = "registry.set_owner", skip_all, fields(package.name = %name))]
     pub async fn set_owner(

@@ -157,6 +157,13 @@ pub struct Registry {
 }
 
 impl Registry {
+    /// Tells the metrics which uplinks are left alone now.
+    pub fn tell_breakers(&self) {
+        for uplink in self.documents.uplinks.iter() {
+            uplink.tell_breakers();
+        }
+    }
+
     /// A registry of `options`.
     pub fn new(options: RegistryOptions) -> Arc<Self> {
         let RegistryOptions {

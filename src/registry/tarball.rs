@@ -99,9 +99,6 @@ impl Registry {
                 Box::pin(self.fetched(promised, file, uplink, address)).await?
             }
         };
-        if !matches!(bytes, TarballBytes::Unwanted) {
-            self.metrics.downloaded(is_hosted);
-        }
         Ok(Tarball {
             bytes,
             etag: listed.etag.clone(),

@@ -73,9 +73,16 @@ pub async fn build_state_with_clock(
     }
     let backend = policy_backend(config, &metrics)?;
     let second_factors = auth.second_factors().clone();
+    let registration = config.auth.registration;
+    let admins = Admins::new(
+        config.admin.clone(),
+        registration,
+        outside.registers_by_itself(),
+    );
     let policy = Policy::new(rules, backend, outside, second_factors);
     let events = Box::pin(open_events(config, &clock, &metrics, &lifecycle)).await?;
     let opened = Opened {
+        admins: admins.clone(),
         store,
         policy,
         leases: leases.leases,
@@ -88,7 +95,7 @@ pub async fn build_state_with_clock(
     ))
     .await?;
     let administration = Administration::new(
-        admins(config),
+        admins,
         Arc::clone(&auth),
         Arc::clone(&registry),
         events.clone(),
@@ -149,6 +156,7 @@ fn policy_backend(
 
 /// What a registry is made of that is open already.
 struct Opened {
+    admins: Admins,
     store: Store,
     policy: Policy,
     leases: Leases,
@@ -165,6 +173,7 @@ async fn open_registry(
     lifecycle: &Lifecycle,
 ) -> Result<Arc<Registry>, RegistryError> {
     let Opened {
+        admins,
         store,
         policy,
         leases,
@@ -181,7 +190,7 @@ async fn open_registry(
         None
     };
     Ok(Registry::new(RegistryOptions {
-        admins: admins(config),
+        admins,
         store,
         uplinks,
         policy,
@@ -239,10 +248,6 @@ async fn begin_work(
     let pruned = (Arc::clone(auth), lifecycle.clone());
     lifecycle.spawn(async move { prune_regularly(&pruned.0, &pruned.1).await });
     Ok(())
-}
-
-fn admins(config: &Config) -> Admins {
-    Admins::new(config.admin.clone(), config.auth.registration)
 }
 
 /// Whether these settings can be started with; says what might be meant otherwise.

@@ -61,20 +61,20 @@ impl Breaker {
     }
 
     fn succeeded(&self) {
-        let before = std::mem::take(&mut *self.state.lock());
-        if before.open_until.is_some() {
-            self.metrics.breaker_closed();
-        }
+        *self.state.lock() = State::default();
+    }
+
+    /// Whether the uplink may not be asked now.
+    pub(super) fn is_open(&self) -> bool {
+        let open_until = self.state.lock().open_until;
+        open_until.is_some_and(|until| until.millis_since(self.clock.now()) > 0)
     }
 
     fn failed(&self) {
         let mut state = self.state.lock();
         state.failures = state.failures.saturating_add(1);
         if self.max_fails > 0 && state.failures >= self.max_fails {
-            let reopened = self.reopened(self.clock.now());
-            if state.open_until.replace(reopened).is_none() {
-                self.metrics.breaker_opened();
-            }
+            state.open_until = Some(self.reopened(self.clock.now()));
         }
     }
 
@@ -145,7 +145,9 @@ mod tests {
         assert!(breaker.check().is_ok());
         breaker.failed();
         assert_eq!(breaker.check().unwrap_err(), Duration::from_secs(10));
+        assert!(breaker.is_open());
         clock.advance(Duration::from_secs(10));
+        assert!(!breaker.is_open(), "also when nobody asks");
         let trial = breaker.check().expect("one may try");
         assert!(breaker.check().is_err(), "and only one");
         drop(trial);

@@ -302,6 +302,14 @@ impl Uplink {
             .map_err(|_| UplinkError::BadBody("an unusable address"))
     }
 
+    /// Says how many breakers are open now: time alone ends that, so that nothing else could.
+    pub(crate) fn tell_breakers(&self) {
+        let side = self.side_breakers.lock();
+        let all = side.values().chain([&self.breaker]);
+        let open = all.filter(|breaker| breaker.is_open()).count();
+        self.metrics.breakers_open(open);
+    }
+
     /// The breaker of the route of `path`, which its first segments name.
     fn breaker_of(&self, path: &str) -> Arc<Breaker> {
         let path = path.split_once('?').map_or(path, |(path, _)| path);

@@ -211,6 +211,8 @@ pub(super) async fn add_owner(
 ) -> Result<Response, Error> {
     let (OwnerName::Text(user) | OwnerName::Object { name: user }) = new.user;
     let user = user_named(&user)?;
+    // Who may change nothing hears nothing of who there is.
+    state.registry.require_owners_right(&caller, &name).await?;
     let record = state.auth.user(&user).await?;
     if record.is_none() && state.auth.knows_all_users() {
         let message = format!("there is no user `{user}`");

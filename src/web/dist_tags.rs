@@ -31,11 +31,12 @@ pub(super) async fn list(
 /// The version that one tag points at, as it is sent to set it.
 pub(super) async fn show(
     State(state): State<WebState>,
-    Visitor { caller, .. }: Visitor,
+    Visitor { caller, problem }: Visitor,
     Package(name): Package,
     PathText(tag): PathText,
 ) -> Result<Response, Error> {
-    match state.registry.dist_tag(&caller, &name, &tag).await? {
+    let version = state.registry.dist_tag(&caller, &name, &tag).await;
+    match version.map_err(|error| unless_hidden(problem, &name, error))? {
         Some(version) => Ok(respond::json(StatusCode::OK, &version)),
         None => {
             let tag: String = tag.chars().take(80).collect();

@@ -6,7 +6,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use axum::{
@@ -106,7 +105,6 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
         routes,
         counting,
     } = around;
-    let started = Instant::now();
     let id = request_id(request.headers());
     let span = tracing::info_span!(
         "request",
@@ -142,8 +140,8 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
             }
             Err(error) => error.into_response(),
         };
-        let (status, took) = (response.status(), started.elapsed());
-        counted.ended(status, took);
+        let status = response.status();
+        let took = counted.ended(status);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::debug!(status = status.as_u16(), milliseconds, "answered");
         let headers = response.headers_mut();
@@ -207,14 +205,10 @@ async fn identified(
     if let Some(attempt) = Attempt::current() {
         attempt.note_caller(&credentials.caller);
     }
-    if credentials.problem == Some(CredentialProblem::WrongPassword) {
-        let (user, code) = (None, "AUTH_UNAUTHORIZED");
-        let event = Event::LoginFailed { user, code };
-        state.events.tell(&credentials.caller, None, &event);
-    }
     let notice = credentials.problem.map(|problem| problem.to_string());
     let browser = Browser::of(&parts, state, &credentials);
     if let Some(metrics) = metrics_for(state, &parts, &credentials) {
+        tell_guess(state, &credentials);
         return metrics;
     }
     parts.extensions.insert::<Credentials>(credentials);
@@ -222,6 +216,11 @@ async fn identified(
         Ok(standings) => standings,
         Err(refusal) => return noticed(*refusal, notice),
     };
+    if notice.is_some()
+        && let Some(credentials) = parts.extensions.get()
+    {
+        tell_guess(state, credentials);
+    }
     let routed = routes.oneshot(Request::from_parts(parts, body)).await;
     let mut response = routed.unwrap_or_else(|never| match never {});
     standings.tell(response.headers_mut());
@@ -234,6 +233,15 @@ async fn identified(
         };
     }
     noticed(response, notice)
+}
+
+/// Tells of a wrong password, of a request that limits let through.
+fn tell_guess(state: &WebState, credentials: &Credentials) {
+    if credentials.problem == Some(CredentialProblem::WrongPassword) {
+        let (user, code) = (None, "AUTH_UNAUTHORIZED");
+        let event = Event::LoginFailed { user, code };
+        state.events.tell(&credentials.caller, None, &event);
+    }
 }
 
 /// `response`, which npm shows with a `notice` if there is one.

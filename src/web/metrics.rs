@@ -1,6 +1,9 @@
 //! What is counted of requests, and where Prometheus reads it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Router,
@@ -56,8 +59,11 @@ struct ByRoute {
     are_traced: bool,
 }
 
-/// A request, from its beginning on.
-pub(super) struct Counted<'a>(Option<Begun<'a>>);
+/// A request, from its beginning on. One that is dropped before it ended is counted as aborted.
+pub(super) struct Counted<'a> {
+    started: Instant,
+    begun: Option<Begun<'a>>,
+}
 
 struct Begun<'a> {
     by_route: &'a ByRoute,
@@ -90,18 +96,22 @@ impl Counting {
     /// A request begins.
     pub(super) fn begin(&self, method: &Method) -> Counted<'_> {
         let by_route = self.0.as_deref();
-        Counted(by_route.map(|by_route| Begun {
+        let begun = by_route.map(|by_route| Begun {
             by_route,
             route: None,
             under_way: by_route.requests.as_deref().map(|it| it.begin(method)),
-        }))
+        });
+        Counted {
+            started: Instant::now(),
+            begun,
+        }
     }
 }
 
 impl Counted<'_> {
     /// The request is for this path. Within its span, before anything else is.
     pub(super) fn meets(&mut self, path: &str, method: &Method) {
-        let Some(begun) = &mut self.0 else {
+        let Some(begun) = &mut self.begun else {
             return;
         };
         let met = begun.by_route.numbers.at(path);
@@ -111,10 +121,11 @@ impl Counted<'_> {
         }
     }
 
-    /// The request was answered. Within its span.
-    pub(super) fn ended(self, status: StatusCode, took: Duration) {
-        let Some(begun) = self.0 else {
-            return;
+    /// The request was answered. Within its span. Returns how long that took.
+    pub(super) fn ended(mut self, status: StatusCode) -> Duration {
+        let took = self.started.elapsed();
+        let Some(begun) = self.begun.take() else {
+            return took;
         };
         if let Some(under_way) = begun.under_way {
             under_way.ended(begun.route, status, took);
@@ -125,6 +136,17 @@ impl Counted<'_> {
             if status.is_server_error() {
                 span.record("otel.status_code", "error");
             }
+        }
+        took
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if let Some(begun) = self.begun.take()
+            && let Some(under_way) = begun.under_way
+        {
+            under_way.aborted(begun.route, self.started.elapsed());
         }
     }
 }
@@ -170,6 +192,7 @@ fn metrics(
         }
         state.administration.require_to_look(&credentials.caller)?;
     }
+    state.registry.tell_breakers();
     let mut response = state.metrics.to_text().into_response();
     let headers = [
         (header::CONTENT_TYPE, METRICS_CONTENT_TYPE),

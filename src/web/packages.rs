@@ -1,7 +1,7 @@
 //! Packuments, versions, tarballs, and what changes them.
 
 use axum::{extract::State, response::Response};
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use serde_json::json;
 
 use super::{
@@ -136,12 +136,30 @@ pub(super) async fn tarball(
     Visitor { caller, problem }: Visitor,
     Package(name): Package,
     FileName(file): FileName,
+    method: Method,
     Headers(headers): Headers,
 ) -> Result<Response, Error> {
     let has = |etag: &str| respond::has(&headers, etag);
     let tarball = state.registry.tarball(&caller, &name, &file, has).await;
     let tarball = tarball.map_err(|error| unless_hidden(problem, &name, error))?;
-    Ok(respond::tarball(&headers, caller.is_anonymous(), tarball)?)
+    let is_hosted = tarball.is_hosted;
+    let response = respond::tarball(&headers, caller.is_anonymous(), tarball)?;
+    if method == Method::GET && begins_a_download(&response) {
+        state.metrics.downloaded(is_hosted);
+    }
+    Ok(response)
+}
+
+/// Whether a client gets a tarball by this, or the first of its parts.
+fn begins_a_download(response: &Response) -> bool {
+    match response.status() {
+        StatusCode::OK | StatusCode::FOUND => true,
+        StatusCode::PARTIAL_CONTENT => {
+            let range = response.headers().get(header::CONTENT_RANGE);
+            range.is_some_and(|range| range.as_bytes().starts_with(b"bytes 0-"))
+        }
+        _ => false,
+    }
 }
 
 /// `PUT /:package`: publish, deprecate, star.

@@ -234,6 +234,11 @@ impl Wanted {
         if is_nowhere || says_nothing {
             return;
         }
+        // Whoever is over a limit may come as often as the network lets him.
+        if ending.status == 429 && so_far.facts.is_empty() {
+            state.events.count_limited();
+            return;
+        }
         let package = route.and_then(|route| self.package(route));
         let caller = so_far.caller.clone().unwrap_or_default();
         // A challenge is how a client learns that it has to ask for a code.

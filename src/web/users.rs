@@ -116,7 +116,12 @@ pub(super) fn tell_of_login(
             }
             tell(Event::LoggedIn { user, method });
         }
-        (Some(RegistryError::OneTimePassRequired { .. }) | None, _) => {}
+        // Of a login that was not even looked at nothing is told: they cost nothing, and may be many.
+        (
+            Some(RegistryError::OneTimePassRequired { .. } | RegistryError::RateLimited { .. })
+            | None,
+            _,
+        ) => {}
         (Some(error), user) if error.status().is_client_error() => {
             let code = error.code();
             tell(Event::LoginFailed { user, code });

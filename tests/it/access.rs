@@ -293,6 +293,7 @@ pub(crate) async fn a_hidden_package_and_a_missing_one_sound_alike() {
         "/@acme/NAME/1.0.0",
         "/@acme/NAME/-/NAME-1.0.0.tgz",
         "/-/package/@acme%2fNAME/dist-tags",
+        "/-/package/@acme%2fNAME/dist-tags/latest",
         "/-/package/@acme%2fNAME/visibility",
         "/-/package/@acme%2fNAME/access",
         "/-/package/@acme%2fNAME/owners",

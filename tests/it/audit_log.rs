@@ -341,6 +341,91 @@ async fn lines_that_are_lost_are_counted() {
 }
 
 #[tokio::test]
+async fn what_limits_refuse_has_one_line_together() {
+    let more = [
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
+        ("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "2"),
+        ("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "3600"),
+    ];
+    let (_folder, path, registry) = recording(&more).await;
+    let put = async || {
+        let body = json!({});
+        let sent = registry.send_json(None, Method::PUT, "/tools", &body);
+        sent.await.status.as_u16()
+    };
+    let mut statuses = Vec::new();
+    for _ in 0..6 {
+        statuses.push(put().await);
+    }
+    assert_eq!(statuses, [401, 401, 429, 429, 429, 429]);
+    // Nor do guesses beyond the limit leave any.
+    let guess = |user: &str| {
+        let request = registry.request(Method::GET, "/tools");
+        registry.send(request.basic_auth(user, Some("a guess")))
+    };
+    for is_limited in [false, false, true, true] {
+        assert_eq!(guess("bob").await.status == 429, is_limited);
+    }
+    registry.user("ada").await;
+    let told: Vec<_> = lines(&path)
+        .into_iter()
+        .map(|line| (line["action"].clone(), line["status"].clone()))
+        .collect();
+    let line = |action: &str, status: Value| (json!(action), status);
+    let denied = line("package.put", json!(401));
+    let failed = line("auth.login.failed", Value::Null);
+    let limited = line("request.limited", json!(429));
+    let signed_in = line("user.sign_in", json!(201));
+    assert_eq!(
+        told,
+        [&denied, &denied, &limited, &failed, &failed, &signed_in].map(Clone::clone)
+    );
+    assert_eq!(lines(&path)[2]["requests"], 4);
+    // Those after the last line are told of at the end.
+    assert_eq!(put().await, 429);
+    registry.stop().await;
+    let last = lines(&path).pop().unwrap();
+    assert_eq!(last["action"], "request.limited");
+    assert_eq!(last["requests"], 1);
+}
+
+#[tokio::test]
+async fn logins_that_are_not_looked_at_leave_no_lines() {
+    let (_folder, path, registry) = recording(&[]).await;
+    registry.user("ada").await;
+    let before = lines(&path).len();
+    // Nobody is called nothing: no password is looked at, and `ping` has no limit.
+    for _ in 0..20 {
+        let guess = registry.request(Method::GET, "/-/ping");
+        let guess = guess.basic_auth("", Some("x"));
+        registry.send(guess).await.assert(200);
+    }
+    let mut statuses = Vec::new();
+    for _ in 0..12 {
+        statuses.push(registry.sign_in("ada", "wrong").await.status.as_u16());
+    }
+    let looked_at = statuses.iter().filter(|status| **status == 401).count();
+    let throttled = statuses.iter().filter(|status| **status == 429).count();
+    assert_eq!(looked_at + throttled, 12);
+    assert!(throttled > 0, "{statuses:?}");
+    registry.stop().await;
+    let lines = lines(&path);
+    let failed = lines[before..]
+        .iter()
+        .filter(|line| line["events"][0]["type"] == "auth.login.failed");
+    let (signing_in, with_others): (Vec<_>, Vec<_>) =
+        failed.partition(|line| line["action"] == "user.sign_in");
+    assert_eq!(signing_in.len(), looked_at);
+    // Some are free, and then one in a growing while.
+    assert!((4..10).contains(&with_others.len()), "{with_others:?}");
+    let limited: u64 = lines
+        .iter()
+        .filter_map(|line| line["requests"].as_u64())
+        .sum();
+    assert_eq!(usize::try_from(limited).unwrap(), throttled);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_opened_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data").display().to_string();

@@ -1,6 +1,7 @@
 //! Who may do what, route by route and caller by caller: `docs/authorisation.md` is made here. And
 //! nobody hears of a package that she may not see.
 
+mod deciders;
 mod requests;
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
@@ -10,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::{Answer, Package, Registry, User, registry::Start};
+use deciders::{Decider, Decides};
 use requests::{ROWS, Row, routes};
 
 /// Set to anything, it takes the table as it is now.
@@ -29,20 +31,6 @@ const CALLERS: [(&str, &str); 8] = [
     ),
 ];
 
-const RULES: &str = "
-packages:
-  '@acme/*':
-    access: reader publisher owner
-    publish: publisher owner
-    unpublish: publisher owner
-  '**':
-    access: $all
-    publish: $authenticated
-    unpublish: $authenticated
-publish:
-  check_owners: true
-";
-
 fn variables() -> Vec<(&'static str, String)> {
     vec![
         ("RUSTACCIO_ADMIN_USERS", "admin".to_owned()),
@@ -51,30 +39,35 @@ fn variables() -> Vec<(&'static str, String)> {
             "false".to_owned(),
         ),
         ("RUSTACCIO_WEB_LOGIN", "true".to_owned()),
+        ("RUSTACCIO_METRICS_BACKEND", "prometheus".to_owned()),
     ]
 }
 
-async fn start(folder: Option<TempDir>) -> Registry {
-    let variables = variables();
+async fn start(decider: &Decider, folder: Option<TempDir>) -> Registry {
+    let mut variables = variables();
+    variables.extend(decider.variables());
     Registry::with(Start {
         variables,
-        file: RULES,
+        file: decider.file(),
+        hook: decider.hook(),
         folder,
         ..Start::default()
     })
     .await
 }
 
-/// A folder to begin with, and the tokens of all callers.
+/// A folder to begin with, the tokens of all callers, and whoever decides.
 struct Scene {
     folder: TempDir,
     callers: Vec<Option<User>>,
+    decider: Decider,
 }
 
 impl Scene {
-    /// `@acme/app` is hidden by the rules, `@team/app` by what it says itself.
-    async fn new() -> Self {
-        let registry = start(None).await;
+    /// `@acme/app` is hidden by whoever `decides`, `@team/app` by what it says itself.
+    async fn new(decides: Decides) -> Self {
+        let decider = Decider::start(decides).await;
+        let registry = start(&decider, None).await;
         let mut callers = vec![None];
         for name in ["stranger", "reader", "publisher", "owner", "admin"] {
             callers.push(Some(registry.user(name).await));
@@ -128,6 +121,7 @@ impl Scene {
         Self {
             folder: registry.stop().await,
             callers,
+            decider,
         }
     }
 
@@ -135,7 +129,7 @@ impl Scene {
     async fn fresh(&self) -> Registry {
         let folder = tempfile::tempdir().unwrap();
         copy(self.folder.path(), folder.path());
-        start(Some(folder)).await
+        start(&self.decider, Some(folder)).await
     }
 }
 
@@ -190,9 +184,9 @@ fn every_route_is_in_the_table() {
     assert_eq!(rows.len(), ROWS.len(), "a route has two rows");
 }
 
-#[tokio::test]
-async fn the_table_of_who_may_do_what_is_current() {
-    let scene = Scene::new().await;
+/// The table as it is where somebody `decides`.
+async fn table(decides: Decides) -> String {
+    let scene = Scene::new(decides).await;
     let mut text = String::from(
         "# Who may do what\n\n\
          Made by the test `authorisation::the_table_of_who_may_do_what_is_current`, which asks each \
@@ -223,6 +217,12 @@ async fn the_table_of_who_may_do_what_is_current() {
         }
         text.push('\n');
     }
+    text
+}
+
+#[tokio::test]
+async fn the_table_of_who_may_do_what_is_current() {
+    let text = table(Decides::Rules).await;
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/authorisation.md");
     if std::env::var_os(ACCEPT).is_some() {
         fs::write(&file, &text).unwrap();
@@ -232,6 +232,20 @@ async fn the_table_of_who_may_do_what_is_current() {
         known == text,
         "docs/authorisation.md has drifted; look at the difference, then run with {ACCEPT}=1:\n{text}"
     );
+}
+
+#[tokio::test]
+async fn a_service_that_says_what_the_rules_say_makes_the_same_table() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/authorisation.md");
+    let by_rules = fs::read_to_string(file).unwrap();
+    let by_service = table(Decides::Service).await;
+    let pairs = by_service.lines().zip(by_rules.lines());
+    let others: Vec<_> = pairs.filter(|(one, other)| one != other).collect();
+    assert!(
+        others.is_empty(),
+        "by the service, by the rules: {others:#?}"
+    );
+    assert_eq!(by_service, by_rules);
 }
 
 /// Status, headers and body, without what differs anyway.
@@ -253,10 +267,24 @@ fn told(answer: &Answer, scope: &str, name: &str) -> String {
 
 #[tokio::test]
 async fn a_hidden_package_and_a_missing_one_sound_alike_on_every_route() {
-    let scene = Scene::new().await;
+    sound_alike(Decides::Rules).await;
+}
+
+#[tokio::test]
+async fn what_a_service_hides_and_a_missing_package_sound_alike_on_every_route() {
+    sound_alike(Decides::ServiceAboutMany).await;
+}
+
+#[tokio::test]
+async fn what_a_hook_hides_and_a_missing_package_sound_alike_on_every_route() {
+    sound_alike(Decides::Hook).await;
+}
+
+async fn sound_alike(decides: Decides) {
+    let scene = Scene::new(decides).await;
     let mut registry = scene.fresh().await;
     let mut leaks = Vec::new();
-    // By the rules, strangers and administrators may not see it; what it says itself hides it from
+    // By what is decided, strangers and administrators may not see it; what it says itself hides it from
     // readers and publishers too, and from whoever is signed in with a token that does not count.
     for (scope, blind) in [
         (
@@ -318,7 +346,26 @@ async fn a_hidden_package_and_a_missing_one_sound_alike_on_every_route() {
 
 #[tokio::test]
 async fn no_list_names_what_its_reader_may_not_see() {
-    let scene = Scene::new().await;
+    lists_keep_to_themselves(Decides::Rules).await;
+}
+
+#[tokio::test]
+async fn no_list_names_what_a_service_hides() {
+    lists_keep_to_themselves(Decides::Service).await;
+}
+
+#[tokio::test]
+async fn no_list_names_what_a_service_hides_with_many_others() {
+    lists_keep_to_themselves(Decides::ServiceAboutMany).await;
+}
+
+#[tokio::test]
+async fn no_list_names_what_a_hook_hides() {
+    lists_keep_to_themselves(Decides::Hook).await;
+}
+
+async fn lists_keep_to_themselves(decides: Decides) {
+    let scene = Scene::new(decides).await;
     let registry = scene.fresh().await;
     let lists = ROWS
         .iter()
@@ -335,11 +382,12 @@ async fn no_list_names_what_its_reader_may_not_see() {
                 let is_told = text.contains(name);
                 seen += usize::from(is_told);
                 if is_told && !sees {
-                    leaks.push(format!("{caller}: {} tells of {name}: {text}", row.route));
+                    let what = format!("{decides:?}, {caller}: {}", row.route);
+                    leaks.push(format!("{what} tells of {name}: {text}"));
                 }
             }
         }
     }
     assert!(leaks.is_empty(), "\n{}", leaks.join("\n"));
-    assert!(seen > 20, "the lists are empty: {seen}");
+    assert!(seen > 20, "{decides:?}: the lists are empty: {seen}");
 }

@@ -4,6 +4,7 @@
 mod buckets;
 mod connections;
 mod effects;
+mod keys;
 mod managed;
 mod profiles;
 mod settings_shown;

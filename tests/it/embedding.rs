@@ -1,5 +1,6 @@
 //! What programs that embed the registry rely on.
 
+mod accounts;
 mod programs;
 
 use std::{sync::Arc, time::Duration};

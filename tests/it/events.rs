@@ -173,6 +173,7 @@ fn check_envelopes(asked: &[Asked], documented: &BTreeMap<String, BTreeSet<Strin
         keys.sort_unstable();
         let envelope = [
             "actor",
+            "address",
             "attributes",
             "event_id",
             "event_type",
@@ -182,6 +183,7 @@ fn check_envelopes(asked: &[Asked], documented: &BTreeMap<String, BTreeSet<Strin
             "tenant",
         ];
         assert_eq!(keys, envelope);
+        assert_eq!(event["address"], "127.0.0.1", "{event}");
         let event_type = event["event_type"].as_str().unwrap();
         let attributes = event["attributes"].as_object().unwrap();
         let attributes: BTreeSet<String> = attributes.keys().cloned().collect();
@@ -441,13 +443,66 @@ async fn a_full_queue_takes_no_more_and_counts_what_is_lost() {
         events.tell(&Caller::default(), None, &Event::StorageHealthRead {});
     }
     assert_eq!((events.depth(), counted(&metrics, "dropped")), (4, 6));
+    let waiting = |count: usize| {
+        let line = format!("rustaccio_event_queue_length {count}");
+        metrics.to_text().lines().any(|found| found == line)
+    };
+    assert!(waiting(4));
     // It stops in time, and what could not be delivered is counted too.
     let began = tokio::time::Instant::now();
     assert!(lifecycle.drain(Duration::from_secs(3)).await);
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!((events.depth(), counted(&metrics, "dropped")), (0, 10));
+    assert!(waiting(0));
     events.tell(&Caller::default(), None, &Event::StorageHealthRead {});
     assert_eq!(counted(&metrics, "dropped"), 11);
+}
+
+#[tokio::test]
+async fn what_strangers_do_leaves_room_for_what_is_done() {
+    let service = Service::replying(Reply::Never).await;
+    let (events, metrics, lifecycle) = alone(&service.url, 10).await;
+    let tell = |event: &Event, times: usize| {
+        for _ in 0..times {
+            events.tell(&Caller::default(), None, event);
+        }
+        (events.depth(), counted(&metrics, "dropped"))
+    };
+    let denied = Event::Denied {
+        action: "package.put".to_owned(),
+        status: 401,
+        code: None,
+        reason: None,
+    };
+    let (user, code) = (None, "AUTH_UNAUTHORIZED");
+    let failed = Event::LoginFailed { user, code };
+    assert_eq!(tell(&denied, 4), (4, 0));
+    assert_eq!(tell(&failed, 4), (5, 3));
+    assert_eq!(tell(&denied, 1), (5, 4));
+    assert_eq!(tell(&Event::StorageHealthRead {}, 6), (10, 5));
+    lifecycle.drain(Duration::ZERO).await;
+}
+
+#[tokio::test]
+async fn what_limits_refuse_is_not_told() {
+    let service = sink().await;
+    let limit = [
+        ("RUSTACCIO_RATE_LIMIT_BACKEND", "memory"),
+        ("RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW", "1"),
+        ("RUSTACCIO_RATE_LIMIT_WINDOW_SECS", "3600"),
+    ];
+    let registry = telling(&service, &limit).await;
+    for status in [401, 429, 429] {
+        let put = registry.put_anonymously("/nobody", &json!({})).await;
+        put.assert(status);
+    }
+    // Other kinds have limits of their own.
+    registry.user("ada").await;
+    registry.stop().await;
+    let told = types(&service.asked());
+    let denied = told.iter().filter(|told| *told == "request.denied");
+    assert_eq!(denied.count(), 1, "{told:?}");
+    assert!(told.iter().any(|told| told == "auth.login.succeeded"));
 }
 
 #[tokio::test]

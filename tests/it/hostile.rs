@@ -367,6 +367,43 @@ async fn an_address_cannot_be_made_up() {
     assert_eq!(last, 429);
 }
 
+/// Whoever is behind the proxy is not the proxy, whatever stands before or in the proxy's entry.
+#[tokio::test]
+async fn nobody_has_the_address_of_the_proxy() {
+    let registry = Registry::start(&[("RUSTACCIO_TRUST_PROXY", "127.0.0.0/8")]).await;
+    let alice = registry.user("alice").await;
+    let token = async |network: &str| {
+        let limited = json!({ "password": "password", "cidr_whitelist": [network] });
+        let made = registry.send_json(Some(&alice), Method::POST, "/-/npm/v1/tokens", &limited);
+        let made = made.await.assert(200).json();
+        made["token"].as_str().unwrap().to_owned()
+    };
+    let inside = token("127.0.0.0/8").await;
+    let (office, office6) = (token("10.1.0.0/16").await, token("2001:db8::/32").await);
+    let cases: [(&str, &[u8], u16); 12] = [
+        (&inside, b"127.0.0.2", 200),
+        (&inside, b"\xff, 203.0.113.9", 401),
+        (&inside, b"\xc3\xa9", 401),
+        (&inside, b"203.0.113.9:5000", 401),
+        (&inside, b"[2001:db8::1]", 401),
+        (&inside, b"unknown", 401),
+        (&inside, b"", 401),
+        (&office, b"\xff, 10.1.0.5", 200),
+        (&office, b"10.1.0.5:5000", 200),
+        (&office, b"10.1.0.5, \xff, 127.0.0.2", 401),
+        (&office6, b"[2001:db8::1]", 200),
+        (&office6, b"[2001:db8::1]:5000, 127.0.0.2", 200),
+    ];
+    for (token, forwarded, expected) in cases {
+        let request = registry.request(Method::GET, "/-/whoami");
+        let request = request.bearer_auth(token);
+        let request = request.header("x-forwarded-for", forwarded);
+        let found = registry.send(request).await.status.as_u16();
+        let forwarded = String::from_utf8_lossy(forwarded);
+        assert_eq!(found, expected, "{forwarded}");
+    }
+}
+
 /// What a client may send that nobody else should read, and the log of all of it.
 #[tokio::test]
 async fn secrets_stay_out_of_the_log() {

@@ -92,6 +92,8 @@ async fn sign_in(
     registry.send(request.header("x-request-id", id)).await
 }
 
+mod guesses;
+
 #[tokio::test]
 async fn users_sign_in_with_what_the_service_knows() {
     let service = Service::start(company).await;
@@ -180,21 +182,6 @@ async fn a_closed_registration_is_closed_there_too() {
     sign_in(&registry, "alice", "password", "r")
         .await
         .assert(201);
-}
-
-#[tokio::test]
-async fn wrong_passwords_are_throttled_before_the_service_hears_them() {
-    let service = Service::start(company).await;
-    let registry = registry(&service, &[("RUSTACCIO_REGISTRATION", "closed")]).await;
-    let mut last = 0;
-    for _ in 0..8 {
-        last = sign_in(&registry, "alice", "guess", "r")
-            .await
-            .status
-            .as_u16();
-    }
-    assert_eq!(last, 429);
-    assert!(service.count("/authenticate") < 8);
 }
 
 #[tokio::test]

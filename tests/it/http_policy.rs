@@ -1,5 +1,8 @@
 //! Decisions of a company's own service.
 
+mod lists;
+mod upstream;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -134,11 +134,26 @@ async fn nobody_keeps_machines_from_asking_whether_it_is_well() {
         (PER_WINDOW, "1"),
         (QUOTA, "memory"),
         ("RUSTACCIO_QUOTA_REQUESTS_PER_DAY", "1"),
+        ("RUSTACCIO_METRICS_BACKEND", "prometheus"),
+        ("RUSTACCIO_METRICS_REQUIRE_ADMIN", "false"),
     ];
     let registry = Registry::start(&settings).await;
+    let free = ["/-/ping", "/-/health/live", "/-/health/ready", "/-/metrics"];
+    // They use up nothing, either.
+    for path in free {
+        assert_eq!(
+            statuses(&registry, path, 3).await,
+            [200, 200, 200],
+            "{path}"
+        );
+    }
     assert_eq!(statuses(&registry, "/app", 2).await, [404, 429]);
-    for path in ["/-/ping", "/-/health/live", "/-/health/ready"] {
-        assert_eq!(statuses(&registry, path, 3).await, [200, 200, 200]);
+    for path in free {
+        assert_eq!(
+            statuses(&registry, path, 3).await,
+            [200, 200, 200],
+            "{path}"
+        );
     }
 }
 
@@ -175,8 +190,50 @@ async fn callers_are_counted_apart_by_what_is_certain_of_them() {
     };
     assert_eq!(get(of_tenant("acme", "web")).await, 404);
     assert_eq!(get(of_tenant("acme", "web")).await, 429);
-    assert_eq!(get(of_tenant("acme", "")).await, 404);
+    let whole = from(&registry, "192.0.2.1", "/app").header("x-org-id", "acme");
+    assert_eq!(get(whole).await, 404);
     assert_eq!(get(of_tenant("acme:p", "web")).await, 404);
+}
+
+/// Proxies pass on headers that they do not know: a client's beside theirs must not count.
+#[tokio::test]
+async fn a_client_behind_a_proxy_chooses_no_tenant() {
+    let settings = [(RATE, "memory"), (PER_WINDOW, "1"), (TRUST, "true")];
+    let registry = Registry::start(&settings).await;
+    let long = "x".repeat(129);
+    let refused: [&[(&str, &str)]; 9] = [
+        // The proxy sets one name, and the client another.
+        &[("x-org-id", "acme"), ("x-rustaccio-org-id", "victim")],
+        &[("x-project-id", "web"), ("x-rustaccio-project-id", "own")],
+        // The proxy adds.
+        &[("x-org-id", "victim"), ("x-org-id", "acme")],
+        &[("x-org-id", "victim, acme")],
+        // What cannot be used takes nothing away from what can.
+        &[("x-rustaccio-org-id", ""), ("x-org-id", "acme")],
+        &[("x-org-id", "acme"), ("x-rustaccio-org-id", &long)],
+        &[("x-org-id", "acme"), ("x-project-id", "")],
+        &[("x-org-id", &long)],
+        &[("x-project-id", "a\u{e9}")],
+    ];
+    for headers in refused {
+        let mut request = registry.request(Method::GET, "/app");
+        for &(name, value) in headers {
+            request = request.header(name, value.as_bytes());
+        }
+        let answer = registry.send(request).await.assert(400);
+        assert!(answer.error().contains("has to set or delete both"));
+    }
+    // Both names of one tenant are one, and nothing of the above was counted.
+    for (headers, status) in [
+        ([("x-org-id", "acme"), ("x-rustaccio-org-id", "acme")], 404),
+        ([("x-org-id", "acme"), ("x-org-id", " acme ")], 429),
+    ] {
+        let mut request = registry.request(Method::GET, "/app");
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        registry.send(request).await.assert(status);
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,25 @@
 //! What is counted, and who reads it.
 
+mod services;
 mod text;
 
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
+use axum::{
+    body::{Body, to_bytes},
+    http::Request,
+};
+use futures_util::FutureExt as _;
 use reqwest::{Method, header::CONTENT_TYPE};
-use rustaccio::{lifecycle::ManualClock, models::Timestamp};
+use rustaccio::{
+    app::build_router,
+    config::{Config, Env, Sources},
+    lifecycle::ManualClock,
+    models::Timestamp,
+    runtime::build_state,
+};
 use serde_json::json;
+use tower::ServiceExt as _;
 
 use crate::support::{Package, Registry, Reply, Service, Upstream, User, registry::Start};
 use text::Scrape;
@@ -121,9 +134,34 @@ async fn what_happens_is_counted() {
     assert_eq!(get("uplink_breakers_open", &[("uplink", "default")]), 1);
     assert!(asked("left_alone") >= 1, "{now:?}");
     assert_eq!(get("stale_answers_total", &[]), 1);
+    // Nobody asks it again, and it may be asked all the same.
+    clock.advance(Duration::from_secs(3600));
+    let later = scrape(&registry).await;
+    let breakers = later.count("rustaccio_uplink_breakers_open", &[("uplink", "default")]);
+    assert_eq!(breakers, 0);
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(get("build_info", &version), 1);
     assert_eq!(get("start_time_seconds", &[]), 1_800_000_000);
+}
+
+#[tokio::test]
+async fn a_download_counts_once_however_it_is_read() {
+    let registry = Registry::start(&[ON, OPEN]).await;
+    let user = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&user, &package).await.assert(201);
+    let ask = async |method: Method, range: &str, status: u16| {
+        let request = registry.request(method, "/app/-/app-1.0.0.tgz");
+        let request = request.header("range", range);
+        registry.send(request).await.assert(status);
+        let now = scrape(&registry).await;
+        now.count("rustaccio_downloads_total", &[("source", "hosted")])
+    };
+    assert_eq!(ask(Method::HEAD, "", 200).await, 0);
+    assert_eq!(ask(Method::GET, "bytes=0-9", 206).await, 1);
+    assert_eq!(ask(Method::GET, "bytes=10-", 206).await, 1);
+    assert_eq!(ask(Method::GET, "bytes=999999999-", 416).await, 1);
+    assert_eq!(ask(Method::GET, "", 200).await, 2);
 }
 
 #[tokio::test]
@@ -169,6 +207,38 @@ async fn they_are_read_by_whoever_may() {
     let without = Registry::alone().await;
     let user = without.user("root").await;
     without.get_as(&user, PATH).await.assert(404);
+}
+
+#[tokio::test]
+async fn requests_whose_clients_hang_up_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let silent = Service::replying(Reply::Never).await;
+    let env: Env = [
+        ("RUSTACCIO_DATA_DIR", folder.path().to_str().unwrap()),
+        ("RUSTACCIO_UPSTREAM", &silent.url),
+        ON,
+        OPEN,
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    let config = Config::load(&Sources { env, file: None });
+    let state = Box::pin(build_state(&config, None)).await.unwrap();
+    let router = build_router(state);
+    let ask = |path: &str| {
+        let request = Request::get(path).header("host", "host.example");
+        router.clone().oneshot(request.body(Body::empty()).unwrap())
+    };
+    // It is begun, and dropped as the server does with one whose client is gone.
+    assert!(ask("/library").now_or_never().is_none());
+    let answer = ask(PATH).await.unwrap();
+    let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    let scrape = Scrape::parse(std::str::from_utf8(&body).unwrap());
+    let labels = [("route", "/{package}"), ("method", "GET")];
+    let aborted = [labels[0], labels[1], ("status", "aborted")];
+    assert_eq!(scrape.count("rustaccio_http_requests_total", &aborted), 1);
+    let took = "rustaccio_http_request_duration_seconds_count";
+    assert_eq!(scrape.count(took, &labels), 1);
 }
 
 #[tokio::test]
@@ -284,6 +354,9 @@ async fn the_dashboard_asks_for_what_there_is() {
     assert!(missing.is_empty(), "{missing:?}");
     // And it leaves out little of what there is.
     assert!(asked.len() >= 25, "{asked:?}");
+    let counters = there.iter().filter(|name| name.ends_with("_total"));
+    let left_out: Vec<_> = counters.filter(|name| !asked.contains(**name)).collect();
+    assert!(left_out.is_empty(), "{left_out:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
 //! Verdaccio's `notify`: requests in words of the operator for each publish and removal.
 
-use rustaccio::config::{Config, Env, Sources};
+use std::{sync::Arc, time::Duration};
+
+use rustaccio::{
+    config::{AuditLogConfig, Config, Env, Sources},
+    events::{Event, Events, EventsOptions},
+    lifecycle::{Lifecycle, SystemClock},
+    models::Caller,
+    telemetry::Metrics,
+};
 use serde_json::json;
 
 use crate::support::{Asked, Package, Registry, Reply, Service};
@@ -85,7 +93,7 @@ async fn the_documented_examples_work() {
 async fn one_hook_alone_is_told_of_the_packages_of_its_pattern() {
     let service = Service::replying(Reply::Json(200, json!({}))).await;
     let file = format!(
-        "notify:\n  method: PUT\n  endpoint: {}/hook/\n  packagePattern: ^@ACME/\n  \
+        "notifications:\n  method: PUT\n  endpoint: {}/hook/\n  packagePattern: ^@ACME/\n  \
          packagePatternFlags: i\n  headers: '{{\"x-from\": \"npm\"}}'\n  \
          content: '{{{{publishType}}}} {{{{publishedPackage}}}} {{{{lookup dist-tags \"latest\"}}}} {{{{description}}}}'\n",
         service.url
@@ -99,6 +107,7 @@ async fn one_hook_alone_is_told_of_the_packages_of_its_pattern() {
     assert_eq!(asked.len(), 1);
     assert_eq!((&*asked[0].method, &*asked[0].path), ("PUT", "/hook/"));
     assert_eq!(asked[0].header("x-from"), Some("npm"));
+    assert!(asked[0].header("x-request-id").is_some());
     let text = String::from_utf8(asked[0].body.clone()).unwrap();
     assert_eq!(text, "publish @acme/tools@1.0.0 1.0.0 to build with");
 }
@@ -145,6 +154,57 @@ async fn a_hook_that_never_answers_costs_a_publish_nothing() {
     }
     // The first is not answered yet.
     assert_eq!(service.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_hook_is_bounded_in_bytes() {
+    let service = Service::replying(Reply::Never).await;
+    let file = format!(
+        "notify:\n  endpoint: {}/hook\n  content: x\n{RULES}",
+        service.url
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yml");
+    std::fs::write(&path, file).unwrap();
+    let config = Config::load(&Sources {
+        env: Env::default(),
+        file: Some(path),
+    });
+    let (metrics, lifecycle) = (Metrics::counting(), Lifecycle::new());
+    let trail = AuditLogConfig::default();
+    let opened = Events::open(EventsOptions {
+        events: &config.events,
+        audit_log: &trail,
+        clock: Arc::new(SystemClock),
+        metrics: metrics.clone(),
+        lifecycle: lifecycle.clone(),
+    });
+    let events = opened.await.unwrap();
+    let name = "tools".parse().unwrap();
+    let event = Event::Published {
+        version: "1.0.0".to_owned(),
+        tags: Vec::new(),
+        new_package: true,
+        integrity: String::new(),
+        manifest: vec![b' '; 30 << 20].into(),
+    };
+    for _ in 0..5 {
+        events.tell(&Caller::default(), Some(&name), &event);
+    }
+    let dropped = |count: usize| {
+        let line = format!("rustaccio_notifications_total{{outcome=\"dropped\"}} {count}");
+        metrics.to_text().lines().any(|found| found == line)
+    };
+    assert!(dropped(3), "{}", metrics.to_text());
+    lifecycle.drain(Duration::from_secs(3)).await;
+    // Those that were under way end a moment after their time.
+    let all_are_counted = async {
+        while !dropped(5) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(60), all_are_counted).await;
+    assert!(counted.is_ok(), "{}", metrics.to_text());
 }
 
 #[tokio::test]

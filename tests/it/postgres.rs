@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -429,6 +430,27 @@ async fn without_the_database_requests_fail_in_time_and_service_resumes() {
         );
         registry.get_as(&alice, "/-/whoami").await.assert(200);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_may_be_as_late_as_the_setting_says() {
+    let server = server();
+    let nodes = ["1", "60"].map(|seconds| {
+        let patience = ("RUSTACCIO_METADATA_POSTGRES_TIMEOUT_SECS", seconds);
+        let url = server.url.clone();
+        async move { node_with(&url, &[patience]).await }
+    });
+    let [hasty, patient] = nodes;
+    let (hasty, patient) = tokio::join!(hasty, patient);
+    server.signal("STOP");
+    let mut waiting = pin!(patient.sign_in("alice", "password"));
+    tokio::select! {
+        biased;
+        answer = &mut waiting => panic!("{}: not so patient", answer.status),
+        answer = hasty.sign_in("bob", "password") => drop(answer.assert(503)),
+    }
+    server.signal("CONT");
+    waiting.await.assert(201);
 }
 
 #[test]

@@ -35,9 +35,22 @@ fn secure(server: &Server, authority: &Authority) {
     server.resume();
 }
 
+/// All connections but this one are, seen from the server.
+async fn are_safe(plain: &str) {
+    let connection = PgConnection::connect(&format!("{plain}?sslmode=disable"));
+    let (all, safe): (i64, i64) = sqlx::query_as(
+        "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_ssl \
+         JOIN pg_stat_activity USING (pid) \
+         WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
+    )
+    .fetch_one(&mut connection.await.unwrap())
+    .await
+    .unwrap();
+    assert!(all > 0 && all == safe, "{safe} of {all}");
+}
+
 /// Why the program does not start.
-async fn refusal(data: &Path, url: &str) -> String {
-    let variables = variables(url);
+async fn refusal(data: &Path, variables: Vec<(&'static str, String)>) -> String {
     let pairs: Vec<_> = variables.iter().map(|(n, v)| (*n, &**v)).collect();
     let command = Process::command(data, &pairs);
     let refused = tokio::task::spawn_blocking(|| Process::refusal(command));
@@ -50,7 +63,8 @@ async fn connections_are_as_safe_as_the_address_says() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let folder = tempfile::tempdir().unwrap();
     let plain = server.url.clone();
-    let said = refusal(folder.path(), &format!("{plain}?sslmode=require")).await;
+    let required = variables(&format!("{plain}?sslmode=require"));
+    let said = refusal(folder.path(), required).await;
     assert!(said.contains("TLS") || said.contains("SSL"), "{said}");
     secure(&server, &authority);
 
@@ -75,19 +89,7 @@ async fn connections_are_as_safe_as_the_address_says() {
         let user = registry.user(name).await;
         let package = Package::new(name, "1.0.0");
         registry.publish(&user, &package).await.assert(201);
-        // All of its connections, seen from the server.
-        let mut connection = PgConnection::connect(&format!("{plain}?sslmode=disable"))
-            .await
-            .unwrap();
-        let (all, safe): (i64, i64) = sqlx::query_as(
-            "SELECT count(*), count(*) FILTER (WHERE ssl) FROM pg_stat_ssl \
-             JOIN pg_stat_activity USING (pid) \
-             WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'",
-        )
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-        assert!(all > 0 && all == safe, "{safe} of {all}");
+        are_safe(&plain).await;
         registry.stop().await;
     }
     for url in [
@@ -95,12 +97,40 @@ async fn connections_are_as_safe_as_the_address_says() {
         format!("{plain}?sslmode=verify-full"),
         of("verify-full", &stranger),
     ] {
-        let said = refusal(folder.path(), &url).await;
+        let said = refusal(folder.path(), variables(&url)).await;
         assert!(said.contains("certificate"), "{said}");
         // No password is shown.
         let password = plain.split([':', '@']).nth(2).unwrap();
         assert!(!said.contains(password), "{said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quota_is_counted_over_tls_as_its_address_says() {
+    let server = tokio::task::spawn_blocking(server).await.unwrap();
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    secure(&server, &authority);
+    let settings = |authority: &Authority| {
+        let (plain, root) = (&server.url, authority.file());
+        let url = format!("{plain}?sslmode=verify-full&sslrootcert={}", root.display());
+        vec![
+            ("RUSTACCIO_QUOTA_BACKEND", "postgres".to_owned()),
+            ("RUSTACCIO_QUOTA_POSTGRES_URL", url),
+            ("RUSTACCIO_QUOTA_REQUESTS_PER_DAY", "1".to_owned()),
+            ("RUSTACCIO_QUOTA_FAIL_OPEN", "false".to_owned()),
+        ]
+    };
+    let registry = Registry::with(Start {
+        variables: settings(&authority),
+        ..Start::default()
+    })
+    .await;
+    registry.get("/app").await.assert(404);
+    registry.get("/app").await.assert(429);
+    are_safe(&server.url).await;
+    let folder = tempfile::tempdir().unwrap();
+    let said = refusal(folder.path(), settings(&stranger)).await;
+    assert!(said.contains("quota backend unavailable"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

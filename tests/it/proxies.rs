@@ -157,6 +157,26 @@ async fn an_uplink_has_a_proxy_of_its_own() {
 }
 
 #[tokio::test]
+async fn uplinks_without_a_proxy_have_the_files() {
+    let (upstream, other) = (Upstream::start().await, Upstream::start().await);
+    let proxy = ForwardProxy::before(&upstream.url).await;
+    upstream.has(&[&Package::new("lib", "1.0.0")]);
+    other.has(&[&Package::new("direct", "1.0.0")]);
+    let file = format!(
+        "http_proxy: {}\nno_proxy: 127.0.0.1\nuplinks:\n  one:\n    url: {ELSEWHERE}\n  two:\n    \
+         url: {}\npackages:\n  direct:\n    access: $all\n    proxy: two\n  '**':\n    \
+         access: $all\n    proxy: one\n",
+        proxy.url, other.url
+    );
+    let registry = Registry::with_file(&file).await;
+    registry.get("/lib").await.assert(200);
+    let asked = proxy.asked().len();
+    assert!(asked > 0);
+    registry.get("/direct").await.assert(200);
+    assert_eq!(proxy.asked().len(), asked);
+}
+
+#[tokio::test]
 async fn tls_goes_through_a_tunnel() {
     let (upstream, authority) = (Upstream::start().await, Authority::new());
     let secure = proxy_before(&upstream.url, &authority).await;
@@ -167,19 +187,24 @@ async fn tls_goes_through_a_tunnel() {
         &lib,
         &format!("{}/lib/-/lib-1.0.0.tgz", secure.url),
     );
-    let file = format!(
-        "uplinks:\n  default:\n    url: {}\n    https_proxy: {}\n    ca: {}\n",
-        secure.url,
-        proxy.url,
-        authority.file().display()
+    let (url, roots) = (&secure.url, authority.file());
+    let uplink = format!(
+        "uplinks:\n  default:\n    url: {url}\n    ca: {}\n",
+        roots.display()
     );
-    let registry = Registry::with_file(&file).await;
-    assert_eq!(registry.tarball(&lib).await.assert(200).body, lib.tarball);
-    let asked = proxy.asked();
-    let tunnel = format!("CONNECT localhost:{} ", secure.address.port());
-    assert!(!asked.is_empty());
-    assert!(
-        asked.iter().all(|head| head.starts_with(&tunnel)),
-        "{asked:?}"
-    );
+    let way = format!("https_proxy: {}\n", proxy.url);
+    let mut before = 0;
+    // The uplink's own, and the file's.
+    for file in [format!("{uplink}    {way}"), format!("{way}{uplink}")] {
+        let registry = Registry::with_file(&file).await;
+        assert_eq!(registry.tarball(&lib).await.assert(200).body, lib.tarball);
+        let asked = proxy.asked();
+        let tunnel = format!("CONNECT localhost:{} ", secure.address.port());
+        assert!(asked.len() > before);
+        before = asked.len();
+        assert!(
+            asked.iter().all(|head| head.starts_with(&tunnel)),
+            "{asked:?}"
+        );
+    }
 }

@@ -231,6 +231,26 @@ async fn a_target_that_could_not_open_it_is_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_target_of_another_registry_is_left_as_it_is() {
+    // Nothing in it is sealed, so that nothing but the keys themselves tells.
+    let unsigned = vec![("RUSTACCIO_SIGNING", "off".to_owned())];
+    let registry = serve(None, &unsigned).await;
+    registry.user("alice").await;
+    let copy = back_up(&registry, &unsigned).await;
+    assert!(copy.join("secret.key").exists() && !copy.join("signing-keys.json").exists());
+    let other = Registry::alone().await;
+    let bob = other.user("bob").await;
+    publish(&other, &bob, "app", "1.0.0").await;
+    let data = other.data();
+    let _folder = other.stop().await;
+    let accounts = state(&data);
+    let said = refuses(&data, &["restore", "--overwrite", text(&copy)]).await;
+    assert!(said.contains("secret.key"), "{said}");
+    assert!(!data.join("being-filled").exists());
+    assert_eq!(state(&data), accounts);
+}
+
+#[tokio::test]
 async fn a_mark_by_hand_is_believed_even_if_it_is_damaged() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("being-filled"), "{").unwrap();

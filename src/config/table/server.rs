@@ -71,9 +71,11 @@ pub(super) const SETTINGS: &[Setting] = &[
             target.config.server.trust_proxy = units::trust_proxy(text)?;
             Ok(())
         }),
-        "Whose `X-Forwarded-*` headers count: `false`, `true`, or the proxies' networks. With \
-         `true` the client is the last entry of `X-Forwarded-For`; behind several proxies, name \
-         their networks.",
+        "Whose `X-Forwarded-*` headers count, and whose words about the tenant: `false`, `true`, or \
+         the proxies' networks. With `true` the client is the last entry of `X-Forwarded-For`; \
+         behind several proxies, name their networks. The proxy has to set or delete \
+         `X-Rustaccio-Org-Id`, `X-Org-Id`, `X-Rustaccio-Project-Id` and `X-Project-Id`, or clients \
+         choose whose limits they use up.",
     )
     .also(&["server_trust_proxy"]),
     Setting::new(

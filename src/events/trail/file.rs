@@ -2,7 +2,7 @@
 
 use std::{
     fs::{File, OpenOptions, Permissions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
@@ -25,6 +25,20 @@ pub(super) struct TrailFile {
     is_torn: bool,
 }
 
+/// Lines could not be written, or not all of them.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    /// How many bytes of them are in the file.
+    pub(super) written: usize,
+    pub(super) error: io::Error,
+}
+
+impl From<io::Error> for Unfinished {
+    fn from(error: io::Error) -> Self {
+        Self { written: 0, error }
+    }
+}
+
 impl TrailFile {
     pub(super) fn open(path: &Path, max_size: u64, max_files: usize) -> io::Result<Self> {
         Ok(Self {
@@ -38,7 +52,7 @@ impl TrailFile {
 
     /// Adds `lines`, each with its end, by one write. An error leaves at most a part of a line, after
     /// which the next one begins a line of its own.
-    pub(super) fn append(&mut self, lines: &[u8], now: Timestamp) -> io::Result<()> {
+    pub(super) fn append(&mut self, lines: &[u8], now: Timestamp) -> Result<(), Unfinished> {
         self.follow()?;
         self.rotate(lines.len(), now)?;
         let mut text = lines;
@@ -48,7 +62,11 @@ impl TrailFile {
             text = &mended;
         }
         self.is_torn = true;
-        self.file.write_all(text)?;
+        let mend = text.len() - lines.len();
+        write_all(&mut self.file, text).map_err(|unfinished| Unfinished {
+            written: unfinished.written.saturating_sub(mend),
+            ..unfinished
+        })?;
         self.is_torn = false;
         Ok(())
     }
@@ -67,6 +85,8 @@ impl TrailFile {
             Err(error) => return Err(error),
         };
         if !is_same {
+            // What is in the old one is as good as any other line.
+            self.sync()?;
             self.begin_another(own.mode())?;
         }
         Ok(())
@@ -183,8 +203,27 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
+/// Like [`io::Write::write_all`], which does not say how much was written before an error.
+fn write_all(file: &mut impl io::Write, text: &[u8]) -> Result<(), Unfinished> {
+    let mut written = 0;
+    while let Some(rest) = text.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => {
+                let error = io::ErrorKind::WriteZero.into();
+                return Err(Unfinished { written, error });
+            }
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(Unfinished { written, error }),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     const NOW: i64 = 1_767_323_045_678;
@@ -262,5 +301,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(moved).unwrap(), "1\n");
         let new = std::fs::read_to_string(folder.path().join("audit.log")).unwrap();
         assert_eq!(new, "2\n");
+    }
+
+    #[test]
+    fn what_is_written_before_the_end_of_space_is_known() {
+        let mut space = [0; 10];
+        let unfinished = write_all(&mut &mut space[..], b"12\n456\n89\nbc\n").unwrap_err();
+        assert_eq!(unfinished.written, 10);
+        assert_eq!(&space, b"12\n456\n89\n");
+        write_all(&mut &mut space[..], b"12\n").unwrap();
     }
 }

@@ -67,6 +67,8 @@ pub struct Line {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lines_lost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<u64>,
     events: Vec<Fact>,
 }
 
@@ -105,6 +107,15 @@ impl Line {
         line
     }
 
+    /// Of requests that a limit has refused.
+    pub(super) fn of_limited(time: Timestamp, requests: u64) -> Self {
+        let mut line = Self::of_caller(time, "request.limited".to_owned(), &Caller::default());
+        line.outcome = "denied";
+        line.status = Some(429);
+        line.requests = Some(requests);
+        line
+    }
+
     fn of_caller(time: Timestamp, action: String, caller: &Caller) -> Self {
         let identity = caller.identity.as_deref();
         let Tenant { org_id, project_id } = &caller.request.tenant;
@@ -132,6 +143,7 @@ impl Line {
             method: None,
             path: None,
             lines_lost: None,
+            requests: None,
             events: Vec::new(),
         }
     }

@@ -7,7 +7,14 @@
 mod file;
 mod line;
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use file::TrailFile;
 pub use line::{Ending, Line};
@@ -42,7 +49,17 @@ struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Trail {
     sender: mpsc::Sender<Entry>,
+    unwritten: Arc<Unwritten>,
     metrics: Metrics,
+}
+
+/// What the next line that is written comes behind.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// Requests that a limit has refused.
+    limited: AtomicU64,
+    /// Lines for which there was no place.
+    lost: AtomicU64,
 }
 
 impl std::fmt::Debug for Entry {
@@ -74,8 +91,10 @@ impl Trail {
             source,
         })?;
         let (sender, receiver) = mpsc::channel(CAPACITY);
+        let unwritten = Arc::<Unwritten>::default();
         let writer = Writer {
             file: Some(file),
+            unwritten: Arc::clone(&unwritten),
             clock: clock.clone(),
             metrics: metrics.clone(),
             lost: 0,
@@ -85,6 +104,7 @@ impl Trail {
         lifecycle.spawn_last(async move { writer.run(receiver, &ending).await });
         Ok(Some(Self {
             sender,
+            unwritten,
             metrics: metrics.clone(),
         }))
     }
@@ -110,13 +130,30 @@ impl Trail {
         });
     }
 
+    /// A request that a limit has refused has no line of its own.
+    pub(super) fn count_limited(&self) {
+        self.unwritten.limited.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn send(&self, entry: Entry) -> bool {
         let taken = self.sender.try_send(entry).is_ok();
         if !taken {
             self.metrics.audit_line(Outcome::Dropped);
-            tracing::error!("a line of the audit trail is lost: the disk does not keep up");
+            let before = self.unwritten.lost.fetch_add(1, Ordering::Relaxed);
+            if is_worth_a_word(before, before + 1) {
+                tracing::error!(
+                    lost = before + 1,
+                    "lines of the audit trail are lost: the disk does not keep up"
+                );
+            }
         }
         taken
+    }
+}
+
+impl Unwritten {
+    fn is_any(&self) -> bool {
+        self.limited.load(Ordering::Relaxed) > 0 || self.lost.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -124,6 +161,7 @@ impl Trail {
 struct Writer {
     /// Away while it is written to.
     file: Option<TrailFile>,
+    unwritten: Arc<Unwritten>,
     clock: SharedClock,
     metrics: Metrics,
     /// Lines that could not be written since the last one that could.
@@ -163,15 +201,25 @@ impl Writer {
                 self.sync().await;
             }
         }
+        if self.unwritten.is_any() {
+            self.write(&mut batch).await;
+        }
         self.sync().await;
     }
 
     async fn write(&mut self, batch: &mut Vec<Entry>) {
         let now = self.clock.now();
         let mut lines = Vec::new();
+        let unplaced = self.unwritten.lost.swap(0, Ordering::Relaxed);
+        self.lost = self.lost.saturating_add(unplaced);
         if self.lost > 0 {
             lines.extend(Line::of_gap(now, self.lost).to_bytes());
         }
+        let limited = self.unwritten.limited.swap(0, Ordering::Relaxed);
+        if limited > 0 {
+            lines.extend(Line::of_limited(now, limited).to_bytes());
+        }
+        let said = lines.len();
         for entry in &*batch {
             lines.extend_from_slice(&entry.line);
         }
@@ -182,42 +230,53 @@ impl Writer {
             let appended = file.append(&lines, now);
             Ok((file, appended))
         };
-        let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let appended = match on_disk(work).await {
             Ok((file, appended)) => {
                 self.file = Some(file);
                 appended
             }
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
-        match appended {
-            Ok(()) => {
-                if self.lost > 0 {
-                    tracing::warn!(lost = self.lost, "the audit trail can be written again");
-                }
-                self.lost = 0;
-                self.unsynced_since.get_or_insert_with(Instant::now);
+        let written = match &appended {
+            Ok(()) => batch.len(),
+            Err(unfinished) => whole_lines(batch, unfinished.written.saturating_sub(said)),
+        };
+        let is_said = match &appended {
+            Ok(()) => true,
+            Err(unfinished) => unfinished.written >= said,
+        };
+        if is_said {
+            if self.lost > 0 {
+                tracing::warn!(lost = self.lost, "the audit trail can be written again");
             }
-            Err(error) => self.lose(count, &error),
+            self.lost = 0;
+        } else {
+            self.unwritten.limited.fetch_add(limited, Ordering::Relaxed);
         }
-        for entry in batch.drain(..) {
-            self.metrics.audit_line(if self.lost > 0 {
-                Outcome::Dropped
-            } else {
+        if appended.is_ok() || written > 0 {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+        }
+        if let Err(unfinished) = appended {
+            self.lose(batch.len() - written, &unfinished.error);
+        }
+        for (at, entry) in batch.drain(..).enumerate() {
+            self.metrics.audit_line(if at < written {
                 Outcome::Delivered
+            } else {
+                Outcome::Dropped
             });
-            if let Some(written) = entry.written {
+            if let Some(waits) = entry.written {
                 // Nobody waits any more, where it took long.
-                let _ = written.send(());
+                let _ = waits.send(());
             }
         }
     }
 
-    fn lose(&mut self, count: u64, error: &std::io::Error) {
+    fn lose(&mut self, count: usize, error: &std::io::Error) {
         let before = self.lost;
-        self.lost = before.saturating_add(count);
-        // The log may lie on the same disk: of many that are lost it hears less and less often.
-        if before.checked_ilog2() != self.lost.checked_ilog2() {
+        self.lost = before.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        // The log may lie on the same disk.
+        if is_worth_a_word(before, self.lost) {
             tracing::error!(%error, lost = self.lost, "the audit trail cannot be written; the registry goes on");
         }
     }
@@ -240,9 +299,72 @@ impl Writer {
     }
 }
 
+/// How many lines of a batch are whole in its first bytes.
+fn whole_lines(batch: &[Entry], bytes: usize) -> usize {
+    let mut left = bytes;
+    let is_whole = |entry: &&Entry| {
+        let rest = left.checked_sub(entry.line.len());
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    batch.iter().take_while(is_whole).count()
+}
+
+/// Whether the log shall hear that so many are lost now: of many it hears less and less often.
+fn is_worth_a_word(before: u64, now: u64) -> bool {
+    before.checked_ilog2() != now.checked_ilog2()
+}
+
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
 ) -> std::io::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::SystemClock;
+
+    fn entry(line: &[u8]) -> Entry {
+        Entry {
+            line: line.to_vec(),
+            written: None,
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_cut_is_lost_and_those_before_it_are_not() {
+        let batch = [entry(b"1\n"), entry(b"23\n"), entry(b"4\n")];
+        let whole = [0, 1, 2, 4, 5, 6, 7, 9].map(|bytes| whole_lines(&batch, bytes));
+        assert_eq!(whole, [0, 0, 1, 1, 2, 2, 3, 3]);
+    }
+
+    #[tokio::test]
+    async fn lines_for_which_there_is_no_place_are_told_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let config = AuditLogConfig {
+            file: Some(path.clone()),
+            ..AuditLogConfig::default()
+        };
+        let (metrics, lifecycle) = (Metrics::counting(), Lifecycle::new());
+        let clock: SharedClock = Arc::new(SystemClock);
+        let trail = Trail::open(&config, &clock, &metrics, &lifecycle).await;
+        let trail = trail.unwrap().unwrap();
+        // Nobody writes before this task waits, as if the disk hung.
+        for _ in 0..CAPACITY + 3 {
+            trail.hand_over(b"{}\n".to_vec());
+        }
+        assert!(lifecycle.drain(Duration::from_secs(60)).await);
+        let text = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text.lines().filter(|line| *line == "{}").count(), CAPACITY);
+        let lost: Vec<&str> = text.lines().filter(|line| *line != "{}").collect();
+        let [lost] = lost[..] else {
+            panic!("{lost:?}");
+        };
+        assert!(lost.contains("\"lines_lost\":3"), "{lost}");
+        assert!(lost.contains("\"audit.lines_lost\""), "{lost}");
+    }
 }

@@ -12,8 +12,15 @@ use crate::{
 /// Quotas in memory. Where there are too many keys the oldest is forgotten.
 #[derive(Debug)]
 pub struct MemoryQuotas {
-    used: Mutex<Counts<Used>>,
+    kept: Mutex<Kept>,
     retention_days: u32,
+}
+
+#[derive(Debug)]
+struct Kept {
+    used: Counts<Used>,
+    /// The day of the last request; what is older than needed was forgotten when it came.
+    today: Box<str>,
 }
 
 #[derive(Debug)]
@@ -26,7 +33,10 @@ impl MemoryQuotas {
     /// Keeps at most `max_keys` counts at once, each for as many days as `retention_days` says.
     pub fn new(max_keys: usize, retention_days: u32) -> Self {
         Self {
-            used: Mutex::new(Counts::new(max_keys)),
+            kept: Mutex::new(Kept {
+                used: Counts::new(max_keys),
+                today: Box::default(),
+            }),
             retention_days: retention_days.max(1),
         }
     }
@@ -42,12 +52,16 @@ impl MemoryQuotas {
 #[async_trait]
 impl QuotaStore for MemoryQuotas {
     async fn count(&self, usage: Usage<'_>, limit: u64) -> Result<Option<u64>, GovernanceError> {
-        let first_kept = self.first_kept(usage.day);
         // Neither a day nor a metric has a blank.
-        let key = format!("{} {} {}", usage.day, usage.metric.as_str(), usage.tenant);
-        let mut used = self.used.lock();
-        // Days are written so that the earlier comes first.
-        used.forget_while(|used| *used.day < *first_kept);
+        let key = [usage.day, usage.metric.as_str(), usage.tenant].join(" ");
+        let mut kept = self.kept.lock();
+        let Kept { used, today } = &mut *kept;
+        if **today != *usage.day {
+            let first_kept = self.first_kept(usage.day);
+            // Days are written so that the earlier comes first.
+            used.forget_while(|used| *used.day < *first_kept);
+            *today = usage.day.into();
+        }
         let new = || Used {
             day: usage.day.into(),
             count: 0,

@@ -73,8 +73,23 @@ async fn one_that_is_not_renewed_runs_out(provider: &dyn LeaseProvider) {
     assert!(!provider.renew("lost", "a", SPAN).await.unwrap());
 }
 
+/// How often writers' waiting ended like this.
+fn waits(metrics: &Metrics, outcome: &str) -> u64 {
+    let start = format!("rustaccio_lease_waits_total{{outcome=\"{outcome}\"}} ");
+    let text = metrics.to_text();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(&start));
+    lines.next().unwrap().parse().unwrap()
+}
+
+/// That waiting ended so often like each of these, and in no other way.
+#[track_caller]
+fn assert_waits(metrics: &Metrics, expected: [(&str, u64); 4]) {
+    let counted = expected.map(|(outcome, _)| (outcome, waits(metrics, outcome)));
+    assert_eq!(counted, expected);
+}
+
 async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
-    let lifecycle = Lifecycle::new();
+    let (lifecycle, metrics) = (Lifecycle::new(), Metrics::counting());
     let (inside, last) = (AtomicU64::new(0), AtomicU64::new(0));
     let turns = (0..16).map(|_| {
         // A node each.
@@ -82,7 +97,7 @@ async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
             Arc::clone(provider),
             options(false),
             lifecycle.clone(),
-            Metrics::default(),
+            metrics.clone(),
         );
         let (inside, last) = (&inside, &last);
         async move {
@@ -95,6 +110,13 @@ async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
         }
     });
     futures_util::future::join_all(turns).await;
+    let acquired = [
+        ("acquired", 16),
+        ("timeout", 0),
+        ("failed", 0),
+        ("failed_open", 0),
+    ];
+    assert_waits(&metrics, acquired);
     // All are given up before the server ends.
     assert!(lifecycle.drain(Duration::from_secs(30)).await);
     let free = provider.try_acquire("package:_s_busy", "x", SPAN).await;
@@ -102,12 +124,12 @@ async fn many_take_turns(provider: &Arc<dyn LeaseProvider>) {
 }
 
 async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
-    let lifecycle = Lifecycle::new();
+    let (lifecycle, metrics) = (Lifecycle::new(), Metrics::counting());
     let leases = Leases::new(
         Arc::clone(provider),
         options(false),
         lifecycle.clone(),
-        Metrics::default(),
+        metrics.clone(),
     );
     let lease = leases.hold("long").await.unwrap();
     tokio::time::sleep(2 * SPAN).await;
@@ -120,13 +142,20 @@ async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
         Arc::clone(provider),
         impatient,
         lifecycle.clone(),
-        Metrics::default(),
+        metrics.clone(),
     );
     // Failing open is about the backend, not about others.
     assert!(matches!(
         others.hold("long").await,
         Err(LeaseError::Timeout)
     ));
+    let ended = [
+        ("acquired", 1),
+        ("timeout", 1),
+        ("failed", 0),
+        ("failed_open", 0),
+    ];
+    assert_waits(&metrics, ended);
     drop(lease);
     assert!(lifecycle.drain(Duration::from_secs(30)).await);
     assert!(
@@ -141,19 +170,26 @@ async fn a_long_one_is_renewed(provider: &Arc<dyn LeaseProvider>) {
 /// Whoever cannot ask goes on without a lease, or is told so, and not late.
 #[cfg(feature = "redis")]
 async fn fails_as_asked(provider: Arc<dyn LeaseProvider>) {
-    let lifecycle = Lifecycle::new();
+    let (lifecycle, metrics) = (Lifecycle::new(), Metrics::counting());
     let open = Leases::new(
         Arc::clone(&provider),
         options(true),
         lifecycle.clone(),
-        Metrics::default(),
+        metrics.clone(),
     );
     assert_eq!(open.hold("a").await.unwrap().fencing(), None);
-    let closed = Leases::new(provider, options(false), lifecycle, Metrics::default());
+    let closed = Leases::new(provider, options(false), lifecycle, metrics.clone());
     let refused = closed.hold("a").await.unwrap_err();
     assert!(matches!(refused, LeaseError::Backend(_)));
     let status = RegistryError::from(refused).status();
     assert_eq!(status.as_u16(), 502);
+    let ended = [
+        ("acquired", 0),
+        ("timeout", 0),
+        ("failed", 1),
+        ("failed_open", 1),
+    ];
+    assert_waits(&metrics, ended);
 }
 
 #[tokio::test]

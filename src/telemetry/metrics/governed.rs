@@ -108,7 +108,7 @@ impl Governed {
         };
         let policy = ended(
             "policy_backend_requests",
-            "Questions to the policy backend, by outcome",
+            "Decisions of the policy backend, by outcome: one for each package, and one for each question that failed",
             Outcome::OF_BACKENDS,
         );
         let auth = ended(

@@ -163,7 +163,7 @@ impl Metrics {
         self.count(|families| &families.packages.unpublished);
     }
 
-    /// A tarball was given to a client.
+    /// A client was given a tarball, or the first of its parts.
     pub fn downloaded(&self, is_hosted: bool) {
         self.count(|families| {
             if is_hosted {
@@ -222,7 +222,7 @@ impl Metrics {
         );
     }
 
-    /// What became of a question to the policy backend.
+    /// What the policy backend decided about a package, or how a question to it failed.
     pub fn policy_backend(&self, outcome: Outcome) {
         self.count_in(|families| &families.governed.policy, &Ended { outcome });
     }
@@ -253,11 +253,17 @@ impl Metrics {
         );
     }
 
-    /// So many events wait to be sent.
-    pub fn event_queue(&self, length: usize) {
+    /// One more event waits to be sent.
+    pub fn event_waits(&self) {
         if let Some(families) = &self.0 {
-            let length = i64::try_from(length).unwrap_or(i64::MAX);
-            families.governed.event_queue.set(length);
+            families.governed.event_queue.inc();
+        }
+    }
+
+    /// One event less waits.
+    pub fn event_left(&self) {
+        if let Some(families) = &self.0 {
+            families.governed.event_queue.dec();
         }
     }
 
@@ -333,6 +339,19 @@ mod tests {
             r#"{route="/{package}",method="GET",status="200"} 1"#,
             r#"{route="other",method="other",status="200"} 1"#,
             r#"{route="other",method="GET",status="other"} 1"#,
+        ] {
+            let line = format!("rustaccio_http_requests_total{labels}");
+            assert!(text.lines().any(|found| found == line), "{text}");
+        }
+        let failed = requests.begin(&Method::GET);
+        let odd = StatusCode::from_u16(599).unwrap();
+        failed.ended(Some(0), odd, Duration::from_millis(3));
+        let text = text + &metrics.to_text();
+        // Failures have a series before the first of them.
+        for labels in [
+            r#"{route="/{package}",method="GET",status="500"} 0"#,
+            r#"{route="/{package}",method="GET",status="5xx"} 0"#,
+            r#"{route="/{package}",method="GET",status="5xx"} 1"#,
         ] {
             let line = format!("rustaccio_http_requests_total{labels}");
             assert!(text.lines().any(|found| found == line), "{text}");

@@ -51,6 +51,10 @@ const STATUSES: [(u16, &str); 24] = [
 ];
 /// The label for all that is not known by name.
 const OTHER: &str = "other";
+/// The label for failures of ours that are not known by name: alarms look for `5..`.
+const FAILED: &str = "5xx";
+/// The status of requests whose clients went away before there was one.
+const ABORTED: &str = "aborted";
 
 /// The requests of one server.
 #[derive(Debug)]
@@ -69,8 +73,8 @@ struct Route {
 
 #[derive(Debug, Default)]
 struct Ended {
-    /// Other statuses are the last ones.
-    statuses: [AtomicU64; STATUSES.len() + 1],
+    /// The last ones are other statuses, other failures, and none.
+    statuses: [AtomicU64; STATUSES.len() + 3],
     durations: Durations,
 }
 
@@ -106,7 +110,7 @@ impl Requests {
         }
     }
 
-    fn ended(&self, route: Option<usize>, method: usize, status: StatusCode, took: Duration) {
+    fn ended(&self, route: Option<usize>, method: usize, status: usize, took: Duration) {
         let route = route.and_then(|number| self.routes.get(number));
         let Some(route) = route.or(self.routes.last()) else {
             return;
@@ -115,9 +119,7 @@ impl Requests {
             return;
         };
         let ended = ended.get_or_init(Box::default);
-        let status = status.as_u16();
-        let status = STATUSES.iter().position(|(known, _)| *known == status);
-        if let Some(status) = ended.statuses.get(status.unwrap_or(STATUSES.len())) {
+        if let Some(status) = ended.statuses.get(status) {
             status.fetch_add(1, Ordering::Relaxed);
         }
         ended.durations.observe(took);
@@ -144,10 +146,12 @@ impl Requests {
         let mut requests =
             encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;
         for ([route, method], ended) in self.counted() {
-            let statuses = STATUSES.iter().map(|(_, text)| *text).chain([OTHER]);
+            let statuses = STATUSES.iter().map(|(_, text)| *text);
+            let statuses = statuses.chain([OTHER, FAILED, ABORTED]);
             for (status, count) in statuses.zip(&ended.statuses) {
                 let count = count.load(Ordering::Relaxed);
-                if count > 0 {
+                // A series that begins above 0 has no increase: the first failure would raise no alarm.
+                if count > 0 || status.starts_with('5') {
                     let labels = [route, method, ("status", status)];
                     let mut counter = requests.encode_family(&labels)?;
                     counter.encode_counter::<[(&str, &str); 0], _, u64>(&count, None)?;
@@ -168,6 +172,15 @@ impl Requests {
 impl UnderWay<'_> {
     /// It was answered, and met the route with this number, or none.
     pub fn ended(self, route: Option<usize>, status: StatusCode, took: Duration) {
+        let known = STATUSES.iter().position(|(it, _)| *it == status.as_u16());
+        let other = STATUSES.len() + usize::from(status.is_server_error());
+        let status = known.unwrap_or(other);
+        self.requests.ended(route, self.method, status, took);
+    }
+
+    /// Its client went away before it was answered.
+    pub fn aborted(self, route: Option<usize>, took: Duration) {
+        let status = STATUSES.len() + 2;
         self.requests.ended(route, self.method, status, took);
     }
 }

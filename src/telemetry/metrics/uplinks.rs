@@ -85,17 +85,11 @@ impl UplinkMetrics {
         }
     }
 
-    /// The uplink is left alone from now on, about some route or all of them.
-    pub fn breaker_opened(&self) {
+    /// About so many kinds of questions the uplink is left alone now.
+    pub fn breakers_open(&self, count: usize) {
         if let Some(counted) = &self.0 {
-            counted.open_breakers.inc();
-        }
-    }
-
-    /// It is asked again.
-    pub fn breaker_closed(&self) {
-        if let Some(counted) = &self.0 {
-            counted.open_breakers.dec();
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            counted.open_breakers.set(count);
         }
     }
 }

@@ -6,10 +6,9 @@ use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::base_url::peer;
+use super::{base_url::peer, forwarded};
 use crate::{
     auth::{CredentialProblem, Presented},
-    config::TrustProxy,
     error::RegistryError,
     models::{Caller, PackageName, RequestInfo, Tenant, Username},
     web::{error::Error, pages, state::WebState},
@@ -17,18 +16,6 @@ use crate::{
 
 const NPM_OTP: HeaderName = HeaderName::from_static("npm-otp");
 const NPM_SESSION: HeaderName = HeaderName::from_static("npm-session");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Each name by which the organisation may come; the first counts.
-const ORG_ID: [HeaderName; 2] = [
-    HeaderName::from_static("x-rustaccio-org-id"),
-    HeaderName::from_static("x-org-id"),
-];
-const PROJECT_ID: [HeaderName; 2] = [
-    HeaderName::from_static("x-rustaccio-project-id"),
-    HeaderName::from_static("x-project-id"),
-];
-/// The longest name of an organisation or a project, in bytes.
-const MAX_TENANT: usize = 128;
 
 /// What the credentials of a request turned out to be.
 #[derive(Clone, Debug)]
@@ -82,7 +69,8 @@ pub(in crate::web) async fn identify(
         id: request_id,
         method: parts.method.clone(),
         path: path.into(),
-        tenant: tenant(parts, state),
+        tenant: tenant(parts, state)?,
+        ..RequestInfo::default()
     });
     let found = state.auth.authenticate(Presented {
         authorization: header,
@@ -128,7 +116,8 @@ pub(in crate::web) fn unidentified(
             id: request_id,
             method: parts.method.clone(),
             path: path.into(),
-            tenant: tenant(parts, state),
+            tenant: tenant(parts, state).unwrap_or_default(),
+            ..RequestInfo::default()
         }),
         ..Caller::default()
     }
@@ -151,47 +140,14 @@ pub(in crate::web) fn one_time_pass(headers: &HeaderMap) -> Option<SecretString>
     (!text.is_empty() && text.len() <= 256).then(|| text.to_owned().into())
 }
 
-/// The address of the client: of the connection, or as the trusted proxies before us say.
+/// The address of the client.
 fn client_address(parts: &Parts, state: &WebState) -> Option<IpAddr> {
-    let trust = &state.settings.trust_proxy;
-    let mut address = peer(parts);
-    if !trust.covers(address) {
-        return address;
-    }
-    let lists = parts.headers.get_all(X_FORWARDED_FOR).into_iter();
-    let texts: Vec<&str> = lists.filter_map(|value| value.to_str().ok()).collect();
-    // Each proxy appends whom it saw: the last entry that no trusted proxy has is the client. Where
-    // every address counts as a proxy only the last entry is sure to be one's; those before it may
-    // be the client's own words.
-    for entry in texts.iter().rev().flat_map(|text| text.rsplit(',')) {
-        if !trust.covers(address) {
-            break;
-        }
-        let Ok(before) = entry.trim().parse::<IpAddr>() else {
-            break;
-        };
-        address = Some(before.to_canonical());
-        if *trust == TrustProxy::Yes {
-            break;
-        }
-    }
-    address
+    forwarded::client_address(&parts.headers, peer(parts), &state.settings.trust_proxy)
 }
 
-/// For whom a trusted proxy says that the request is; anybody's word would be a way around limits.
-fn tenant(parts: &Parts, state: &WebState) -> Tenant {
-    if !state.settings.trust_proxy.covers(peer(parts)) {
-        return Tenant::default();
-    }
-    let named = |names: &[HeaderName]| {
-        let mut values = names.iter().filter_map(|name| parts.headers.get(name));
-        let text = values.find_map(|value| value.to_str().ok().map(str::trim))?;
-        (!text.is_empty() && text.len() <= MAX_TENANT).then(|| text.into())
-    };
-    Tenant {
-        org_id: named(&ORG_ID),
-        project_id: named(&PROJECT_ID),
-    }
+/// For whom the request is.
+fn tenant(parts: &Parts, state: &WebState) -> Result<Tenant, RegistryError> {
+    forwarded::tenant(&parts.headers, peer(parts), &state.settings.trust_proxy)
 }
 
 fn session(headers: &HeaderMap) -> Option<Arc<str>> {

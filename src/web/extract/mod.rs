@@ -3,6 +3,7 @@
 mod base_url;
 mod body;
 mod caller;
+mod forwarded;
 mod path;
 mod query;
 

@@ -6,6 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::support::{
+    Package, Registry,
     process::Process,
     service::{Asked, Reply, Service},
 };
@@ -80,6 +81,53 @@ async fn s3_is_asked_as_the_settings_say() {
     let pairs: Vec<_> = half.iter().map(|(name, value)| (*name, &**value)).collect();
     let said = refusal(folder.path(), &pairs);
     assert!(said.contains("RUSTACCIO_S3_ACCESS_KEY_ID"), "{said}");
+}
+
+/// Without keys of its own a registry has those that AWS's tools would have.
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn s3_may_have_its_keys_from_where_aws_has_them() {
+    let settings = vec![
+        ("RUSTACCIO_TARBALL_BACKEND", "s3".to_owned()),
+        ("RUSTACCIO_S3_ENDPOINT", "STORE".to_owned()),
+        ("RUSTACCIO_S3_BUCKET", "shelf".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "environments".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    let (asked, _) = first_asked(settings.clone()).await;
+    let signed = asked.header("authorization").unwrap();
+    assert!(signed.contains("Credential=environments/"), "{signed}");
+    let own = [
+        ("RUSTACCIO_S3_ACCESS_KEY_ID", "mine".to_owned()),
+        ("RUSTACCIO_S3_SECRET_ACCESS_KEY", "secret".to_owned()),
+    ];
+    let (asked, _) = first_asked([settings, own.into()].concat()).await;
+    let signed = asked.header("authorization").unwrap();
+    assert!(signed.contains("Credential=mine/"), "{signed}");
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test]
+async fn leases_are_in_their_own_region() {
+    for (region, expected) in [("eu-north-1", "eu-north-1"), ("", "eu-south-1")] {
+        let store = Service::replying(Reply::Json(403, json!({}))).await;
+        let registry = Registry::start(&[
+            ("RUSTACCIO_S3_REGION", "eu-south-1"),
+            ("RUSTACCIO_STATE_COORDINATION_BACKEND", "s3"),
+            ("RUSTACCIO_STATE_COORDINATION_S3_ENDPOINT", &store.url),
+            ("RUSTACCIO_STATE_COORDINATION_S3_BUCKET", "leases"),
+            ("RUSTACCIO_STATE_COORDINATION_S3_ACCESS_KEY_ID", "mine"),
+            ("RUSTACCIO_STATE_COORDINATION_S3_SECRET_ACCESS_KEY", "key"),
+            ("RUSTACCIO_STATE_COORDINATION_S3_REGION", region),
+        ])
+        .await;
+        let alice = registry.user("alice").await;
+        let package = Package::new("app", "1.0.0");
+        registry.publish(&alice, &package).await.assert(502);
+        let asked = store.asked();
+        let signed = asked[0].header("authorization").unwrap();
+        assert!(signed.contains(&format!("/{expected}/s3/")), "{signed}");
+    }
 }
 
 #[cfg(feature = "azure")]

@@ -179,7 +179,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "METADATA_POSTGRES_TIMEOUT_SECS",
-        "postgres::a_database_that_is_not_there_stops_the_start",
+        "postgres::a_database_may_be_as_late_as_the_setting_says",
     ),
     // Many nodes
     (
@@ -212,7 +212,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "STATE_COORDINATION_S3_REGION",
-        "config::coordination::tests::what_is_not_set_is_as_for_packages_but_the_prefix",
+        "config::buckets::leases_are_in_their_own_region",
     ),
     // Limits
     (
@@ -325,7 +325,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "AUTH_HTTP_TIMEOUT_MS",
-        "http_accounts::a_service_that_misbehaves_is_a_bad_gateway_in_time",
+        "patience::an_account_service_may_be_as_late_as_the_setting_says",
     ),
     (
         "AUTH_HTTP_CACHE_TTL_MS AUTH_HTTP_CACHE_SCOPE AUTH_HTTP_CACHE_MAX_ENTRIES",
@@ -345,16 +345,15 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "POLICY_HTTP_TIMEOUT_MS",
-        "http_policy::a_service_that_misbehaves_allows_nothing",
+        "patience::a_policy_service_may_be_as_late_as_the_setting_says",
     ),
     (
         "POLICY_HTTP_FAIL_OPEN",
         "http_policy::the_rules_decide_without_the_service_where_that_is_wanted",
     ),
-    // The client's own; it stands in what the registry says to clients.
     (
         "POLICY_HTTP_CACHE_PRUNE_INTERVAL_MS",
-        "net::answers::tests::an_answer_counts_for_a_while",
+        "policy::service::tests::decisions_that_ended_are_thrown_away_as_often_as_they_shall",
     ),
     // Metrics and traces
     ("METRICS_BACKEND", "metrics::what_happens_is_counted"),
@@ -377,7 +376,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "EVENT_HTTP_TIMEOUT_MS",
-        "events::what_fails_for_a_moment_is_sent_again_in_order",
+        "patience::a_sink_of_events_may_be_as_late_as_the_setting_says",
     ),
     (
         "AUDIT_LOG_FILE",
@@ -390,37 +389,6 @@ const SHOWN: &[(&str, &str)] = &[
     (
         "NPM_TOKEN",
         "bootstrap::clients::npmrc_alone_is_enough_for_npm_12",
-    ),
-];
-
-/// What only a file has, and the test that shows what it does.
-const IN_FILES: &[(&str, &str)] = &[
-    (
-        "listen storage url_prefix max_body_size log server middlewares publish",
-        "config::a_file_of_verdaccios_works",
-    ),
-    ("store", "config::storage::buckets_are_set_in_all_ways"),
-    (
-        "uplinks maxage timeout max_fails fail_timeout cache strict_ssl headers no_proxy",
-        "config::a_file_of_verdaccios_works",
-    ),
-    (
-        "agent_options",
-        "config::uplinks::keys_of_uplinks_are_used_or_pointed_out",
-    ),
-    ("packages", "reading::rules_decide_who_reads"),
-    ("access publish", "reading::rules_decide_who_reads"),
-    (
-        "unpublish",
-        "unpublishing::unpublishing_needs_its_own_permission",
-    ),
-    (
-        "proxy",
-        "upstream::uplinks_are_asked_in_order_and_a_failure_ends_the_search",
-    ),
-    (
-        "merge",
-        "upstream::a_rule_may_overrule_where_a_name_was_born",
     ),
 ];
 
@@ -473,8 +441,7 @@ fn tests_that_are_named_exist_and_name_the_setting() {
     let mut wrong = Vec::new();
     let variables = words(SHOWN).into_iter();
     let variables = variables.map(|(name, test)| (format!("RUSTACCIO_{name}"), name, test));
-    let keys = words(IN_FILES).into_iter();
-    let keys = keys.map(|(name, test)| (format!("{name}:"), name, test));
+    let keys = in_files::rows().map(|(_, key, test)| (in_files::written(key), key, test));
     for (whole, name, test) in variables.chain(keys) {
         if !tests.contains(test) {
             wrong.push(format!("{name}: there is no test `{test}`"));
@@ -497,6 +464,7 @@ fn tests_that_are_named_exist_and_name_the_setting() {
 }
 
 mod both_ways;
+mod in_files;
 
 /// Names that older versions had, which mean nothing here: they are taken, with a warning where they are
 /// set to something, and wrong values are not.

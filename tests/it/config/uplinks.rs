@@ -112,7 +112,7 @@ fn keys_of_uplinks_are_used_or_pointed_out() {
     let config = load_text(
         "uplinks:\n  \
          one: {url: 'http://one.example', agent_options: {keepAlive: true, maxSockets: 9, maxFreeSockets: 7}}\n  \
-         two: {url: 'http://two.example', agent_options: {keepAlive: false, maxFreeSockets: 7}, retry: 2}\n",
+         two: {url: 'http://two.example', agent_options: {keepAlive: false, maxFreeSockets: 7}, retry: 2, publish: true}\n",
     );
     check_fine(&config);
     let idle = config.uplinks.uplinks.iter();

@@ -124,6 +124,7 @@ async fn plays_a_program() {
             let directory = company_auth_hook::Directory::default()
                 .user("alice", "correct horse", &["web", "board"])
                 .user("robot", "battery staple", &["web"])
+                .user("root", "hunter2 hunter2", &["admins"])
                 .token("robot-token", "robot");
             let hook = company_auth_hook::CompanyHook(directory);
             runtime::run(Config::from_env(), Some(Arc::new(hook))).await
@@ -241,6 +242,17 @@ async fn a_company_brings_its_own_users_and_rules() {
     ] {
         let (status, _) = get(&client, "http://localhost/@board%2fplan", token).await;
         assert_eq!(status, expected);
+    }
+    // Whoever may publish may not take away; whoever may take away may not publish.
+    let root = sign_in(&client, SOCKET, "root", "hunter2 hunter2").await;
+    let root = root.unwrap();
+    assert_eq!(put(&client, SOCKET, &root, "@web/app").await, 403);
+    let app = "http://localhost/@web%2fapp";
+    for (token, expected, left) in [("robot-token", 403, 200), (&root, 201, 404)] {
+        let url = format!("{app}/-rev/1");
+        let asked = ask(&client, Method::DELETE, &url, Some(token), &Value::Null);
+        assert_eq!(asked.await.0, expected, "{token}");
+        assert_eq!(get(&client, app, Some(token)).await.0, left, "{token}");
     }
     drop(client);
     program.stop("-TERM");

@@ -7,7 +7,14 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{PER_WINDOW, QUOTA, RATE, TRUST};
-use crate::support::{Answer, Registry, postgres, redis, registry::Start, server::Server};
+use crate::support::{
+    Answer, Registry, postgres,
+    process::Process,
+    redis,
+    registry::{Start, client},
+    server::Server,
+    tls::Authority,
+};
 
 const REDIS_URL: &str = "RUSTACCIO_RATE_LIMIT_REDIS_URL";
 const RATE_FAIL_OPEN: &str = "RUSTACCIO_RATE_LIMIT_FAIL_OPEN";
@@ -211,12 +218,31 @@ async fn a_start_without_the_database() {
     becomes(&open, &tenant(), 429).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_over_tls_is_trusted_as_the_system_trusts() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let server = redis::Secure::start(&authority);
+    for (authority, statuses) in [(&authority, [404, 429]), (&stranger, [502, 502])] {
+        let roots = authority.file().display().to_string();
+        let settings = rate_limit(&server.url, 1, false);
+        let mut pairs: Vec<_> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
+        pairs.push(("SSL_CERT_FILE", &roots));
+        let folder = tempfile::tempdir().unwrap();
+        let process = Process::start(folder.path(), &pairs);
+        let url = format!("{}/app", process.url);
+        for status in statuses {
+            let answer = client().get(&url).send().await.unwrap();
+            assert_eq!(answer.status(), status);
+        }
+    }
+}
+
 /// Why a process does not start with these settings.
 fn start_fails(settings: Settings) -> impl Future<Output = String> {
     blocking(move || {
         let folder = tempfile::tempdir().unwrap();
         let pairs: Vec<_> = settings.iter().map(|(n, v)| (*n, &**v)).collect();
-        let mut command = crate::support::process::Process::command(folder.path(), &pairs);
+        let mut command = Process::command(folder.path(), &pairs);
         let done = command.output().unwrap();
         assert!(!done.status.success());
         String::from_utf8(done.stderr).unwrap()

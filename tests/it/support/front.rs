@@ -17,6 +17,7 @@ use axum::{
 };
 use http::{HeaderName, StatusCode, header};
 use reqwest::Client;
+use tokio::sync::{Notify, watch};
 
 use super::{registry::client, upstream::path_of};
 
@@ -28,6 +29,26 @@ struct Forward {
     asked: Mutex<Vec<String>>,
     /// What nobody may read whose path has it.
     refused: Mutex<Option<String>>,
+    held: Mutex<Option<Arc<Held>>>,
+}
+
+/// Reads that wait on their way.
+pub(crate) struct Held {
+    part: String,
+    has_come: Notify,
+    may_go_on: watch::Sender<bool>,
+}
+
+impl Held {
+    /// Waits until there is one.
+    pub(crate) async fn comes(&self) {
+        self.has_come.notified().await;
+    }
+
+    /// Lets all of them go on.
+    pub(crate) fn release(&self) {
+        self.may_go_on.send_replace(true);
+    }
 }
 
 /// Without TLS, at an address that outlives the registry behind it; stops when dropped.
@@ -72,6 +93,17 @@ impl Front {
         *self.forward.refused.lock().unwrap() = Some(part.to_owned());
     }
 
+    /// From now on, reads of what has `part` in its path wait until they are released.
+    pub(crate) fn hold(&self, part: &str) -> Arc<Held> {
+        let held = Arc::new(Held {
+            part: part.to_owned(),
+            has_come: Notify::new(),
+            may_go_on: watch::Sender::new(false),
+        });
+        *self.forward.held.lock().unwrap() = Some(Arc::clone(&held));
+        held
+    }
+
     /// Method and path of all requests since this was last asked.
     pub(crate) fn take_asked(&self) -> Vec<String> {
         std::mem::take(&mut self.forward.asked.lock().unwrap())
@@ -105,6 +137,7 @@ impl Forward {
             target: Mutex::new(target.to_owned()),
             asked: Mutex::default(),
             refused: Mutex::default(),
+            held: Mutex::default(),
         }
     }
 
@@ -121,6 +154,14 @@ async fn forward(State(forward): State<Arc<Forward>>, request: Request) -> Respo
     let refused = forward.refused.lock().unwrap().clone();
     if parts.method == http::Method::GET && refused.is_some_and(|part| path.contains(&part)) {
         return StatusCode::FORBIDDEN.into_response();
+    }
+    let held = forward.held.lock().unwrap().clone();
+    if parts.method == http::Method::GET
+        && let Some(held) = held.filter(|held| path.contains(&held.part))
+    {
+        held.has_come.notify_one();
+        let mut may_go_on = held.may_go_on.subscribe();
+        may_go_on.wait_for(|may| *may).await.unwrap();
     }
     let url = forward.target.lock().unwrap().clone();
     let mut headers = parts.headers;
