@@ -44,6 +44,15 @@ pub struct Found {
 }
 
 impl Attempt {
+    /// One whose route has this pattern, if there is a route for it.
+    pub fn by(route: Option<Arc<str>>) -> Self {
+        let found = Found {
+            route,
+            ..Found::default()
+        };
+        Self(Arc::new(Mutex::new(found)))
+    }
+
     /// That of the present task.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
@@ -57,11 +66,6 @@ impl Attempt {
     /// Who sent it.
     pub fn note_caller(&self, caller: &Caller) {
         self.0.lock().caller = Some(caller.clone());
-    }
-
-    /// The pattern of its route.
-    pub fn note_route(&self, route: &str) {
-        self.0.lock().route = Some(route.into());
     }
 
     /// What was found out, once the request is answered. What happens later is not of it any more.

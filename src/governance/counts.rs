@@ -5,16 +5,17 @@ use std::{
     sync::Arc,
 };
 
-/// Counters by key. All last equally long, so that the oldest is the first that is over.
+/// Counters by key, each with its beginning `B`. All last equally long, so that the oldest is the
+/// first that is over.
 #[derive(Debug)]
-pub(super) struct Counts<T> {
+pub(super) struct Counts<B, T> {
     counters: HashMap<Arc<str>, T>,
     /// Each key once, oldest counter first.
-    order: VecDeque<Arc<str>>,
+    order: VecDeque<(B, Arc<str>)>,
     max_keys: usize,
 }
 
-impl<T> Counts<T> {
+impl<B, T> Counts<B, T> {
     /// At most `max_keys` counters.
     pub(super) fn new(max_keys: usize) -> Self {
         Self {
@@ -24,22 +25,19 @@ impl<T> Counts<T> {
         }
     }
 
-    /// Drops the oldest counters, as long as they are over.
-    pub(super) fn forget_while(&mut self, is_over: impl Fn(&T) -> bool) {
-        while let Some(key) = self.order.front() {
-            if self.counters.get(key).is_some_and(|first| !is_over(first)) {
-                return;
-            }
-            self.counters.remove(key);
-            self.order.pop_front();
+    /// Drops the oldest counters, as long as those are over that began then.
+    pub(super) fn forget_while(&mut self, is_over: impl Fn(&B) -> bool) {
+        while let Some((_, key)) = self.order.pop_front_if(|(begun, _)| is_over(begun)) {
+            self.counters.remove(&key);
         }
     }
 
-    /// What `change` does to the counter of `key`, which is made where there is none. Where there
-    /// are too many the oldest goes.
+    /// What `change` does to the counter of `key`, which is made where there is none and has then
+    /// `begun`. Where there are too many the oldest goes.
     pub(super) fn with<R>(
         &mut self,
         key: &str,
+        begun: B,
         make: impl FnOnce() -> T,
         change: impl FnOnce(&mut T) -> R,
     ) -> R {
@@ -49,12 +47,12 @@ impl<T> Counts<T> {
         let mut counter = make();
         let result = change(&mut counter);
         while self.order.len() >= self.max_keys
-            && let Some(oldest) = self.order.pop_front()
+            && let Some((_, oldest)) = self.order.pop_front()
         {
             self.counters.remove(&oldest);
         }
         let key: Arc<str> = key.into();
-        self.order.push_back(Arc::clone(&key));
+        self.order.push_back((begun, Arc::clone(&key)));
         self.counters.insert(key, counter);
         result
     }
@@ -67,15 +65,12 @@ mod tests {
     #[test]
     fn the_oldest_goes_first() {
         let mut counts = Counts::new(3);
-        let add = |counts: &mut Counts<(u32, u32)>, key: &str, at: u32| {
-            counts.with(
-                key,
-                || (at, 0),
-                |(_, count)| {
-                    *count += 1;
-                    *count
-                },
-            )
+        let add = |counts: &mut Counts<u32, u32>, key: &str, at: u32| {
+            let count = |count: &mut u32| {
+                *count += 1;
+                *count
+            };
+            counts.with(key, at, || 0, count)
         };
         for (at, key) in (1..).zip(["a", "b", "c"]) {
             assert_eq!(add(&mut counts, key, at), 1);
@@ -84,7 +79,7 @@ mod tests {
         assert_eq!(add(&mut counts, "d", 4), 1, "the fourth takes the first's");
         assert_eq!(add(&mut counts, "b", 5), 3);
         assert_eq!(add(&mut counts, "a", 6), 1, "which begins anew");
-        counts.forget_while(|(at, _)| *at < 4);
+        counts.forget_while(|at| *at < 4);
         assert_eq!(counts.counters.len(), 2);
         assert_eq!(counts.order.len(), 2);
         assert_eq!(add(&mut counts, "d", 7), 2);

@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::Either;
+use http::HeaderValue;
+
 use super::{
-    Class, GovernanceError, Metric, QuotaStore, RateLimit, RateLimiter, Usage,
-    key::{quota_key, rate_key},
+    Class, Counted, GovernanceError, Metric, QuotaStore, RateLimit, RateLimiter, Usage,
+    key::Keys,
     rest::Rest,
+    standing::{Policies, Standing, in_short},
 };
 use crate::{
     error::{BoxError, RegistryError},
@@ -14,7 +18,6 @@ use crate::{
     telemetry::{Metrics, Outcome},
 };
 
-const DAY: Duration = Duration::from_secs(86_400);
 /// How often a backend that is started again may be late before a request has failed: it gives up
 /// by itself, and this is for one that does not.
 const GRACE: Duration = Duration::from_secs(1);
@@ -49,6 +52,17 @@ pub struct QuotaOptions {
     pub patience: Duration,
 }
 
+impl QuotaOptions {
+    /// How much a day.
+    pub(super) fn limit_of(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Downloads => self.downloads,
+            Metric::Publishes => self.publishes,
+            Metric::Requests => self.requests,
+        }
+    }
+}
+
 /// What a [`Governance`] is made of.
 #[derive(Debug)]
 pub struct GovernanceOptions {
@@ -68,30 +82,32 @@ pub struct Governance {
     options: GovernanceOptions,
     rate_rest: Rest,
     quota_rest: Rest,
-}
-
-/// How far a caller has used up one limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The name of the limit: `window` or `day`.
-    pub policy: &'static str,
-    /// How much it is.
-    pub limit: u64,
-    /// In how long.
-    pub window: Duration,
-    /// What is left of it.
-    pub remaining: u64,
-    /// When it begins anew.
-    pub resets_in: Duration,
+    policies: Policies,
 }
 
 /// What became of a request, with all limits that were looked at.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// How far each limit is used up.
-    pub standings: Vec<Standing>,
+    /// What the answer says of limits; in a box, because it is kept until there is one.
+    pub told: Option<Box<Told>>,
     /// Why it is not let through.
     pub refusal: Option<RegistryError>,
+}
+
+/// What an answer says of the limits that were looked at.
+#[derive(Debug)]
+pub struct Told {
+    /// What `RateLimit-Policy` says.
+    pub policy: HeaderValue,
+    /// What `RateLimit` says.
+    pub standing: HeaderValue,
+}
+
+/// What was found out about one limit.
+#[derive(Default)]
+struct Looked {
+    standing: Option<Standing>,
+    refusal: Option<RegistryError>,
 }
 
 impl Governance {
@@ -103,6 +119,10 @@ impl Governance {
             quota_rest: Rest::new(patience(
                 options.quotas.as_ref().map(|quota| quota.patience),
             )),
+            policies: Policies::new(
+                options.rate.as_ref().map(|rate| rate.limit),
+                options.quotas.as_ref(),
+            ),
             options,
         }
     }
@@ -115,104 +135,119 @@ impl Governance {
 
     /// Whether a request of this class is let through; `None` is never limited.
     pub async fn admit(&self, caller: &Caller, class: Option<Class>) -> Admission {
-        let mut admission = Admission::default();
-        if let Some(class) = class {
-            self.count_for_rate(caller, class, &mut admission).await;
-            if admission.refusal.is_none() {
-                self.count_for_quota(caller, class, &mut admission).await;
-            }
-        }
+        let admission = match class {
+            Some(class) => self.look(&Keys::of(caller, class), class).await,
+            None => Admission::default(),
+        };
         let class = class.unwrap_or(Class::Other).as_str();
         let metrics = &self.options.metrics;
         metrics.governed(class, admission.refusal.is_none());
         admission
     }
 
-    async fn count_for_rate(&self, caller: &Caller, class: Class, admission: &mut Admission) {
-        let Some(rate) = &self.options.rate else {
-            return;
+    async fn look(&self, keys: &Keys, class: Class) -> Admission {
+        let rate = self.count_for_rate(keys, class).await;
+        let quota = match rate.refusal {
+            None => self.count_for_quota(keys, class).await,
+            Some(_) => Looked::default(),
         };
-        let key = rate_key(caller, class);
-        let counted = self
-            .rate_rest
-            .ask("counting for the rate limit", rate.limiter.count(&key));
+        let metric = quota.standing.map(|_| Metric::of(class));
+        let policy = self.policies.of(rate.standing.is_some(), metric);
+        let told = policy.and_then(|policy| {
+            let standing = in_short(rate.standing, quota.standing)?;
+            Some(Box::new(Told { policy, standing }))
+        });
+        Admission {
+            told,
+            refusal: rate.refusal.or(quota.refusal),
+        }
+    }
+
+    async fn count_for_rate(&self, keys: &Keys, class: Class) -> Looked {
+        let Some(rate) = &self.options.rate else {
+            return Looked::default();
+        };
+        let counted = rate.limiter.count(keys.of_rate());
+        let counted = in_time(&self.rate_rest, "counting for the rate limit", counted);
         let note = |outcome| self.options.metrics.rate_limit(class.as_str(), outcome);
-        let verdict = match elsewhere(counted).await {
+        let verdict = match counted.await {
             Ok(verdict) => verdict,
             Err(error) => {
                 note(failed(rate.fail_open));
-                admission.refusal = unless_open(
+                return unless_open(
                     rate.fail_open,
                     error,
                     "the rate limit cannot be counted; going on without it",
                     RegistryError::RateLimiterUnavailable,
                 );
-                return;
             }
         };
         note(decided(verdict.is_allowed));
-        admission.standings.push(Standing {
-            policy: "window",
-            limit: rate.limit.requests,
-            window: rate.limit.window,
-            remaining: verdict.remaining,
-            resets_in: verdict.resets_in,
-        });
-        admission.refusal = (!verdict.is_allowed).then(|| RegistryError::RateLimited {
-            message: "rate limit exceeded".to_owned(),
-            retry_after: verdict.resets_in,
-        });
+        Looked {
+            standing: Some(Standing {
+                remaining: verdict.remaining,
+                resets_in: verdict.resets_in,
+            }),
+            refusal: (!verdict.is_allowed).then(|| RegistryError::RateLimited {
+                message: "rate limit exceeded".to_owned(),
+                retry_after: verdict.resets_in,
+            }),
+        }
     }
 
-    async fn count_for_quota(&self, caller: &Caller, class: Class, admission: &mut Admission) {
+    async fn count_for_quota(&self, keys: &Keys, class: Class) -> Looked {
         let Some(quotas) = &self.options.quotas else {
-            return;
+            return Looked::default();
         };
         let metric = Metric::of(class);
-        let limit = match metric {
-            Metric::Downloads => quotas.downloads,
-            Metric::Publishes => quotas.publishes,
-            Metric::Requests => quotas.requests,
-        };
+        let limit = quotas.limit_of(metric);
         if limit == 0 {
-            return;
+            return Looked::default();
         }
         let now = self.options.clock.now();
-        let (day, tenant) = (now.day(), quota_key(caller));
         let usage = Usage {
-            day: &day,
-            tenant: &tenant,
+            day: now.day(),
+            tenant: keys.of_quota(),
             metric,
         };
-        let counted = self
-            .quota_rest
-            .ask("counting for the quota", quotas.store.count(usage, limit));
+        let counted = quotas.store.count(usage, limit);
+        let counted = in_time(&self.quota_rest, "counting for the quota", counted);
         let note = |outcome| self.options.metrics.quota(class.as_str(), outcome);
-        let used = match elsewhere(counted).await {
+        let used = match counted.await {
             Ok(used) => used,
             Err(error) => {
                 note(failed(quotas.fail_open));
-                admission.refusal = unless_open(
+                return unless_open(
                     quotas.fail_open,
                     error,
                     "the quota cannot be counted; going on without it",
                     RegistryError::QuotaUnavailable,
                 );
-                return;
             }
         };
         note(decided(used.is_some()));
         let resets_in = now.rest_of_day();
-        admission.standings.push(Standing {
-            policy: "day",
-            limit,
-            window: DAY,
-            remaining: used.map_or(0, |used| limit.saturating_sub(used)),
-            resets_in,
-        });
-        admission.refusal = used.is_none().then_some(RegistryError::QuotaExceeded {
-            retry_after: resets_in,
-        });
+        Looked {
+            standing: Some(Standing {
+                remaining: used.map_or(0, |used| limit.saturating_sub(used)),
+                resets_in,
+            }),
+            refusal: used.is_none().then_some(RegistryError::QuotaExceeded {
+                retry_after: resets_in,
+            }),
+        }
+    }
+}
+
+/// What was counted, at once or as soon as its backend says.
+async fn in_time<T>(
+    rest: &Rest,
+    operation: &'static str,
+    counted: Counted<'_, T>,
+) -> Result<T, GovernanceError> {
+    match counted {
+        Either::Left(counted) => counted.into_inner(),
+        Either::Right(counting) => elsewhere(rest.ask(operation, counting)).await,
     }
 }
 
@@ -232,22 +267,25 @@ fn failed(fail_open: bool) -> Outcome {
     }
 }
 
-/// Why a request is refused whose limit cannot be counted, if it is.
+/// What becomes of a request whose limit cannot be counted.
 fn unless_open(
     fail_open: bool,
     error: GovernanceError,
     warning: &str,
     refusal: impl FnOnce(BoxError) -> RegistryError,
-) -> Option<RegistryError> {
+) -> Looked {
     if !fail_open {
-        return Some(refusal(error.into()));
+        return Looked {
+            standing: None,
+            refusal: Some(refusal(error.into())),
+        };
     }
     // One that rests was warned of when it failed.
     if !matches!(error, GovernanceError::Resting) {
         let error: &dyn std::error::Error = &error;
         tracing::warn!(error, "{warning}");
     }
-    None
+    Looked::default()
 }
 
 #[cfg(test)]
@@ -354,7 +392,7 @@ mod tests {
             for _ in 0..3 {
                 let caller = Caller::default();
                 let admission = governance.admit(&caller, Some(Class::Access)).await;
-                assert!(admission.standings.is_empty());
+                assert!(admission.told.is_none());
                 match admission.refusal {
                     None => assert!(fail_open),
                     Some(error) => {

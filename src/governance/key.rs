@@ -6,6 +6,7 @@
 use std::{
     fmt::Write as _,
     net::{IpAddr, Ipv6Addr},
+    ops::Range,
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -24,31 +25,48 @@ const PLAIN: AsciiSet = NON_ALPHANUMERIC
 /// A longer name is replaced by its hash.
 const LONGEST: usize = 256;
 
-/// The key of the rate limit: tenant, user, class and address.
-pub(super) fn rate_key(caller: &Caller, class: Class) -> String {
-    let mut key = String::with_capacity(64);
-    put_tenant(&mut key, &caller.request.tenant);
-    put_user(&mut key, caller);
-    put(&mut key, 'c', class.as_str());
-    put_address(&mut key, caller.address);
-    key
+/// The keys of one caller.
+pub(super) struct Keys {
+    /// Tenant, user, class and address, as far as they are known.
+    text: String,
+    /// Where in it the key of the quota stands.
+    quota: Range<usize>,
 }
 
-/// The key of the quota: whom the request is for, else the user, else the address. Strangers do not
-/// use up each other's quota.
-pub(super) fn quota_key(caller: &Caller) -> String {
-    let mut key = String::with_capacity(32);
-    put_tenant(&mut key, &caller.request.tenant);
-    if key.is_empty() {
-        put_user(&mut key, caller);
+impl Keys {
+    pub(super) fn of(caller: &Caller, class: Class) -> Self {
+        let mut text = String::with_capacity(64);
+        put_tenant(&mut text, &caller.request.tenant);
+        let tenant = 0..text.len();
+        put_user(&mut text, caller);
+        let user = 0..text.len();
+        separate(&mut text);
+        text.push_str("c=");
+        text.push_str(class.as_str());
+        text.push(':');
+        let address = text.len();
+        put_address(&mut text, caller.address);
+        let address = address..text.len();
+        // The user is not needed where there is a tenant.
+        let ranges = [tenant, user, address];
+        let quota = ranges.into_iter().find(|range| !range.is_empty());
+        Self {
+            text,
+            quota: quota.unwrap_or_default(),
+        }
     }
-    if key.is_empty() {
-        put_address(&mut key, caller.address);
+
+    /// The key of the rate limit: tenant, user, class and address.
+    pub(super) fn of_rate(&self) -> &str {
+        &self.text
     }
-    if key.is_empty() {
-        key.push_str("anonymous");
+
+    /// The key of the quota: whom the request is for, else the user, else the address. Strangers do
+    /// not use up each other's quota.
+    pub(super) fn of_quota(&self) -> &str {
+        let key = self.text.get(self.quota.clone()).unwrap_or_default();
+        if key.is_empty() { "anonymous" } else { key }
     }
-    key
 }
 
 fn put_tenant(key: &mut String, tenant: &Tenant) {
@@ -75,16 +93,23 @@ fn put_user(key: &mut String, caller: &Caller) {
 /// The address as it is, which may have colons: it stands last. Whoever has an IPv6 address has all
 /// of its /64.
 fn put_address(key: &mut String, address: Option<IpAddr>) {
-    separate(key);
-    let written = match address {
-        None => Ok(()),
-        Some(IpAddr::V4(address)) => write!(key, "a={address}"),
+    match address {
+        None => {}
+        // Every request of a stranger comes by here.
+        Some(IpAddr::V4(address)) => {
+            let mut mark = "a=";
+            for number in address.octets() {
+                key.push_str(mark);
+                key.push_str(itoa::Buffer::new().format(number));
+                mark = ".";
+            }
+        }
         Some(IpAddr::V6(address)) => {
             let network = Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64));
-            write!(key, "a={network}/64")
+            let written = write!(key, "a={network}/64");
+            debug_assert!(written.is_ok(), "a String takes all");
         }
-    };
-    debug_assert!(written.is_ok(), "a String takes all");
+    }
 }
 
 fn put(key: &mut String, mark: char, text: &str) {
@@ -138,8 +163,9 @@ mod tests {
     #[test]
     fn keys_say_who_it_is() {
         let check = |caller: &Caller, rate: &str, quota: &str| {
-            assert_eq!(rate_key(caller, Class::Access), rate);
-            assert_eq!(quota_key(caller), quota);
+            let keys = Keys::of(caller, Class::Access);
+            assert_eq!(keys.of_rate(), rate);
+            assert_eq!(keys.of_quota(), quota);
         };
         let stranger = caller(None, &[], ["", ""], "192.0.2.1");
         check(&stranger, "c=access:a=192.0.2.1", "a=192.0.2.1");
@@ -178,13 +204,12 @@ mod tests {
             caller(Some(&format!("{long}x")), &[], ["", ""], ""),
             caller(Some("a\0b"), &[], ["", ""], ""),
         ];
-        for keys in [
-            callers.iter().map(quota_key).collect::<Vec<_>>(),
-            callers
-                .iter()
-                .map(|caller| rate_key(caller, Class::Other))
-                .collect(),
-        ] {
+        let keys = callers.iter().map(|caller| Keys::of(caller, Class::Other));
+        let keys: Vec<Keys> = keys.collect();
+        let keys_of = |key: fn(&Keys) -> &str| -> Vec<String> {
+            keys.iter().map(|keys| key(keys).to_owned()).collect()
+        };
+        for keys in [keys_of(Keys::of_quota), keys_of(Keys::of_rate)] {
             let mut different = keys.clone();
             different.sort();
             different.dedup();

@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use crate::models::Timestamp;
@@ -29,7 +30,11 @@ impl Clock for SystemClock {
         reason = "the one place that reads the clock"
     )]
     fn now(&self) -> Timestamp {
-        Timestamp::from_unix_millis(chrono::Utc::now().timestamp_millis())
+        let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        Timestamp::from_unix_millis(match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => millis(since),
+            Err(before) => -millis(before.duration()),
+        })
     }
 }
 
@@ -49,7 +54,7 @@ impl ManualClock {
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         let milliseconds = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.0.fetch_add(milliseconds, Ordering::SeqCst);
     }

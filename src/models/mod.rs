@@ -35,7 +35,7 @@ pub use session::{AskedBy, SessionPurpose};
 pub use tag::{InvalidTag, Tag};
 pub use tarball_name::{InvalidTarballName, TarballName};
 pub use team::{InvalidTeam, Organisation, Team};
-pub use time::{Timestamp, http_date, parse_http_date};
+pub use time::{Day, Timestamp, http_date, parse_http_date};
 pub use uplink_name::{InvalidUplinkName, UplinkName};
 pub use username::{InvalidUsername, Username};
 pub use version::{InvalidVersion, Version, VersionKey, without_build};

@@ -10,21 +10,27 @@ const EARLIEST: i64 = -62_167_219_200_000;
 /// The year 9999 ends.
 const LATEST: i64 = 253_402_300_799_999;
 
+/// The milliseconds of a day.
+const DAY: i64 = 86_400_000;
+
 /// A UTC instant with millisecond precision, written `2026-01-02T03:04:05.678Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(DateTime<Utc>);
+pub struct Timestamp(i64);
 
 impl Timestamp {
     /// The instant `milliseconds` after the Unix epoch; the first or the last that can be written
     /// in four digits of a year where it is out of range.
     pub fn from_unix_millis(milliseconds: i64) -> Self {
-        let within = milliseconds.clamp(EARLIEST, LATEST);
-        Self(DateTime::from_timestamp_millis(within).unwrap_or(DateTime::UNIX_EPOCH))
+        Self(milliseconds.clamp(EARLIEST, LATEST))
+    }
+
+    fn on_calendar(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
     /// Milliseconds since the Unix epoch.
     pub fn unix_millis(self) -> i64 {
-        self.0.timestamp_millis()
+        self.0
     }
 
     /// Reads RFC 3339, in any offset.
@@ -33,14 +39,13 @@ impl Timestamp {
         Some(Self::from_unix_millis(parsed.timestamp_millis()))
     }
 
-    /// The day in UTC, as `2026-01-02`.
-    pub fn day(self) -> String {
-        self.0.format("%Y-%m-%d").to_string()
+    /// The day in UTC.
+    pub fn day(self) -> Day {
+        Day(self.unix_millis().div_euclid(DAY))
     }
 
     /// How long this day still lasts in UTC.
     pub fn rest_of_day(self) -> std::time::Duration {
-        const DAY: i64 = 86_400_000;
         let rest = DAY - self.unix_millis().rem_euclid(DAY);
         std::time::Duration::from_millis(rest.unsigned_abs())
     }
@@ -63,9 +68,32 @@ impl Timestamp {
     }
 }
 
+/// A day in UTC, written `2026-01-02`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Day(i64);
+
+impl Day {
+    /// The day so many days before this one.
+    #[must_use]
+    pub fn minus(self, days: u32) -> Self {
+        Self(self.0.saturating_sub(days.into()))
+    }
+}
+
+impl fmt::Display for Day {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let midnight = Timestamp::from_unix_millis(self.0.saturating_mul(DAY));
+        write!(f, "{}", midnight.on_calendar().format("%Y-%m-%d"))
+    }
+}
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+        f.write_str(
+            &self
+                .on_calendar()
+                .to_rfc3339_opts(SecondsFormat::Millis, true),
+        )
     }
 }
 
@@ -85,7 +113,9 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Writes `time` as an HTTP date (RFC 9110, section 5.6.7), which has seconds only.
 pub fn http_date(time: Timestamp) -> String {
-    time.0.format("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    time.on_calendar()
+        .format("%a, %d %b %Y %H:%M:%S GMT")
+        .to_string()
 }
 
 /// Reads an HTTP date in any of its three forms.
@@ -114,7 +144,13 @@ mod tests {
     #[test]
     fn days_are_those_of_utc() {
         let late = Timestamp::parse_rfc3339("2026-03-01T00:30:00+01:00").unwrap();
-        assert_eq!(late.day(), "2026-02-28");
+        assert_eq!(late.day().to_string(), "2026-02-28");
+        assert_eq!(late.day().minus(59).to_string(), "2025-12-31");
+        assert!(late.day() < late.plus_millis(1_800_000).day());
+        assert_eq!(
+            Timestamp::from_unix_millis(-1).day().to_string(),
+            "1969-12-31"
+        );
         assert_eq!(late.rest_of_day().as_secs(), 1800);
         assert_eq!(late.plus_millis(1_800_000).rest_of_day().as_secs(), 86_400);
         assert_eq!(Timestamp::from_unix_millis(-1).rest_of_day().as_millis(), 1);

@@ -28,6 +28,7 @@ mod signing_keys;
 mod snapshot;
 mod store;
 mod sweep;
+mod unix_millis;
 
 pub use accounts::{
     AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, OrganisationEdit,

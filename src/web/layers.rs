@@ -21,7 +21,7 @@ use tracing::{Instrument as _, field::Empty};
 use super::{
     error::Error,
     extract::{Credentials, PublicPrefix, base_of, identify, unidentified},
-    governed::admit,
+    governed::{admit, tell},
     login,
     metrics::{Counting, metrics_for},
     normalize::canonical_path,
@@ -125,7 +125,7 @@ async fn around(around: Around, mut request: Request) -> Result<Response, Infall
             Ok(Prepared { hops, sent_path }) => {
                 counted.meets(request.uri().path(), request.method());
                 let handle = |request| {
-                    let wanted = Wanted::of(&request);
+                    let wanted = Wanted::of(&request, &counting);
                     let (own, own_id) = (state.clone(), Arc::clone(&id));
                     let handled = identified(own, routes, request, sent_path, own_id);
                     // In a box, because it is large and handed on several times.
@@ -212,8 +212,8 @@ async fn identified(
         return metrics;
     }
     parts.extensions.insert::<Credentials>(credentials);
-    let standings = match admit(state, &parts).await {
-        Ok(standings) => standings,
+    let told = match admit(state, &parts).await {
+        Ok(told) => told,
         Err(refusal) => return noticed(*refusal, notice),
     };
     if notice.is_some()
@@ -223,9 +223,9 @@ async fn identified(
     }
     let routed = routes.oneshot(Request::from_parts(parts, body)).await;
     let mut response = routed.unwrap_or_else(|never| match never {});
-    standings.tell(response.headers_mut());
+    tell(told, response.headers_mut());
     if let (Some(browser), Some(challenge)) = (browser, response.extensions_mut().remove()) {
-        let Browser { base, asked_by } = browser;
+        let Browser { base, asked_by } = *browser;
         response = {
             // In a box: few are challenged, and room for it would be made for every request.
             let offered = login::offer_browser(state, response, challenge, &base, asked_by);
@@ -259,8 +259,9 @@ struct Browser {
 }
 
 impl Browser {
-    /// `None` where no second factor can be asked for, or the client has no browser.
-    fn of(parts: &Parts, state: &WebState, credentials: &Credentials) -> Option<Self> {
+    /// `None` where no second factor can be asked for, or the client has no browser. In a box: it is
+    /// kept until there is an answer, and most requests have none.
+    fn of(parts: &Parts, state: &WebState, credentials: &Credentials) -> Option<Box<Self>> {
         let is_login = || parts.uri.path().starts_with("/-/user/");
         let has_factor = credentials.caller.second_factor.mode.is_some();
         let has_browser = || {
@@ -271,7 +272,7 @@ impl Browser {
         is_possible.then(|| {
             let base = base_of(parts, state).ok()?;
             let asked_by = login::asked_by(&parts.headers, &credentials.caller);
-            Some(Self { base, asked_by })
+            Some(Box::new(Self { base, asked_by }))
         })?
     }
 }

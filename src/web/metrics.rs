@@ -1,4 +1,4 @@
-//! What is counted of requests, and where Prometheus reads it.
+//! By which route a request goes, what is counted of requests, and where Prometheus reads it.
 
 use std::{
     sync::Arc,
@@ -77,7 +77,7 @@ impl Counting {
         patterns.push(state.settings.metrics.path.clone());
         let requests = state.metrics.requests(|| patterns.clone());
         let are_traced = state.settings.are_traced;
-        if requests.is_none() && !are_traced {
+        if requests.is_none() && !are_traced && !state.events.are_told() {
             return Self(None);
         }
         let mut numbers = matchit::Router::new();
@@ -91,6 +91,13 @@ impl Counting {
             numbers,
             are_traced,
         })))
+    }
+
+    /// The pattern of the route that `path` meets, if there is one and somebody is told.
+    pub(super) fn pattern_of(&self, path: &str) -> Option<Arc<str>> {
+        let by_route = self.0.as_deref()?;
+        let number = *by_route.numbers.at(path).ok()?.value;
+        by_route.patterns.get(number).map(|it| it.as_str().into())
     }
 
     /// A request begins.
@@ -114,6 +121,9 @@ impl Counted<'_> {
         let Some(begun) = &mut self.begun else {
             return;
         };
+        if begun.under_way.is_none() && !begun.by_route.are_traced {
+            return;
+        }
         let met = begun.by_route.numbers.at(path);
         begun.route = met.ok().map(|met| *met.value);
         if begun.by_route.are_traced {

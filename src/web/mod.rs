@@ -130,8 +130,6 @@ fn routes(state: WebState) -> (Router, Counting) {
         .route("/{package}/{version}", get(packages::version).put(packages::set_tag));
     let (router, counting) = table.finish(&state);
     let router = router.method_not_allowed_fallback(not_allowed);
-    // Every request pays for a layer, which is for those who are told.
-    let router = if state.events.are_told() { router.layer(recorded::NoteRoute) } else { router };
     let router = router.fallback(not_found);
     (router.with_state(state), counting)
 }

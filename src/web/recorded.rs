@@ -4,22 +4,18 @@
 //! Whether a request is one is decided by its method, so that no route can forget to say so; the
 //! table below only gives each its name. A test compares it with the table of routes.
 
-use std::{
-    borrow::Cow,
-    task::{Context, Poll},
-};
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request},
+    extract::Request,
     response::{IntoResponse as _, Response},
 };
 use futures_util::future::Either;
 use http::Method;
 use percent_encoding::percent_decode_str;
-use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use super::{error::Error, redact::redacted, state::WebState};
+use super::{error::Error, metrics::Counting, redact::redacted, state::WebState};
 use crate::{
     error::RegistryError,
     events::{Attempt, Ending, Event, Line},
@@ -160,7 +156,7 @@ pub(super) struct Refusal {
 /// too long: the line says what truly came of it.
 pub(super) fn recorded<F>(
     state: &WebState,
-    wanted: Option<Wanted>,
+    wanted: Option<Box<Wanted>>,
     work: F,
 ) -> impl Future<Output = Response>
 where
@@ -187,20 +183,26 @@ pub(super) struct Wanted {
     method: Method,
     /// In its one form, still encoded.
     path: String,
+    /// The pattern of its route, if there is a route for it.
+    route: Option<Arc<str>>,
 }
 
 impl Wanted {
     /// `None` for a request that only reads, and is none of administrators'.
-    pub(super) fn of(request: &Request) -> Option<Self> {
+    pub(super) fn of(request: &Request, counting: &Counting) -> Option<Box<Self>> {
         let path = request.uri().path();
         let only_reads = matches!(
             *request.method(),
             Method::GET | Method::HEAD | Method::OPTIONS
         );
         let only_asks = (only_reads && !path.starts_with(ADMIN)) || path.starts_with(AUDITS);
-        (!only_asks).then(|| Self {
-            method: request.method().clone(),
-            path: path.to_owned(),
+        // In a box: most requests only read.
+        (!only_asks).then(|| {
+            Box::new(Self {
+                method: request.method().clone(),
+                path: path.to_owned(),
+                route: counting.pattern_of(path),
+            })
         })
     }
 
@@ -208,7 +210,7 @@ impl Wanted {
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        let attempt = Attempt::default();
+        let attempt = Attempt::by(self.route.clone());
         let work = attempt.scope(work);
         let recording = state.clone();
         let work = async move {
@@ -224,7 +226,7 @@ impl Wanted {
 
     async fn record(&self, state: &WebState, attempt: &Attempt, ending: Ending) {
         let so_far = attempt.so_far();
-        let route = so_far.route.as_deref();
+        let route = self.route.as_deref();
         let is_nowhere = match ending.status {
             404 => route.is_none_or(|route| route.starts_with("/-/{*")),
             status => status == 405,
@@ -297,41 +299,6 @@ fn tell_denied(
     };
     let package: Option<PackageName> = package.and_then(|name| name.parse().ok());
     state.events.tell(caller, package.as_ref(), &event);
-}
-
-/// Lets [`recorded`] know by which route a request went.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NoteRoute;
-
-/// A route that is noted.
-#[derive(Clone, Debug)]
-pub(super) struct Noted<S>(S);
-
-impl<S> Layer<S> for NoteRoute {
-    type Service = Noted<S>;
-
-    fn layer(&self, inner: S) -> Noted<S> {
-        Noted(inner)
-    }
-}
-
-impl<S: Service<Request>> Service<Request> for Noted<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request) -> S::Future {
-        if let Some(attempt) = Attempt::current()
-            && let Some(route) = request.extensions().get::<MatchedPath>()
-        {
-            attempt.note_route(route.as_str());
-        }
-        self.0.call(request)
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::models::Timestamp;
 
-const TODAY: &str = "2026-02-28";
+fn today() -> Day {
+    Timestamp::from_unix_millis(1_772_236_800_000).day()
+}
 
 /// `stores` are what two nodes have of one store.
 pub(super) async fn conforms(stores: &[Arc<dyn QuotaStore>; 2]) {
@@ -13,7 +16,7 @@ pub(super) async fn conforms(stores: &[Arc<dyn QuotaStore>; 2]) {
     many_at_once_get_no_more(stores).await;
 }
 
-fn usage<'a>(day: &'a str, tenant: &'a str, metric: Metric) -> Usage<'a> {
+fn usage(day: Day, tenant: &str, metric: Metric) -> Usage<'_> {
     Usage {
         day,
         tenant,
@@ -22,7 +25,7 @@ fn usage<'a>(day: &'a str, tenant: &'a str, metric: Metric) -> Usage<'a> {
 }
 
 async fn so_much_and_no_more([one, other]: &[Arc<dyn QuotaStore>; 2]) {
-    let usage = usage(TODAY, "u=one", Metric::Publishes);
+    let usage = usage(today(), "u=one", Metric::Publishes);
     assert_eq!(one.count(usage, 3).await.unwrap(), Some(1));
     assert_eq!(other.count(usage, 3).await.unwrap(), Some(2));
     assert_eq!(one.count(usage, 3).await.unwrap(), Some(3));
@@ -39,7 +42,7 @@ async fn so_much_and_no_more([one, other]: &[Arc<dyn QuotaStore>; 2]) {
 async fn counts_are_apart(store: &dyn QuotaStore) {
     for tenant in ["u=a", "u=A", "o=a", "o=a:p=b", "anonymous"] {
         for metric in [Metric::Downloads, Metric::Publishes, Metric::Requests] {
-            for day in [TODAY, "2026-03-01"] {
+            for day in [today(), today().minus(1)] {
                 let usage = usage(day, tenant, metric);
                 assert_eq!(store.count(usage, 1).await.unwrap(), Some(1), "{usage:?}");
                 assert_eq!(store.count(usage, 1).await.unwrap(), None, "{usage:?}");
@@ -49,7 +52,7 @@ async fn counts_are_apart(store: &dyn QuotaStore) {
 }
 
 async fn many_at_once_get_no_more(stores: &[Arc<dyn QuotaStore>; 2]) {
-    let usage = usage(TODAY, "o=many", Metric::Downloads);
+    let usage = usage(today(), "o=many", Metric::Downloads);
     let counts = (0..100).map(|number| stores[number % 2].count(usage, 20));
     let counts = futures_util::future::join_all(counts).await;
     let mut allowed: Vec<u64> = counts.into_iter().filter_map(Result::unwrap).collect();

@@ -1,12 +1,14 @@
 //! [`MemoryQuotas`]: what this node has seen since it was started.
 
-use async_trait::async_trait;
+use std::future::ready;
+
+use futures_util::future::Either;
 use parking_lot::Mutex;
 
 use super::{QuotaStore, Usage};
 use crate::{
-    governance::{GovernanceError, counts::Counts},
-    models::Timestamp,
+    governance::{Counted, counts::Counts},
+    models::Day,
 };
 
 /// Quotas in memory. Where there are too many keys the oldest is forgotten.
@@ -18,15 +20,10 @@ pub struct MemoryQuotas {
 
 #[derive(Debug)]
 struct Kept {
-    used: Counts<Used>,
-    /// The day of the last request; what is older than needed was forgotten when it came.
-    today: Box<str>,
-}
-
-#[derive(Debug)]
-struct Used {
-    day: Box<str>,
-    count: u64,
+    used: Counts<Day, u64>,
+    /// The day of the last request, and as it stands in keys. What is older than needed was
+    /// forgotten when it came.
+    today: Option<(Day, Box<str>)>,
 }
 
 impl MemoryQuotas {
@@ -35,55 +32,57 @@ impl MemoryQuotas {
         Self {
             kept: Mutex::new(Kept {
                 used: Counts::new(max_keys),
-                today: Box::default(),
+                today: None,
             }),
             retention_days: retention_days.max(1),
         }
     }
-
-    /// The first day that is kept on `today`.
-    fn first_kept(&self, today: &str) -> String {
-        let midnight = Timestamp::parse_rfc3339(&format!("{today}T00:00:00Z"));
-        let before = i64::from(self.retention_days - 1).saturating_mul(86_400_000);
-        midnight.map_or_else(String::new, |day| day.plus_millis(-before).day())
-    }
 }
 
-#[async_trait]
 impl QuotaStore for MemoryQuotas {
-    async fn count(&self, usage: Usage<'_>, limit: u64) -> Result<Option<u64>, GovernanceError> {
-        // Neither a day nor a metric has a blank.
-        let key = [usage.day, usage.metric.as_str(), usage.tenant].join(" ");
+    fn count<'a>(&'a self, usage: Usage<'a>, limit: u64) -> Counted<'a, Option<u64>> {
+        let Usage {
+            day,
+            tenant,
+            metric,
+        } = usage;
         let mut kept = self.kept.lock();
         let Kept { used, today } = &mut *kept;
-        if **today != *usage.day {
-            let first_kept = self.first_kept(usage.day);
-            // Days are written so that the earlier comes first.
-            used.forget_while(|used| *used.day < *first_kept);
-            *today = usage.day.into();
-        }
-        let new = || Used {
-            day: usage.day.into(),
-            count: 0,
-        };
-        Ok(used.with(&key, new, |used| {
-            if used.count >= limit {
-                return None;
-            }
-            used.count += 1;
-            Some(used.count)
-        }))
+        let same_day = today.take_if(|(today, _)| *today == day);
+        let (_, written) = today.insert(same_day.unwrap_or_else(|| {
+            let first_kept = day.minus(self.retention_days - 1);
+            used.forget_while(|day| *day < first_kept);
+            (day, day.to_string().into())
+        }));
+        // Neither a day nor a metric has a blank.
+        let key = [written, metric.as_str(), tenant].join(" ");
+        let counted = used.with(
+            &key,
+            day,
+            || 0,
+            |count| {
+                let has_room = *count < limit;
+                *count += u64::from(has_room);
+                has_room.then_some(*count)
+            },
+        );
+        Either::Left(ready(Ok(counted)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::governance::Metric;
+    use crate::{governance::Metric, models::Timestamp};
 
-    async fn use_once(quotas: &MemoryQuotas, day: &str) -> Option<u64> {
+    fn day(text: &str) -> Day {
+        let midnight = Timestamp::parse_rfc3339(&format!("{text}T00:00:00Z"));
+        midnight.unwrap().day()
+    }
+
+    async fn use_once(quotas: &MemoryQuotas, on: &str) -> Option<u64> {
         let usage = Usage {
-            day,
+            day: day(on),
             tenant: "u=a",
             metric: Metric::Requests,
         };
@@ -107,7 +106,7 @@ mod tests {
         let quotas = MemoryQuotas::new(2, 1);
         let count = async |tenant| {
             let usage = Usage {
-                day: "2026-01-01",
+                day: day("2026-01-01"),
                 tenant,
                 metric: Metric::Requests,
             };

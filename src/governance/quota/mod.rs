@@ -10,13 +10,12 @@ mod postgres;
 
 use std::fmt;
 
-use async_trait::async_trait;
-
 pub use memory::MemoryQuotas;
 #[cfg(feature = "postgres")]
 pub use postgres::PgQuotas;
 
-use super::{Class, GovernanceError};
+use super::{Class, Counted};
+use crate::models::Day;
 
 /// What is counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -52,8 +51,8 @@ impl Metric {
 /// What is used by whom, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Usage<'a> {
-    /// The day, as `2026-01-02`.
-    pub day: &'a str,
+    /// The day.
+    pub day: Day,
     /// Whose quota it is.
     pub tenant: &'a str,
     /// What is used.
@@ -64,9 +63,8 @@ pub struct Usage<'a> {
 ///
 /// [`QuotaStore::count`] is one step, so that however many ask at once, on however many nodes that
 /// share a store, no more is used than the limit says.
-#[async_trait]
 pub trait QuotaStore: fmt::Debug + Send + Sync + 'static {
     /// Counts one more use if fewer than `limit` were counted: how many there are then; `None` if
     /// the quota is used up.
-    async fn count(&self, usage: Usage<'_>, limit: u64) -> Result<Option<u64>, GovernanceError>;
+    fn count<'a>(&'a self, usage: Usage<'a>, limit: u64) -> Counted<'a, Option<u64>>;
 }

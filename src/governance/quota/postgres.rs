@@ -2,13 +2,13 @@
 
 use std::{fmt, time::Duration};
 
-use async_trait::async_trait;
+use futures_util::{FutureExt as _, future::Either};
 use sqlx::PgPool;
 use tokio::sync::OnceCell;
 
 use super::{QuotaStore, Usage};
 use crate::{
-    governance::GovernanceError,
+    governance::{Counted, GovernanceError},
     storage::{
         StorageError,
         postgres::{PostgresOptions, pool, within},
@@ -100,13 +100,18 @@ impl PgQuotas {
     }
 }
 
-#[async_trait]
 impl QuotaStore for PgQuotas {
-    async fn count(&self, usage: Usage<'_>, limit: u64) -> Result<Option<u64>, GovernanceError> {
+    fn count<'a>(&'a self, usage: Usage<'a>, limit: u64) -> Counted<'a, Option<u64>> {
+        Either::Right(self.ask(usage, limit).boxed())
+    }
+}
+
+impl PgQuotas {
+    async fn ask(&self, usage: Usage<'_>, limit: u64) -> Result<Option<u64>, GovernanceError> {
         self.prepare().await?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let used = sqlx::query_scalar::<_, i64>(COUNT)
-            .bind(usage.day)
+            .bind(usage.day.to_string())
             .bind(usage.tenant)
             .bind(usage.metric.as_str())
             .bind(limit)

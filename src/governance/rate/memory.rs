@@ -1,13 +1,13 @@
 //! [`MemoryRateLimiter`]: windows of this node alone.
 
-use std::time::Duration;
+use std::{future::ready, time::Duration};
 
-use async_trait::async_trait;
+use futures_util::future::Either;
 use parking_lot::Mutex;
 
 use super::{RateLimit, RateLimiter, Verdict};
 use crate::{
-    governance::{GovernanceError, counts::Counts},
+    governance::{Counted, counts::Counts},
     lifecycle::SharedClock,
     models::Timestamp,
 };
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug)]
 pub struct MemoryRateLimiter {
     limit: RateLimit,
-    windows: Mutex<Counts<Window>>,
+    windows: Mutex<Counts<Timestamp, Window>>,
     clock: SharedClock,
 }
 
@@ -37,22 +37,20 @@ impl MemoryRateLimiter {
     }
 }
 
-#[async_trait]
 impl RateLimiter for MemoryRateLimiter {
-    async fn count(&self, key: &str) -> Result<Verdict, GovernanceError> {
+    fn count<'a>(&'a self, key: &'a str) -> Counted<'a, Verdict> {
         let now = self.clock.now();
         let length = u64::try_from(self.limit.window.as_millis()).unwrap_or(u64::MAX);
         // A clock that was set back begins anew, and locks nobody out.
-        let is_over =
-            |window: &Window| now < window.begun || now.millis_since(window.begun) >= length;
+        let is_over = |begun: &Timestamp| now < *begun || now.millis_since(*begun) >= length;
         let new = || Window {
             begun: now,
             requests: 0,
         };
         let mut windows = self.windows.lock();
         windows.forget_while(is_over);
-        Ok(windows.with(key, new, |window| {
-            if is_over(window) {
+        let verdict = windows.with(key, now, new, |window| {
+            if is_over(&window.begun) {
                 *window = new();
             }
             let is_allowed = window.requests < self.limit.requests;
@@ -63,6 +61,7 @@ impl RateLimiter for MemoryRateLimiter {
                 remaining: self.limit.requests.saturating_sub(window.requests),
                 resets_in: Duration::from_millis(rest),
             }
-        }))
+        });
+        Either::Left(ready(Ok(verdict)))
     }
 }

@@ -11,13 +11,11 @@ mod redis;
 
 use std::{fmt, time::Duration};
 
-use async_trait::async_trait;
-
 pub use memory::MemoryRateLimiter;
 #[cfg(feature = "redis")]
 pub use redis::RedisRateLimiter;
 
-use super::GovernanceError;
+use super::Counted;
 
 /// How many requests a key may make in how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +41,7 @@ pub struct Verdict {
 ///
 /// [`RateLimiter::count`] is one step, so that however many ask at once, on however many nodes that
 /// share a backend, no more are let through than the limit says.
-#[async_trait]
 pub trait RateLimiter: fmt::Debug + Send + Sync + 'static {
     /// Counts a request of `key`, if the window still has room for it.
-    async fn count(&self, key: &str) -> Result<Verdict, GovernanceError>;
+    fn count<'a>(&'a self, key: &'a str) -> Counted<'a, Verdict>;
 }

@@ -2,14 +2,14 @@
 
 use std::{fmt, time::Duration};
 
-use async_trait::async_trait;
+use futures_util::{FutureExt as _, future::Either};
 use redis::{
     Client, RedisError, Script,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
 
 use super::{RateLimit, RateLimiter, Verdict};
-use crate::governance::GovernanceError;
+use crate::governance::{Counted, GovernanceError};
 
 /// What all keys begin with.
 pub(crate) const PREFIX: &str = "rustaccio:ratelimit:";
@@ -74,9 +74,14 @@ impl RedisRateLimiter {
     }
 }
 
-#[async_trait]
 impl RateLimiter for RedisRateLimiter {
-    async fn count(&self, key: &str) -> Result<Verdict, GovernanceError> {
+    fn count<'a>(&'a self, key: &'a str) -> Counted<'a, Verdict> {
+        Either::Right(self.ask(key).boxed())
+    }
+}
+
+impl RedisRateLimiter {
+    async fn ask(&self, key: &str) -> Result<Verdict, GovernanceError> {
         let mut connection = self.connection.clone();
         let window = u64::try_from(self.limit.window.as_millis()).unwrap_or(u64::MAX);
         let mut call = self.count.key(format!("{}{key}", self.prefix));

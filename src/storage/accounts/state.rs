@@ -103,7 +103,7 @@ pub struct UserRecord {
     /// The password's hash in PHC form.
     pub password_hash: String,
     /// When she registered, in milliseconds since the Unix epoch.
-    #[serde(rename = "created_at", with = "unix_millis")]
+    #[serde(rename = "created_at", with = "crate::storage::unix_millis")]
     pub created: Timestamp,
     /// When she last changed something, in milliseconds since the Unix epoch.
     #[serde(default, rename = "updated_at", with = "optional_unix_millis")]
@@ -175,7 +175,11 @@ pub struct TokenRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
     /// When it was made, in milliseconds since the Unix epoch.
-    #[serde(default = "epoch", alias = "created_at", with = "unix_millis")]
+    #[serde(
+        default = "epoch",
+        alias = "created_at",
+        with = "crate::storage::unix_millis"
+    )]
     pub created: Timestamp,
     /// When it ends, in milliseconds since the Unix epoch.
     #[serde(default, with = "optional_unix_millis")]
@@ -305,31 +309,6 @@ fn hash_of(token: &str) -> String {
 
 fn epoch() -> Timestamp {
     Timestamp::from_unix_millis(0)
-}
-
-mod unix_millis {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::models::Timestamp;
-
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i64(time.unix_millis())
-    }
-
-    /// Milliseconds, or RFC 3339 as earlier versions had it in some places.
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Millis(i64),
-            Text(String),
-        }
-        match Either::deserialize(from)? {
-            Either::Millis(milliseconds) => Ok(Timestamp::from_unix_millis(milliseconds)),
-            Either::Text(text) => Timestamp::parse_rfc3339(&text)
-                .ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time")),
-        }
-    }
 }
 
 mod optional_unix_millis {

@@ -58,7 +58,7 @@ pub struct SessionRecord {
     /// Who asks.
     pub asked_by: AskedBy,
     /// When it ends.
-    #[serde(with = "unix_millis")]
+    #[serde(with = "crate::storage::unix_millis")]
     pub expires: Timestamp,
     /// Whether somebody has answered.
     #[serde(default)]
@@ -167,18 +167,4 @@ pub trait SessionStore: fmt::Debug + Send + Sync + 'static {
 
     /// Forgets what has ended at `now`.
     async fn prune(&self, now: Timestamp) -> Result<(), StorageError>;
-}
-
-mod unix_millis {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::models::Timestamp;
-
-    pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_i64(time.unix_millis())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
-        i64::deserialize(from).map(Timestamp::from_unix_millis)
-    }
 }

@@ -8,7 +8,7 @@ use prometheus_client::{
 
 use super::{durations::Durations, outcome::Outcome};
 
-/// The classes of action that limits know; others are given as they are.
+/// The classes of action that limits know.
 const ACTIONS: [&str; 7] = [
     "access",
     "admin",
@@ -21,9 +21,9 @@ const ACTIONS: [&str; 7] = [
 
 /// Labels of what the rate limit and the quota decided.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Decided {
-    pub(super) action: &'static str,
-    pub(super) outcome: Outcome,
+struct Decided {
+    action: &'static str,
+    outcome: Outcome,
 }
 
 /// Labels of what has only an outcome.
@@ -60,11 +60,47 @@ impl Backend {
     }
 }
 
+/// Decisions by class of action and outcome. Every request is counted here, so that each counter has its
+/// place: there is neither a lock nor a map.
+#[derive(Debug)]
+pub(super) struct Decisions([[Counter; Outcome::OF_LIMITS.len()]; ACTIONS.len()]);
+
+impl Decisions {
+    fn register(
+        registry: &mut Registry,
+        name: &str,
+        help: &str,
+        outcomes: &'static [Outcome],
+    ) -> Self {
+        let family = Family::<Decided, Counter>::default();
+        let counters = ACTIONS.map(|action| {
+            std::array::from_fn(|number| match outcomes.get(number) {
+                Some(&outcome) => family.get_or_create_owned(&Decided { action, outcome }),
+                None => Counter::default(),
+            })
+        });
+        registry.register(name, help, family);
+        Self(counters)
+    }
+
+    /// One more of them.
+    pub(super) fn count(&self, action: &str, outcome: Outcome) {
+        let action = ACTIONS.iter().position(|known| *known == action);
+        let outcome = Outcome::OF_LIMITS.iter().position(|it| *it == outcome);
+        let counters = action.and_then(|action| self.0.get(action));
+        if let (Some(counters), Some(outcome)) = (counters, outcome)
+            && let Some(counter) = counters.get(outcome)
+        {
+            counter.inc();
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Governed {
-    pub(super) requests: Family<Decided, Counter>,
-    pub(super) rate_limits: Family<Decided, Counter>,
-    pub(super) quotas: Family<Decided, Counter>,
+    pub(super) requests: Decisions,
+    pub(super) rate_limits: Decisions,
+    pub(super) quotas: Decisions,
     pub(super) policy: Family<Ended, Counter>,
     pub(super) auth: Family<Ended, Counter>,
     pub(super) events: Family<Ended, Counter>,
@@ -76,15 +112,8 @@ pub(super) struct Governed {
 
 impl Governed {
     pub(super) fn register(registry: &mut Registry) -> Self {
-        let mut decided = |name: &str, help: &str, outcomes: &[Outcome]| {
-            let family = Family::<Decided, Counter>::default();
-            for action in ACTIONS {
-                for &outcome in outcomes {
-                    let _ = family.get_or_create_owned(&Decided { action, outcome });
-                }
-            }
-            registry.register(name, help, family.clone());
-            family
+        let mut decided = |name: &str, help: &str, outcomes: &'static [Outcome]| {
+            Decisions::register(registry, name, help, outcomes)
         };
         let requests = decided(
             "governance_requests",

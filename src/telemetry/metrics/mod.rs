@@ -26,7 +26,7 @@ pub use traffic::{Cached, Connections, OpenConnection};
 pub use uplinks::{Asked, UplinkMetrics};
 pub use writes::Waited;
 
-use governed::{Decided, Ended, Governed};
+use governed::{Ended, Governed};
 use traffic::Packages;
 use uplinks::Uplinks;
 use writes::Writes;
@@ -200,26 +200,23 @@ impl Metrics {
         } else {
             Outcome::Rejected
         };
-        self.count_in(
-            |families| &families.governed.requests,
-            &Decided { action, outcome },
-        );
+        if let Some(families) = &self.0 {
+            families.governed.requests.count(action, outcome);
+        }
     }
 
     /// What the rate limit decided.
     pub fn rate_limit(&self, action: &'static str, outcome: Outcome) {
-        self.count_in(
-            |families| &families.governed.rate_limits,
-            &Decided { action, outcome },
-        );
+        if let Some(families) = &self.0 {
+            families.governed.rate_limits.count(action, outcome);
+        }
     }
 
     /// What the quota decided.
     pub fn quota(&self, action: &'static str, outcome: Outcome) {
-        self.count_in(
-            |families| &families.governed.quotas,
-            &Decided { action, outcome },
-        );
+        if let Some(families) = &self.0 {
+            families.governed.quotas.count(action, outcome);
+        }
     }
 
     /// What the policy backend decided about a package, or how a question to it failed.

@@ -112,7 +112,6 @@ async fn searches_find_what_another_process_changes() {
     for node in [&other, &quiet] {
         node.finds(json!([known])).await;
     }
-    line.take_asked();
     one.publish(&alice, &Package::new("app", "1.0.0")).await;
     one.publish(&alice, &Package::new("@s/lib", "1.0.0")).await;
     let lib = json!(["@s/lib", "1.0.0"]);
@@ -129,10 +128,11 @@ async fn searches_find_what_another_process_changes() {
     other.finds(json!([known, lib])).await;
     let all = other.get("/-/all").await;
     assert!(all["app"].is_null() && all["@s/lib"].is_object(), "{all}");
-    // One that is not to list anything has not.
+    // One that is not to list again has not: it listed for the index, and for what was to be recovered.
     let asked = line.take_asked();
     let is_listing = |line: &&String| line.contains("list-type=") && !line.contains(".rustaccio");
-    assert_eq!(asked.iter().find(is_listing), None);
+    let listings: Vec<&String> = asked.iter().filter(is_listing).collect();
+    assert!((1..=2).contains(&listings.len()), "{listings:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
