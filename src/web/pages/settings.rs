@@ -79,8 +79,8 @@ impl Row {
             name: line(record.name.as_deref().unwrap_or_default(), 60),
             limits: limits.map(|limit| line(&limit, 214)).collect(),
             readonly: record.readonly,
-            created: record.created.day(),
-            expires: record.expires.map(|time| time.day()),
+            created: record.created.day().to_string(),
+            expires: record.expires.map(|time| time.day().to_string()),
         }
     }
 }
