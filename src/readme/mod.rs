@@ -6,7 +6,11 @@ mod links;
 use std::{borrow::Cow, sync::LazyLock};
 
 use ammonia::{Builder, UrlRelative};
-use comrak::options::{Options, Plugins};
+use comrak::{
+    Arena, Node,
+    nodes::{AstNode, NodeValue},
+    options::{Options, Plugins},
+};
 
 use code::Highlighter;
 pub use links::{Links, browsable};
@@ -28,7 +32,13 @@ pub fn to_html(markdown: &str, links: &Links) -> String {
         let highlighter = Highlighter::new();
         let mut plugins = Plugins::default();
         plugins.render.codefence_syntax_highlighter = Some(&highlighter);
-        comrak::markdown_to_html_with_plugins(cut(markdown), &OPTIONS, &plugins)
+        let arena = Arena::new();
+        let document = comrak::parse_document(&arena, cut(markdown), &OPTIONS);
+        link_images(&arena, document);
+        let mut html = String::with_capacity(markdown.len());
+        let written = comrak::format_html_with_plugins(document, &OPTIONS, &mut html, &plugins);
+        debug_assert!(written.is_ok(), "a String takes all");
+        html
     };
     for (input, character) in BOXES {
         if html.contains(input) {
@@ -53,6 +63,27 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     options.render.gfm_quirks = true;
     options
 });
+
+/// Images become links to where they are: the page itself asks nobody else for anything. Of one that
+/// is in a link already, its text is shown.
+fn link_images<'a>(arena: &'a Arena<'a>, document: Node<'a>) {
+    for node in document.descendants() {
+        let is_link = |node: Node<'_>| matches!(node.data().value, NodeValue::Link(_));
+        let image = match &node.data().value {
+            NodeValue::Image(image) => image.clone(),
+            _ => continue,
+        };
+        if node.ancestors().skip(1).any(is_link) {
+            continue;
+        }
+        if node.first_child().is_none() {
+            let file = image.url.rsplit('/').next().unwrap_or_default();
+            let text = NodeValue::Text(file.to_owned().into());
+            node.append(arena.alloc(AstNode::from(text)));
+        }
+        node.data_mut().value = NodeValue::Link(image);
+    }
+}
 
 fn clean(html: &str, links: &Links) -> String {
     let links = links.clone();
@@ -134,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_github_shows_is_shown() {
-        check("# Über *alles*", r#"<h1>"#);
+        check("# Über *alles*", "<h1>");
         check("| a |\n|---|\n| b |", "<td>b</td>");
         check("~~gone~~", "<del>gone</del>");
         check("- [x] done\n- [ ] open", "☑ done");
@@ -173,11 +204,21 @@ mod tests {
     fn images_are_asked_of_nobody() {
         for image in [
             "![text](https://evil.example/i.png)",
+            "[![text](https://evil.example/i.png)](https://example.com)",
             "<img src=x.png alt=text>",
         ] {
             let html = html(image);
             assert!(!html.contains("src") && html.contains("text"), "{html}");
         }
+        check(
+            "![text](docs/i.png)",
+            r#"href="https://github.com/acme/app/blob/HEAD/docs/i.png""#,
+        );
+        check("![](docs/i.png)", ">i.png</a>");
+        check(
+            "![x](javascript:alert(1))",
+            "<p><a rel=\"nofollow noopener noreferrer\">x</a>",
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     error::RegistryError,
     lifecycle::{Lifecycle, SharedClock, compute_on},
-    models::{Origin, PackageName},
+    models::{Origin, PackageName, Timestamp, UplinkName},
     policy::Policy,
     storage::{StorageError, Store},
     telemetry::Metrics,
@@ -105,6 +105,11 @@ impl Documents {
         name: &PackageName,
     ) -> Result<Option<HostedDocument>, RegistryError> {
         self.hosted.get(name, Sight::Believed).await
+    }
+
+    /// When `uplink` last said what it has of `name`, as far as that is in memory.
+    pub(super) fn refreshed(&self, name: &PackageName, uplink: &UplinkName) -> Option<Timestamp> {
+        self.upstream.refreshed(name, uplink)
     }
 
     /// Everything that is known of `name`; `None` if nobody has it.

@@ -55,6 +55,7 @@ use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 pub use listings::Holder;
 use locks::NameLocks;
+pub use packument::Ours;
 pub use publish::put::{Done, Sent};
 use publish::receive::room;
 pub use read::{Asked, Document};

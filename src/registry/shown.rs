@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, UplinkName},
+    models::{Caller, PackageName, Timestamp, UplinkName},
     search::{Found, Query, SearchEntry, Window},
 };
 
@@ -21,6 +21,8 @@ pub struct Shown {
     pub ours: Ours,
     /// Where the others come from.
     pub uplink: Option<UplinkName>,
+    /// When that was last asked.
+    pub refreshed: Option<Timestamp>,
     /// Whether upstream could not be asked whether it is still current.
     pub is_stale: bool,
 }
@@ -31,10 +33,15 @@ impl Registry {
     pub async fn shown(&self, caller: &Caller, name: &PackageName) -> Result<Shown, RegistryError> {
         let found = self.visible(caller, name).await?;
         let document = &found.document;
+        let uplink = document.uplink().cloned();
+        let refreshed = uplink
+            .as_ref()
+            .and_then(|uplink| self.documents.refreshed(name, uplink));
         Ok(Shown {
             packument: Arc::clone(&document.packument),
             ours: document.ours.clone(),
-            uplink: document.uplink().cloned(),
+            uplink,
+            refreshed,
             is_stale: found.is_stale,
         })
     }

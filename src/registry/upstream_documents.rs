@@ -242,6 +242,13 @@ impl UpstreamDocuments {
         is_cached.then_some(true)
     }
 
+    /// When `uplink` last said what it has of `name`, as far as that is in memory.
+    pub(super) fn refreshed(&self, name: &PackageName, uplink: &UplinkName) -> Option<Timestamp> {
+        let key = (name.clone(), uplink.clone());
+        let known = self.shelf.documents.get(&key)?;
+        Some(known.cached.freshness.fetched_at)
+    }
+
     /// Forgets what `uplink` said of `name`, also on disk. Whether there was anything.
     pub(super) async fn forget(
         &self,

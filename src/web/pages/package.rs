@@ -3,10 +3,7 @@
 mod manifest;
 
 use askama::Template;
-use axum::{
-    extract::Path,
-    response::{IntoResponse as _, Response},
-};
+use axum::response::{IntoResponse as _, Response};
 
 use super::{
     text::{line, link, person},
@@ -17,10 +14,20 @@ use crate::{
     lifecycle::compute,
     models::{PackageName, Timestamp},
     readme,
-    registry::Shown,
-    web::extract::Package,
+    registry::{Ours, Shown},
+    web::{
+        error::Error,
+        extract::{Package, VersionText},
+    },
 };
 use manifest::Manifest;
+
+/// A part of the path, or what is wrong with it: a page says that too.
+type Asked<T> = Result<T, Error>;
+
+fn given<T>(asked: Asked<T>) -> Result<T, RegistryError> {
+    asked.map_err(|Error(error)| error)
+}
 
 /// How many packages that depend on one are shown.
 const MAX_DEPENDENTS: usize = 50;
@@ -28,19 +35,25 @@ const MAX_DEPENDENTS: usize = 50;
 const MAX_VERSIONS: usize = 500;
 
 /// `GET /-/web/detail/:package`
-pub(in crate::web) async fn latest(Package(name): Package, visit: Visit) -> Response {
-    let page = Box::pin(page(&visit, &name, None)).await;
-    visit.answer(page)
+pub(in crate::web) async fn latest(name: Asked<Package>, visit: Visit) -> Response {
+    let page = async {
+        let Package(name) = given(name)?;
+        Box::pin(page(&visit, &name, None)).await
+    };
+    visit.answer(page.await)
 }
 
 /// `GET /-/web/detail/:package/v/:version`
 pub(in crate::web) async fn version(
-    Package(name): Package,
-    Path((_, version)): Path<(String, String)>,
+    name: Asked<Package>,
+    version: Asked<VersionText>,
     visit: Visit,
 ) -> Response {
-    let page = Box::pin(page(&visit, &name, Some(&version))).await;
-    visit.answer(page)
+    let page = async {
+        let (Package(name), VersionText(version)) = (given(name)?, given(version)?);
+        Box::pin(page(&visit, &name, Some(version.as_str()))).await
+    };
+    visit.answer(page.await)
 }
 
 async fn page<'v>(
@@ -88,6 +101,8 @@ async fn page<'v>(
         is_ours: shown.ours.contains(version),
         is_latest: latest == Some(version),
         uplink: shown.uplink.as_ref().map(ToString::to_string),
+        refreshed: shown.refreshed,
+        is_override: matches!(shown.ours, Ours::These(_)),
         is_stale: shown.is_stale,
         installs: installs(name, (latest != Some(version)).then_some(version)),
         maintainers: packument
@@ -127,6 +142,10 @@ struct PackagePage<'a> {
     is_latest: bool,
     /// Where what is not ours comes from.
     uplink: Option<String>,
+    /// When that was last asked.
+    refreshed: Option<Timestamp>,
+    /// Whether some versions are ours and others are not.
+    is_override: bool,
     is_stale: bool,
     manifest: Manifest,
     /// HTML that is safe.
@@ -209,18 +228,19 @@ fn installs(name: &PackageName, version: Option<&str>) -> [(&'static str, String
 
 /// `GET /-/web/raw/:package/:version`: the manifest as it is, for whoever is signed in here.
 pub(in crate::web) async fn raw(
-    Package(name): Package,
-    Path((_, version)): Path<(String, String)>,
+    name: Asked<Package>,
+    version: Asked<VersionText>,
     visit: Visit,
 ) -> Response {
-    let found = visit.state.registry.shown(&visit.caller, &name).await;
-    let raw = found.and_then(|shown| {
+    let raw = async {
+        let (Package(name), VersionText(version)) = (given(name)?, given(version)?);
+        let shown = visit.state.registry.shown(&visit.caller, &name).await?;
         let packument = &shown.packument;
-        let raw = packument.resolve(&version);
+        let raw = packument.resolve(version.as_str());
         let raw = raw.and_then(|version| packument.version(version)).cloned();
         raw.ok_or_else(|| RegistryError::not_found("there is no such version of this package"))
-    });
-    match raw {
+    };
+    match raw.await {
         Ok(raw) => crate::web::respond::raw_json(raw).into_response(),
         Err(error) => visit.refuse(&error),
     }

@@ -35,7 +35,8 @@ pub(super) struct Manifest {
     pub(super) integrity: String,
     pub(super) unpacked: Option<String>,
     pub(super) files: Option<u64>,
-    pub(super) signatures: usize,
+    /// The ids of the keys that have signed it.
+    pub(super) signatures: Vec<String>,
     pub(super) has_provenance: bool,
     tarball: Option<String>,
 }
@@ -86,7 +87,7 @@ impl Manifest {
             ),
             unpacked: dist["unpackedSize"].as_u64().map(size),
             files: dist["fileCount"].as_u64(),
-            signatures: dist["signatures"].as_array().map_or(0, Vec::len),
+            signatures: signers(&dist["signatures"]),
             has_provenance: dist["attestations"].is_object(),
             tarball: dist["tarball"].as_str().map(str::to_owned),
         }
@@ -106,6 +107,13 @@ fn deprecation(version: &Value) -> Option<String> {
         Value::Bool(true) => Some(String::new()),
         _ => None,
     }
+}
+
+/// The ids of the keys of signatures.
+fn signers(signatures: &Value) -> Vec<String> {
+    let all = signatures.as_array().into_iter().flatten().take(20);
+    let keys = all.filter_map(|signature| signature["keyid"].as_str());
+    keys.map(|key| line(key, 120)).collect()
 }
 
 fn list(value: &Value) -> Vec<String> {
