@@ -1,6 +1,7 @@
 //! READMEs: Markdown of strangers as HTML in which nothing is active, and which asks nobody for anything.
 
 mod code;
+mod headings;
 mod links;
 
 use std::{borrow::Cow, sync::LazyLock};
@@ -13,6 +14,7 @@ use comrak::{
 };
 
 use code::Highlighter;
+use headings::Headings;
 pub use links::{Links, browsable};
 
 /// How much of a README is shown, in bytes.
@@ -29,9 +31,10 @@ const BOXES: [(&str, &str); 2] = [
 /// `markdown`, as GitHub writes it, as HTML. Links go where `links` say.
 pub fn to_html(markdown: &str, links: &Links) -> String {
     let mut html = {
-        let highlighter = Highlighter::new();
+        let (highlighter, headings) = (Highlighter::new(), Headings::default());
         let mut plugins = Plugins::default();
         plugins.render.codefence_syntax_highlighter = Some(&highlighter);
+        plugins.render.heading_adapter = Some(&headings);
         let arena = Arena::new();
         let document = comrak::parse_document(&arena, cut(markdown), &OPTIONS);
         link_images(&arena, document);
@@ -54,7 +57,6 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     extension.alerts = true;
     extension.autolink = true;
     extension.footnotes = true;
-    extension.header_id_prefix = Some(String::new());
     extension.strikethrough = true;
     extension.table = true;
     extension.tasklist = true;
@@ -165,7 +167,12 @@ mod tests {
 
     #[test]
     fn what_github_shows_is_shown() {
-        check("# Über *alles*", "<h1>");
+        check(
+            "# Über *alles*",
+            "<h2 id=\"readme-über-alles\">Über <em>alles</em></h2>",
+        );
+        check("# a\n# a\n###### b", "id=\"readme-a-1\"");
+        check("###### b", "<h6 id=\"readme-b\">b</h6>");
         check("| a |\n|---|\n| b |", "<td>b</td>");
         check("~~gone~~", "<del>gone</del>");
         check("- [x] done\n- [ ] open", "☑ done");
