@@ -33,12 +33,13 @@ impl Class {
         };
         let is = |wanted: Method| *method == wanted;
         let mut segments = path.strip_prefix('/').unwrap_or(path).split('/');
-        // No route has more than these.
+        // More than these decide about none.
         let parts: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
         Some(match parts {
             [Some("-"), Some("ping"), None, ..]
             | [Some("-"), Some("health"), Some("live" | "ready"), None, ..] => return None,
             [Some("-"), Some("admin"), ..] => Self::Admin,
+            [Some("-"), Some("verdaccio"), below @ ..] if is(Method::GET) => Self::of_pages(below),
             [Some("-"), Some("all"), None | Some("since"), ..]
             | [Some("-"), Some("v1"), Some("search"), None, ..]
                 if is(Method::GET) =>
@@ -108,6 +109,20 @@ impl Class {
         })
     }
 
+    /// The class of a read below `/-/verdaccio/`.
+    fn of_pages(below: [Option<&str>; 4]) -> Self {
+        let [Some("data"), below @ ..] = below else {
+            return Self::Other;
+        };
+        match below {
+            [Some("packages"), None, _] | [Some("search"), Some(_), None] => Self::Search,
+            [Some("sidebar"), Some(_), None] | [Some("package"), Some("readme"), Some(_)] => {
+                Self::Access
+            }
+            _ => Self::Other,
+        }
+    }
+
     /// The word in keys, labels and messages.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -169,6 +184,18 @@ mod tests {
         check(Method::GET, "/-/package/app/access", "other");
         check(Method::POST, "/-/admin/reindex", "admin");
         check(Method::PUT, "/-/user/org.couchdb.user:a", "other");
+        // What Verdaccio's pages read.
+        check(Method::GET, "/-/verdaccio/data/packages", "search");
+        check(Method::HEAD, "/-/verdaccio/data/search/app", "search");
+        for path in [
+            "sidebar/app",
+            "package/readme/app",
+            "package/readme/app/1.0.0",
+        ] {
+            check(Method::GET, &format!("/-/verdaccio/data/{path}"), "access");
+        }
+        check(Method::POST, "/-/verdaccio/sec/login", "other");
+        check(Method::GET, "/-/verdaccio/data/search", "other");
         // What no route takes.
         check(Method::DELETE, "/app", "other");
         check(Method::PUT, "/app/-/app-1.0.0.tgz", "other");

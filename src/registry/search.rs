@@ -59,6 +59,18 @@ impl Registry {
         })
     }
 
+    /// What `text` finds of what was published here that `caller` may read.
+    #[tracing::instrument(name = "registry.search_hosted", skip_all)]
+    pub async fn search_hosted(
+        &self,
+        caller: &Caller,
+        text: &str,
+        window: Window,
+    ) -> Result<Found, RegistryError> {
+        self.indexed().await;
+        self.search_here(caller, text, window).await
+    }
+
     async fn search_here(
         &self,
         caller: &Caller,

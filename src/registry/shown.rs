@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{
-    Registry,
-    packument::{Ours, Packument},
+    Document, Registry, Rendering,
+    packument::{Form, Ours, Packument, View, render_sidebar, render_version},
 };
 use crate::{
     error::RegistryError,
-    models::{Caller, PackageName, Timestamp, UplinkName},
+    lifecycle::compute,
+    models::{BaseUrl, Caller, PackageName, Timestamp, UplinkName},
     search::{Found, Query, SearchEntry, Window},
 };
 
@@ -46,6 +49,56 @@ impl Registry {
         })
     }
 
+    /// `name` as Verdaccio's pages read it: the document, with the version `wanted` as `latest`, or the newest where
+    /// there is no such version. `dress` gives that one what only such pages read.
+    #[tracing::instrument(name = "registry.sidebar", skip_all, fields(package.name = %name))]
+    pub async fn sidebar(
+        &self,
+        caller: &Caller,
+        name: &PackageName,
+        wanted: Option<&str>,
+        base: &BaseUrl,
+        dress: impl FnOnce(&mut Map<String, Value>) + Send + 'static,
+    ) -> Result<Document, RegistryError> {
+        let found = self.visible(caller, name).await?;
+        let shown = Arc::clone(&found.document);
+        let packument = &shown.packument;
+        let exact = wanted.filter(|version| packument.version(version).is_some());
+        let newest = || packument.versions().last().map(|(version, _)| version);
+        let version = exact.or_else(|| packument.resolve("latest"));
+        let version = version.or_else(newest);
+        let version = version
+            .ok_or_else(RegistryError::no_such_package)?
+            .to_owned();
+        let (name, base) = (name.clone(), base.clone());
+        // Pages are few: what they get is not kept, and would push out what clients get.
+        let work = move || {
+            let view = View {
+                name: &name,
+                base: &base,
+                signing: None,
+                ours: &shown.ours,
+            };
+            let packument = &shown.packument;
+            let latest = packument.version(&version).map_or_else(
+                || b"{}".to_vec(),
+                |raw| {
+                    let rendered = render_version(raw, &version, view);
+                    dressed(rendered, dress)
+                },
+            );
+            let body = render_sidebar(packument, &latest, view);
+            Rendering::new(body.into(), Form::Full.content_type(), packument.modified())
+        };
+        let rendering = compute(work).await;
+        Ok(Document {
+            rendering: rendering.map_err(RegistryError::internal)?,
+            is_hosted: found.document.is_hosted(),
+            is_stale: found.is_stale,
+            depends_on_checks: false,
+        })
+    }
+
     /// What was published here that `caller` may read, by its last change.
     #[tracing::instrument(name = "registry.newest", skip_all)]
     pub async fn newest(&self, caller: &Caller, window: Window) -> Result<Found, RegistryError> {
@@ -71,4 +124,13 @@ impl Registry {
         let found = self.find_here(caller, &query, window).await?;
         Ok(found.hits.into_iter().map(|hit| hit.entry).collect())
     }
+}
+
+/// A version with what `dress` gives it; as it is where it cannot be read as a whole.
+fn dressed(version: Vec<u8>, dress: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
+    let Ok(mut fields) = serde_json::from_slice(&version) else {
+        return version;
+    };
+    dress(&mut fields);
+    serde_json::to_vec(&fields).unwrap_or(version)
 }

@@ -28,6 +28,7 @@ use super::{
     recorded::{Wanted, recorded},
     redact::redacted,
     state::WebState,
+    verdaccio,
     watched::watched,
 };
 use crate::{
@@ -262,7 +263,10 @@ impl Browser {
     /// `None` where no second factor can be asked for, or the client has no browser. In a box: it is
     /// kept until there is an answer, and most requests have none.
     fn of(parts: &Parts, state: &WebState, credentials: &Credentials) -> Option<Box<Self>> {
-        let is_login = || parts.uri.path().starts_with("/-/user/");
+        let is_login = || {
+            let path = parts.uri.path();
+            path.starts_with("/-/user/") || path == verdaccio::LOGIN
+        };
         let has_factor = credentials.caller.second_factor.mode.is_some();
         let has_browser = || {
             let kind = parts.headers.get(NPM_AUTH_TYPE);

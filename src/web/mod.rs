@@ -35,6 +35,7 @@ mod stars;
 mod state;
 mod tokens;
 mod users;
+mod verdaccio;
 mod watched;
 
 use axum::{
@@ -62,7 +63,10 @@ pub fn router(state: WebState) -> Router {
 
 #[rustfmt::skip]
 fn routes(state: WebState) -> (Router, Counting) {
-    let table = if state.settings.has_local_logins { logins(Table::new()) } else { Table::new() };
+    let (has_pages, has_logins) = (state.settings.has_pages, state.settings.has_local_logins);
+    let table = if has_logins { logins(Table::new()) } else { Table::new() };
+    let table = if has_pages { data_of_pages(table) } else { table };
+    let table = if has_pages && has_logins { logins_of_pages(table) } else { table };
     let table = table
         .route("/", get(health::root))
         .route("/favicon.ico", get(not_found))
@@ -154,6 +158,26 @@ fn logins(table: Table) -> Table {
         .route("/-/web/settings/tokens", post(pages::create_token))
         .route("/-/web/settings/tokens/revoke", post(pages::revoke_token))
         .route("/-/web/settings/second-factor", post(pages::change_second_factor))
+}
+
+/// What Verdaccio's pages read; as there, only while there are pages.
+#[rustfmt::skip]
+fn data_of_pages(table: Table) -> Table {
+    table
+        .route("/-/verdaccio/data/packages", get(verdaccio::packages))
+        .route("/-/verdaccio/data/search/{text}", get(verdaccio::search))
+        .route("/-/verdaccio/data/sidebar/{package}", get(verdaccio::sidebar))
+        .route("/-/verdaccio/data/package/readme/{package}", get(verdaccio::readme))
+        .route("/-/verdaccio/data/package/readme/{package}/{version}", get(verdaccio::readme_of_version))
+}
+
+/// What they send.
+#[rustfmt::skip]
+fn logins_of_pages(table: Table) -> Table {
+    table
+        .route("/-/verdaccio/sec/login", post(verdaccio::sign_in))
+        .route("/-/verdaccio/sec/signup", put(verdaccio::sign_up))
+        .route("/-/verdaccio/sec/reset_password", put(verdaccio::change_password))
 }
 
 async fn not_found() -> error::Error {

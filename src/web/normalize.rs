@@ -89,13 +89,17 @@ fn decode(segment: &str) -> Result<String, InvalidPath> {
 }
 
 /// What stands before a package's name in paths of `/-/`.
-const BEFORE_A_NAME: [&[&str]; 6] = [
+const BEFORE_A_NAME: [&[&str]; 9] = [
     &["-", "package"],
     &["-", "npm", "v1", "attestations"],
     &["-", "user", "package"],
     &["-", "web", "detail"],
     &["-", "web", "raw"],
     &["-", "web", "tarball"],
+    &["-", "verdaccio", "data", "package", "readme"],
+    &["-", "verdaccio", "data", "sidebar"],
+    // A scoped name is what people look for.
+    &["-", "verdaccio", "data", "search"],
 ];
 
 fn starts_with(segments: &[String], before: &[&str]) -> bool {
@@ -190,6 +194,14 @@ mod tests {
                 &format!("/-/package/{name}/dist-tags/latest"),
                 "/-/package/@s%2Fn/dist-tags/latest",
             );
+            for before in ["package/readme", "sidebar", "search"] {
+                let before = format!("/-/verdaccio/data/{before}");
+                check(&format!("{before}/{name}"), &format!("{before}/@s%2Fn"));
+                check(
+                    &format!("{before}/{name}/1.0.0"),
+                    &format!("{before}/@s%2Fn/1.0.0"),
+                );
+            }
         }
     }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a request wants, by method and route.
-const ACTIONS: [(&str, &str, &str); 43] = [
+const ACTIONS: [(&str, &str, &str); 46] = [
     ("PUT", "/-/user/{text}", "user.sign_in"),
     ("PUT", "/-/user/{text}/-rev/{rev}", "user.sign_in"),
     ("DELETE", "/-/user/token/{text}", "user.sign_out"),
@@ -32,6 +32,9 @@ const ACTIONS: [(&str, &str, &str); 43] = [
     ("POST", "/-/npm/v1/tokens", "token.create"),
     ("DELETE", "/-/npm/v1/tokens/token/{text}", "token.revoke"),
     ("POST", "/-/v1/login_cli/{text}", "user.sign_in"),
+    ("POST", "/-/verdaccio/sec/login", "user.sign_in"),
+    ("PUT", "/-/verdaccio/sec/signup", "user.sign_in"),
+    ("PUT", "/-/verdaccio/sec/reset_password", "user.change"),
     (
         "PUT",
         "/-/org/{organisation}/user",

@@ -107,4 +107,5 @@ mod tokens;
 mod traces;
 mod unpublishing;
 mod upstream;
+mod verdaccio_data;
 mod web_login;

@@ -5,6 +5,7 @@ mod edit;
 mod members;
 mod merge;
 mod render;
+mod sidebar;
 mod version;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub use merge::merge;
 pub use render::{
     ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_pieces, render_version, signature,
 };
+pub use sidebar::render_sidebar;
 pub use version::Dist;
 
 use crate::models::{Timestamp, Version, without_build};

@@ -190,7 +190,7 @@ pub fn render_version(raw: &Bytes, version: &str, view: View<'_>) -> Vec<u8> {
 }
 
 /// Writes versions one after the other, with room that is used again for each.
-struct VersionWriter<'a> {
+pub(super) struct VersionWriter<'a> {
     form: Form,
     view: View<'a>,
     /// What stands before the file name of each tarball.
@@ -200,7 +200,7 @@ struct VersionWriter<'a> {
 }
 
 impl<'a> VersionWriter<'a> {
-    fn new(form: Form, view: View<'a>) -> Self {
+    pub(super) fn new(form: Form, view: View<'a>) -> Self {
         Self {
             form,
             view,
@@ -210,7 +210,7 @@ impl<'a> VersionWriter<'a> {
         }
     }
 
-    fn write(&mut self, out: &mut Vec<u8>, raw: &'a [u8], version: &str) {
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, raw: &'a [u8], version: &str) {
         if !collect(raw, &mut self.members) {
             // It was found valid as part of the document.
             out.extend_from_slice(raw);

@@ -11,7 +11,7 @@ use crate::{
     auth::{CredentialProblem, Presented},
     error::RegistryError,
     models::{Caller, PackageName, RequestInfo, Tenant, Username},
-    web::{error::Error, pages, state::WebState},
+    web::{error::Error, pages, state::WebState, verdaccio},
 };
 
 const NPM_OTP: HeaderName = HeaderName::from_static("npm-otp");
@@ -123,8 +123,11 @@ pub(in crate::web) fn unidentified(
     }
 }
 
-/// `PUT /-/user/org.couchdb.user:NAME`, with or without a revision.
+/// `PUT /-/user/org.couchdb.user:NAME`, with or without a revision, and the same of Verdaccio's pages.
 fn is_login(parts: &Parts) -> bool {
+    if parts.uri.path() == verdaccio::LOGIN {
+        return parts.method == Method::POST;
+    }
     let user = parts.uri.path().strip_prefix("/-/user/");
     parts.method == Method::PUT && user.is_some_and(|user| user.starts_with("org.couchdb.user"))
 }

@@ -70,6 +70,18 @@ pub(super) fn raw_json(body: Bytes) -> Response {
     (headers, Body::from(body)).into_response()
 }
 
+/// Text that is shown as it is.
+pub(super) fn text(body: String) -> Response {
+    let headers = [
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        ),
+        (header::CACHE_CONTROL, PRIVATE),
+    ];
+    (headers, body).into_response()
+}
+
 /// A body that becomes JSON while it is sent. Where it fails in the middle, the connection breaks:
 /// nobody may take it for whole.
 pub(super) fn growing_json(
