@@ -1,14 +1,20 @@
 //! READMEs: Markdown of strangers as HTML in which nothing is active, and which asks nobody for anything.
 
 mod code;
+mod headings;
 mod links;
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use ammonia::{Builder, UrlRelative};
-use comrak::options::{Options, Plugins};
+use comrak::{
+    Arena, Node,
+    nodes::{AstNode, NodeValue},
+    options::{Options, Plugins},
+};
 
 use code::Highlighter;
+use headings::Headings;
 pub use links::{Links, browsable};
 
 /// How much of a README is shown, in bytes.
@@ -25,10 +31,17 @@ const BOXES: [(&str, &str); 2] = [
 /// `markdown`, as GitHub writes it, as HTML. Links go where `links` say.
 pub fn to_html(markdown: &str, links: &Links) -> String {
     let mut html = {
-        let highlighter = Highlighter::new();
+        let (highlighter, headings) = (Highlighter::new(), Headings::default());
         let mut plugins = Plugins::default();
         plugins.render.codefence_syntax_highlighter = Some(&highlighter);
-        comrak::markdown_to_html_with_plugins(cut(markdown), &OPTIONS, &plugins)
+        plugins.render.heading_adapter = Some(&headings);
+        let arena = Arena::new();
+        let document = comrak::parse_document(&arena, cut(markdown), &OPTIONS);
+        link_images(&arena, document);
+        let mut html = String::with_capacity(markdown.len());
+        let written = comrak::format_html_with_plugins(document, &OPTIONS, &mut html, &plugins);
+        debug_assert!(written.is_ok(), "a String takes all");
+        html
     };
     for (input, character) in BOXES {
         if html.contains(input) {
@@ -44,7 +57,6 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     extension.alerts = true;
     extension.autolink = true;
     extension.footnotes = true;
-    extension.header_id_prefix = Some(String::new());
     extension.strikethrough = true;
     extension.table = true;
     extension.tasklist = true;
@@ -53,6 +65,27 @@ static OPTIONS: LazyLock<Options<'static>> = LazyLock::new(|| {
     options.render.gfm_quirks = true;
     options
 });
+
+/// Images become links to where they are: the page itself asks nobody else for anything. Of one that
+/// is in a link already, its text is shown.
+fn link_images<'a>(arena: &'a Arena<'a>, document: Node<'a>) {
+    for node in document.descendants() {
+        let is_link = |node: Node<'_>| matches!(node.data().value, NodeValue::Link(_));
+        let image = match &node.data().value {
+            NodeValue::Image(image) => image.clone(),
+            _ => continue,
+        };
+        if node.ancestors().skip(1).any(is_link) {
+            continue;
+        }
+        if node.first_child().is_none() {
+            let file = image.url.rsplit('/').next().unwrap_or_default();
+            let text = NodeValue::Text(file.to_owned().into());
+            node.append(arena.alloc(AstNode::from(text)));
+        }
+        node.data_mut().value = NodeValue::Link(image);
+    }
+}
 
 fn clean(html: &str, links: &Links) -> String {
     let links = links.clone();
@@ -75,6 +108,9 @@ fn clean(html: &str, links: &Links) -> String {
         .add_tag_attributes("h5", ["align", "id"])
         .add_tag_attributes("h6", ["align", "id"])
         .add_tag_attributes("p", ["align"])
+        // What is wider than the page is moved by the keyboard too.
+        .set_tag_attribute_value("pre", "tabindex", "0")
+        .set_tag_attribute_value("table", "tabindex", "0")
         .url_schemes(["http", "https", "mailto"].into())
         .url_relative(UrlRelative::Custom(Box::new(Resolve(resolve))))
         .attribute_filter(|element, attribute, value| match (element, attribute) {
@@ -134,7 +170,12 @@ mod tests {
 
     #[test]
     fn what_github_shows_is_shown() {
-        check("# Über *alles*", r#"<h1>"#);
+        check(
+            "# Über *alles*",
+            "<h2 id=\"readme-über-alles\">Über <em>alles</em></h2>",
+        );
+        check("# a\n# a\n###### b", "id=\"readme-a-1\"");
+        check("###### b", "<h6 id=\"readme-b\">b</h6>");
         check("| a |\n|---|\n| b |", "<td>b</td>");
         check("~~gone~~", "<del>gone</del>");
         check("- [x] done\n- [ ] open", "☑ done");
@@ -152,6 +193,11 @@ mod tests {
     fn code_is_highlighted() {
         check("```js\nconst a = 'b';\n```", r#"<span class="c-"#);
         check("```nobody-knows-it\n<a>\n```", "&lt;a&gt;");
+        let long = html(&format!("```js\nconst a = '{}';\n```", "b".repeat(10_000)));
+        assert!(
+            !long.contains("class=\"c-"),
+            "a long line is not worth its time"
+        );
     }
 
     #[test]
@@ -173,11 +219,21 @@ mod tests {
     fn images_are_asked_of_nobody() {
         for image in [
             "![text](https://evil.example/i.png)",
+            "[![text](https://evil.example/i.png)](https://example.com)",
             "<img src=x.png alt=text>",
         ] {
             let html = html(image);
             assert!(!html.contains("src") && html.contains("text"), "{html}");
         }
+        check(
+            "![text](docs/i.png)",
+            r#"href="https://github.com/acme/app/blob/HEAD/docs/i.png""#,
+        );
+        check("![](docs/i.png)", ">i.png</a>");
+        check(
+            "![x](javascript:alert(1))",
+            "<p><a rel=\"nofollow noopener noreferrer\">x</a>",
+        );
     }
 
     #[test]

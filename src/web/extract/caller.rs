@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, HeaderName, Method, header, request::Parts};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{base_url::peer, forwarded};
 use crate::{
@@ -58,7 +58,7 @@ pub(in crate::web) async fn identify(
     let header = match parts.headers.get(header::AUTHORIZATION) {
         // Bytes that are no text are credentials that cannot be read.
         Some(value) => Some(value.to_str().unwrap_or("unreadable")),
-        None => cookie.as_ref().map(|header| header.expose_secret()),
+        None => cookie.as_ref().map(ExposeSecret::expose_secret),
     };
     // A login has its password in the body. The same in a header, as pnpm sends it, would be looked
     // at twice, and use up the one-time pass beside it.
