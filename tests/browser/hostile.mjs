@@ -10,7 +10,7 @@ await walk(async (visitor) => {
     // Whatever begins to work once it is seen or clicked has had its chance.
     const hidden = page.locator(".readme summary").first();
     if (await hidden.isVisible()) await hidden.click();
-    await visitor.look(task.pictures ? path.split("/").at(-1) : undefined, { isTall: false });
+    await visitor.look(path.split("/").at(-1) || "hostile-home", { isTall: false });
     const marks = await page.evaluate(() => Object.keys(window).filter((key) => key.startsWith("evil")));
     if (marks.length) visitor.problem(`their scripts ran: ${marks}`);
     if (!(await page.locator("main#main > *").count())) visitor.problem("the page's own content is gone");
