@@ -52,6 +52,11 @@ fn readmes() -> Vec<Evil> {
     all
 }
 
+/// What `make` makes of each number below `count`.
+fn many(count: usize, make: impl Fn(usize) -> String) -> String {
+    (0..count).map(make).collect::<Vec<_>>().concat()
+}
+
 /// READMEs that are long, deep or wide.
 fn long_readmes() -> Vec<Evil> {
     let row = |cell: &str| format!("|{}\n", format!("{cell}|").repeat(200));
@@ -80,9 +85,7 @@ fn long_readmes() -> Vec<Evil> {
         ("megabyte", megabyte),
         (
             "lists",
-            (0..1000)
-                .map(|depth| format!("{}- a\n", " ".repeat(2 * depth)))
-                .collect(),
+            many(1000, |depth| format!("{}- a\n", " ".repeat(2 * depth))),
         ),
         ("quotes", format!("{} deep", ">".repeat(1000))),
         (
@@ -99,15 +102,10 @@ fn long_readmes() -> Vec<Evil> {
             format!("{}{}", "[".repeat(5000), "](x)".repeat(5000)),
         ),
         ("emphasis", "*a **b ".repeat(5000)),
-        (
-            "headings",
-            (0..5000).map(|at| format!("# h{at}\n\n")).collect(),
-        ),
+        ("headings", many(5000, |at| format!("# h{at}\n\n"))),
         (
             "footnotes",
-            (0..2000)
-                .map(|at| format!("a[^{at}]\n\n[^{at}]: note\n\n"))
-                .collect(),
+            many(2000, |at| format!("a[^{at}]\n\n[^{at}]: note\n\n")),
         ),
         (
             "combining",
