@@ -22,6 +22,9 @@ pub(super) const PREFIX: &str = "c-";
 /// How much code of one README is highlighted, in bytes: it takes about a second for each megabyte.
 const BUDGET: usize = 32 * 1024;
 
+/// How long a line that is highlighted may be, in bytes: what a line takes grows with the square of its length.
+const MAX_LINE: usize = 500;
+
 static SYNTAXES: LazyLock<SyntaxSet> = LazyLock::new(SyntaxSet::load_defaults_newlines);
 
 /// Highlights the code of one README, up to a limit.
@@ -39,6 +42,9 @@ impl Highlighter {
 
     fn highlighted(&self, language: &str, code: &str) -> Option<String> {
         let syntax = syntax_of(language)?;
+        if code.lines().any(|line| line.len() > MAX_LINE) {
+            return None;
+        }
         let left = self.left.load(Ordering::Relaxed).checked_sub(code.len())?;
         self.left.store(left, Ordering::Relaxed);
         let style = ClassStyle::SpacedPrefixed { prefix: PREFIX };

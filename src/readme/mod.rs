@@ -108,6 +108,9 @@ fn clean(html: &str, links: &Links) -> String {
         .add_tag_attributes("h5", ["align", "id"])
         .add_tag_attributes("h6", ["align", "id"])
         .add_tag_attributes("p", ["align"])
+        // What is wider than the page is moved by the keyboard too.
+        .set_tag_attribute_value("pre", "tabindex", "0")
+        .set_tag_attribute_value("table", "tabindex", "0")
         .url_schemes(["http", "https", "mailto"].into())
         .url_relative(UrlRelative::Custom(Box::new(Resolve(resolve))))
         .attribute_filter(|element, attribute, value| match (element, attribute) {
@@ -190,6 +193,11 @@ mod tests {
     fn code_is_highlighted() {
         check("```js\nconst a = 'b';\n```", r#"<span class="c-"#);
         check("```nobody-knows-it\n<a>\n```", "&lt;a&gt;");
+        let long = html(&format!("```js\nconst a = '{}';\n```", "b".repeat(10_000)));
+        assert!(
+            !long.contains("class=\"c-"),
+            "a long line is not worth its time"
+        );
     }
 
     #[test]

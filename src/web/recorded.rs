@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a request wants, by method and route.
-const ACTIONS: [(&str, &str, &str); 46] = [
+const ACTIONS: [(&str, &str, &str); 53] = [
     ("PUT", "/-/user/{text}", "user.sign_in"),
     ("PUT", "/-/user/{text}/-rev/{rev}", "user.sign_in"),
     ("DELETE", "/-/user/token/{text}", "user.sign_out"),
@@ -35,6 +35,12 @@ const ACTIONS: [(&str, &str, &str); 46] = [
     ("POST", "/-/verdaccio/sec/login", "user.sign_in"),
     ("PUT", "/-/verdaccio/sec/signup", "user.sign_in"),
     ("PUT", "/-/verdaccio/sec/reset_password", "user.change"),
+    ("POST", "/-/web/login", "user.sign_in"),
+    ("POST", "/-/web/logout", "user.sign_out"),
+    ("POST", "/-/web/settings/password", "user.change"),
+    ("POST", "/-/web/settings/tokens", "token.create"),
+    ("POST", "/-/web/settings/tokens/revoke", "token.revoke"),
+    ("POST", "/-/web/settings/second-factor", "user.change"),
     (
         "PUT",
         "/-/org/{organisation}/user",
@@ -132,6 +138,8 @@ const ACTIONS: [(&str, &str, &str); 46] = [
     ("POST", "/-/npm/v1/security/advisories/bulk", ASKS),
     ("POST", "/-/npm/v1/security/audits/quick", ASKS),
     ("POST", "/-/npm/v1/security/audits", ASKS),
+    // A browser remembers it, and nobody else.
+    ("POST", "/-/web/theme", ASKS),
     // A login begins, which does not say whose it will be, and ends with an answer, see above.
     ("POST", "/-/v1/login", ASKS),
     ("POST", "/-/v1/done/{text}", ASKS),

@@ -146,6 +146,11 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Whether something may have changed. Pages lead on to another.
+fn is_done(answer: &Answer) -> bool {
+    answer.status.is_success() || answer.status.is_redirection()
+}
+
 async fn ask(
     registry: &Registry,
     row: &Row,
@@ -165,6 +170,16 @@ async fn ask(
             Some(user) => registry.get_as(user, &path).await,
             None => registry.get(&path).await,
         };
+    }
+    if let Some(form) = row.form() {
+        let mut request = registry
+            .request(method, &path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form);
+        if let Some(user) = caller {
+            request = request.bearer_auth(&user.token);
+        }
+        return registry.send(request).await;
     }
     let body = row.body_of(scope, name);
     registry.send_json(caller, method, &path, &body).await
@@ -211,7 +226,7 @@ async fn table(decides: Decides) -> String {
         for caller in &scene.callers {
             let answer = ask(&registry, row, caller.as_ref(), "@acme", "app").await;
             write!(text, " {} |", answer.status.as_u16()).unwrap();
-            if row.method != "GET" && answer.status.is_success() {
+            if row.method != "GET" && is_done(&answer) {
                 registry = scene.fresh().await;
             }
         }
@@ -260,8 +275,14 @@ fn told(answer: &Answer, scope: &str, name: &str) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let text = format!("{} {headers:?} {body}", answer.status);
     let whole = format!("{scope}/{name}");
+    let in_path = whole.replace('/', "%2f");
+    // As pages say it where they lead to the sign-in.
+    let in_query = whole.replace('@', "%40").replace('/', "%252F");
     text.replace(&whole, "PACKAGE")
-        .replace(&whole.replace('/', "%2f"), "PACKAGE")
+        .replace(&in_path, "PACKAGE")
+        .replace(&in_path.replace("%2f", "%2F"), "PACKAGE")
+        .replace(&in_query, "PACKAGE")
+        .replace(&in_query.replace("%252F", "%252f"), "PACKAGE")
         .replace(&format!("{name}-1.0.0"), "PACKAGE-1.0.0")
 }
 
@@ -309,11 +330,11 @@ async fn sound_alike(decides: Decides) {
                     continue;
                 }
                 let hidden = ask(&registry, row, user.as_ref(), scope, "app").await;
-                if row.method != "GET" && hidden.status.is_success() {
+                if row.method != "GET" && is_done(&hidden) {
                     registry = scene.fresh().await;
                 }
                 let missing = ask(&registry, row, user.as_ref(), scope, "gone").await;
-                if row.method != "GET" && missing.status.is_success() {
+                if row.method != "GET" && is_done(&missing) {
                     registry = scene.fresh().await;
                 }
                 // Administrators are told what they forget; whoever may publish a name learns

@@ -79,6 +79,7 @@ mod organisations;
     feature = "redis"
 ))]
 mod outages;
+mod pages;
 mod pages_http;
 mod patience;
 #[cfg(all(feature = "postgres", feature = "test-services"))]

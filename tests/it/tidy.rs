@@ -45,7 +45,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("reqwest", &["net", "uplink", "events", "policy", "auth"]),
     ("deno_npmrc", &["config"]),
-    ("serde_saphyr", &["config"]),
+    ("serde_saphyr", &["config", "web"]),
     ("tracing_subscriber", &["telemetry"]),
     ("argon2", &["auth"]),
 ];

@@ -2,23 +2,22 @@
 
 use serde_json::Value;
 
+/// How many marks of one character are shown: more of them would cover the lines above and below.
+const MAX_MARKS: usize = 4;
+
 /// `text` in one line, without what changes the direction of what comes after it or cannot be seen; cut after `most`
 /// characters.
 pub(super) fn line(text: &str, most: usize) -> String {
-    let is_hidden = |character: char| {
-        character.is_control()
-            || matches!(character,
-                '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
     let mut line = String::new();
-    let mut length = 0;
+    let (mut length, mut marks) = (0, 0);
     for character in text.trim().chars() {
         let character = if character.is_whitespace() {
             ' '
         } else {
             character
         };
-        if is_hidden(character) {
+        marks = if is_mark(character) { marks + 1 } else { 0 };
+        if is_hidden(character) || marks > MAX_MARKS {
             continue;
         }
         if length == most {
@@ -29,6 +28,20 @@ pub(super) fn line(text: &str, most: usize) -> String {
         length += 1;
     }
     line
+}
+
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Whether it is drawn over the character before it.
+fn is_mark(character: char) -> bool {
+    matches!(character,
+        '\u{300}'..='\u{36f}' | '\u{483}'..='\u{489}' | '\u{1ab0}'..='\u{1aff}' | '\u{1dc0}'..='\u{1dff}'
+        | '\u{20d0}'..='\u{20ff}' | '\u{fe20}'..='\u{fe2f}')
 }
 
 /// The name of `author`, `publisher` or one of `maintainers`.
@@ -74,6 +87,13 @@ mod tests {
         assert_eq!(line(" a\nb\u{202e}c\u{200b} ", 10), "a bc");
         assert_eq!(line("äöüß", 3), "äöü…");
         assert_eq!(line("äöü", 3), "äöü");
+        assert_eq!(line("a\u{ad}b\u{e0061}c\u{2028}", 10), "abc");
+    }
+
+    #[test]
+    fn marks_do_not_cover_other_lines() {
+        let flood = format!("e{}f", "\u{301}".repeat(100));
+        assert_eq!(line(&flood, 100), format!("e{}f", "\u{301}".repeat(4)));
     }
 
     #[test]

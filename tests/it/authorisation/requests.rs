@@ -32,6 +32,11 @@ impl Row {
         }
     }
 
+    /// The form that it sends, where a page sends one.
+    pub(super) fn form(&self) -> Option<&'static str> {
+        self.route.starts_with("/-/web/").then_some(self.body)
+    }
+
     /// Whether it is about one package that its path or body names.
     pub(super) fn names_a_package(&self) -> bool {
         self.path.contains("NAME") || self.body.contains("NAME") || self.body == "publish"
@@ -83,7 +88,21 @@ pub(super) const ROWS: &[Row] = &[
     row("POST", "/-/v1/login", "/-/v1/login", ""),
     row("POST", "/-/v1/login_cli/{text}", "/-/v1/login_cli/unknown", SIGN_IN),
     row("ANY", "/-/v1/done/{text}", "/-/v1/done/unknown", ""),
+    row("GET", "/-/web", "/-/web?q=acme", ""),
+    row("GET", "/-/web/static/{text}", "/-/web/static/unknown", ""),
+    row("POST", "/-/web/theme", "/-/web/theme", "theme=dark"),
+    row("GET", "/-/web/detail/{package}", "/-/web/detail/SCOPE%2fNAME", ""),
+    row("GET", "/-/web/detail/{package}/v/{version}", "/-/web/detail/SCOPE%2fNAME/v/1.0.0", ""),
+    row("GET", "/-/web/raw/{package}/{version}", "/-/web/raw/SCOPE%2fNAME/1.0.0", ""),
+    row("GET", "/-/web/tarball/{package}/{file}", "/-/web/tarball/SCOPE%2fNAME/NAME-1.0.0.tgz", ""),
     row("GET", "/-/web/login", "/-/web/login", ""),
+    row("POST", "/-/web/login", "/-/web/login", "username=owner&password=password"),
+    row("POST", "/-/web/logout", "/-/web/logout", "back="),
+    row("GET", "/-/web/settings", "/-/web/settings", ""),
+    row("POST", "/-/web/settings/password", "/-/web/settings/password", "old=password&new=password2"),
+    row("POST", "/-/web/settings/tokens", "/-/web/settings/tokens", "password=password"),
+    row("POST", "/-/web/settings/tokens/revoke", "/-/web/settings/tokens/revoke", "key=unknown"),
+    row("POST", "/-/web/settings/second-factor", "/-/web/settings/second-factor", "change=enable&password=password"),
     row("GET", "/-/org/{organisation}/user", "/-/org/acme/user", ""),
     row("PUT", "/-/org/{organisation}/user", "/-/org/acme/user", MEMBER),
     row("DELETE", "/-/org/{organisation}/user", "/-/org/acme/user", r#"{"user":"member"}"#),

@@ -133,6 +133,7 @@ fn pairs(map: Option<&Map<String, Value>>) -> Vec<(String, String)> {
     let pairs = map.into_iter().flatten().take(MAX_DEPENDENCIES);
     pairs
         .filter_map(|(key, value)| Some((line(key, 214), line(value.as_str()?, 100))))
+        .filter(|(key, _)| !key.is_empty())
         .collect()
 }
 
