@@ -4,6 +4,7 @@ mod access;
 mod answer;
 mod invalidate;
 mod organisations;
+mod overview;
 mod reindex;
 mod storage_health;
 mod waiting_list;
@@ -12,6 +13,7 @@ mod work;
 use std::sync::Arc;
 
 pub use answer::Answer;
+pub use overview::{CacheOverview, Overview, UserSummary, UsersPage};
 pub use reindex::Reindexing;
 pub use storage_health::{Misfit, Misfits, StorageReport};
 use work::Work;

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a request wants, by method and route.
-const ACTIONS: [(&str, &str, &str); 43] = [
+const ACTIONS: [(&str, &str, &str); 52] = [
     ("PUT", "/-/user/{text}", "user.sign_in"),
     ("PUT", "/-/user/{text}/-rev/{rev}", "user.sign_in"),
     ("DELETE", "/-/user/token/{text}", "user.sign_out"),
@@ -91,6 +91,18 @@ const ACTIONS: [(&str, &str, &str); 43] = [
         "/-/admin/storage-health",
         "admin.storage_health.read",
     ),
+    ("POST", "/-/web/admin/reindex", "admin.reindex"),
+    (
+        "POST",
+        "/-/web/admin/storage-health",
+        "admin.storage_health.read",
+    ),
+    ("POST", "/-/web/login", "user.sign_in"),
+    ("POST", "/-/web/logout", "user.sign_out"),
+    ("POST", "/-/web/settings/password", "user.change"),
+    ("POST", "/-/web/settings/tokens", "token.create"),
+    ("POST", "/-/web/settings/tokens/revoke", "token.revoke"),
+    ("POST", "/-/web/settings/second-factor", "user.change"),
     (
         "PUT",
         "/-/package/{package}/dist-tags",
@@ -131,6 +143,8 @@ const ACTIONS: [(&str, &str, &str); 43] = [
     ("POST", "/-/npm/v1/security/audits", ASKS),
     // A login begins, which does not say whose it will be, and ends with an answer, see above.
     ("POST", "/-/v1/login", ASKS),
+    // A colour.
+    ("POST", "/-/web/theme", ASKS),
     ("POST", "/-/v1/done/{text}", ASKS),
     ("PUT", "/-/v1/done/{text}", ASKS),
     ("DELETE", "/-/v1/done/{text}", ASKS),

@@ -79,6 +79,7 @@ mod organisations;
     feature = "redis"
 ))]
 mod outages;
+mod pages_admin;
 mod patience;
 #[cfg(all(feature = "postgres", feature = "test-services"))]
 mod postgres;

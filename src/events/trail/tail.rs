@@ -45,23 +45,29 @@ fn read(path: &Path, most: usize) -> io::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    fn write(path: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
+        File::create(path)?.write_all(text.as_ref())
+    }
 
     #[test]
     fn the_newest_lines_come_first_and_no_more_is_read_than_it_takes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
         assert_eq!(last_lines(&path, 5).unwrap(), [""; 0]);
-        fs::write(&path, "1\n2\n\n3\n").unwrap();
+        write(&path, "1\n2\n\n3\n").unwrap();
         assert_eq!(last_lines(&path, 2).unwrap(), ["3", "2"]);
         assert_eq!(last_lines(&path, 5).unwrap(), ["3", "2", "1"]);
         // Longer than what is read, without a line that ends in it.
         let long = "x".repeat(usize::try_from(MAX_BYTES).unwrap());
-        fs::write(&path, format!("{long}{long}\nlast\n")).unwrap();
+        write(&path, format!("{long}{long}\nlast\n")).unwrap();
         assert_eq!(last_lines(&path, 5).unwrap(), ["last"]);
-        fs::write(&path, format!("{long}{long}")).unwrap();
+        write(&path, format!("{long}{long}")).unwrap();
         assert_eq!(last_lines(&path, 5).unwrap(), [""; 0]);
-        fs::write(&path, b"\xff\n").unwrap();
+        write(&path, b"\xff\n").unwrap();
         assert_eq!(last_lines(&path, 5).unwrap(), ["\u{fffd}"]);
     }
 

@@ -215,47 +215,47 @@ impl UpstreamCache {
     /// Looks at all of `tier` if it is this node's turn; what is left then.
     async fn keep_tier_in_bounds(
         &self,
-    tier: &dyn Tier,
-    bounds: CacheBounds,
-    lifecycle: &Lifecycle,
-) -> Option<Amount> {
-    // A tenth less, so that not every download makes somebody look at all of it.
-    let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
-    let pass = async {
-        if !tier.takes_turn(INTERVAL).await? {
-            return Ok(None);
-        }
-        let should_stop = || lifecycle.is_shutting_down();
-        let pass = Pass::new(tier, bounds, target, should_stop);
-        pass.run().await.map(Some)
-    };
-    match pass.await {
-        Ok(pruned) => {
-            let Pruned { removed, kept } = pruned?;
-            if removed.files > 0 {
-                self.note_removed(removed);
-                tracing::info!(
-                    is_shared = tier.folder().is_none(),
-                    removed.files,
-                    removed.bytes,
-                    kept.files,
-                    kept.bytes,
-                    "upstream cache pruned"
-                );
+        tier: &dyn Tier,
+        bounds: CacheBounds,
+        lifecycle: &Lifecycle,
+    ) -> Option<Amount> {
+        // A tenth less, so that not every download makes somebody look at all of it.
+        let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
+        let pass = async {
+            if !tier.takes_turn(INTERVAL).await? {
+                return Ok(None);
             }
-            Some(kept)
-        }
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot keep the upstream cache in its bounds"
-            );
-            None
+            let should_stop = || lifecycle.is_shutting_down();
+            let pass = Pass::new(tier, bounds, target, should_stop);
+            pass.run().await.map(Some)
+        };
+        match pass.await {
+            Ok(pruned) => {
+                let Pruned { removed, kept } = pruned?;
+                if removed.files > 0 {
+                    self.note_removed(removed);
+                    tracing::info!(
+                        is_shared = tier.folder().is_none(),
+                        removed.files,
+                        removed.bytes,
+                        kept.files,
+                        kept.bytes,
+                        "upstream cache pruned"
+                    );
+                }
+                Some(kept)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot keep the upstream cache in its bounds"
+                );
+                None
+            }
         }
     }
-}
 
-fn note_removed(&self, removed: Amount) {
+    fn note_removed(&self, removed: Amount) {
         let mut care = self.care.lock();
         care.removed.files = care.removed.files.saturating_add(removed.files);
         care.removed.bytes = care.removed.bytes.saturating_add(removed.bytes);

@@ -141,6 +141,8 @@ fn cached_package(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn package(number: u16) -> CachedPackage {
@@ -183,7 +185,8 @@ mod tests {
         ] {
             std::fs::create_dir_all(place(name)).unwrap();
             for file in files {
-                std::fs::write(place(name).join(file), "four").unwrap();
+                let mut file = std::fs::File::create(place(name).join(file)).unwrap();
+                file.write_all(b"four").unwrap();
             }
         }
         let wanted = |_: &PackageName, sources: &[&str]| {
@@ -198,7 +201,10 @@ mod tests {
             .collect();
         found.sort_unstable();
         assert_eq!(found, [("@s/both", "two", 1), ("alone", "two", 0)]);
-        assert_eq!((survey.stats.total.files, survey.stats.total.bytes), (7, 28));
+        assert_eq!(
+            (survey.stats.total.files, survey.stats.total.bytes),
+            (7, 28)
+        );
         assert_eq!(survey.others, 0);
         assert_eq!(cache.survey_shared().await.unwrap(), None);
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::models::Timestamp;
+
 /// `text` in one line, without what changes the direction of what comes after it or cannot be seen; cut after `most`
 /// characters.
 pub(super) fn line(text: &str, most: usize) -> String {
@@ -59,6 +61,14 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// `2026-01-02 03:04:05 UTC`
+pub(super) fn moment(time: Timestamp) -> String {
+    let text = time.to_string();
+    let (day, rest) = text.split_once('T').unwrap_or((&text, ""));
+    let second = rest.split('.').next().unwrap_or_default();
+    format!("{day} {second} UTC")
+}
+
 /// An address that a page may link to.
 pub(super) fn link(text: &str) -> Option<String> {
     let url: url::Url = text.trim().parse().ok()?;
@@ -88,6 +98,12 @@ mod tests {
         ] {
             assert_eq!(size(bytes), shown);
         }
+    }
+
+    #[test]
+    fn moments_are_read_easily() {
+        let time = Timestamp::from_unix_millis(1_767_323_045_678);
+        assert_eq!(moment(time), "2026-01-02 03:04:05 UTC");
     }
 
     #[test]
