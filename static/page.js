@@ -61,3 +61,22 @@ document.addEventListener("keydown", (event) => {
     query.focus();
   }
 });
+
+// What goes on is shown as it goes, and what came of it at its end.
+async function follow() {
+  const first = document.querySelector("[data-live]");
+  if (!first) return;
+  await new Promise((resolve) => { setTimeout(resolve, 1000); });
+  const answer = await fetch(first.dataset.page, { headers: { accept: "text/html" } }).catch(() => null);
+  if (answer?.ok) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const live of document.querySelectorAll("[data-live]")) {
+      const part = live.dataset.live, now = page.getElementById(part);
+      const going = now?.querySelector("[data-live]");
+      if (going) live.replaceWith(going);
+      else if (now) document.getElementById(part).replaceWith(now);
+    }
+  }
+  follow();
+}
+follow();

@@ -9,12 +9,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_core::Stream;
-use tokio::{
-    sync::{Mutex, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 
-use super::Administration;
+use super::{
+    Administration,
+    work::{How, Turn, Work},
+};
 use crate::error::RegistryError;
 
 /// How long a client is left without a byte while the work goes on.
@@ -40,18 +40,32 @@ impl Stream for Answer {
 
 /// What an [`Answer`] is written with.
 pub(super) struct Pen {
-    sender: mpsc::Sender<Result<Bytes, RegistryError>>,
+    /// `None` where nobody reads it.
+    sender: Option<mpsc::Sender<Result<Bytes, RegistryError>>>,
     written: Instant,
 }
 
 impl Pen {
+    /// One without ink, for work that is done for nobody's answer.
+    pub(super) fn silent() -> Self {
+        Self {
+            sender: None,
+            written: Instant::now(),
+        }
+    }
+
+    /// Whether somebody reads what it writes.
+    pub(super) fn is_read(&self) -> bool {
+        self.sender.is_some()
+    }
+
     #[cfg(test)]
     pub(super) fn for_test() -> (Self, mpsc::Receiver<Result<Bytes, RegistryError>>) {
         let (sender, written) = mpsc::channel(4);
         let written_at = Instant::now();
         (
             Self {
-                sender,
+                sender: Some(sender),
                 written: written_at,
             },
             written,
@@ -59,8 +73,10 @@ impl Pen {
     }
 
     pub(super) async fn write(&mut self, text: impl Into<Bytes>) {
-        // Who does not listen any more ends the work.
-        let _ = self.sender.send(Ok(text.into())).await;
+        if let Some(sender) = &self.sender {
+            // Who does not listen any more ends the work.
+            let _ = sender.send(Ok(text.into())).await;
+        }
         self.written = Instant::now();
     }
 
@@ -79,38 +95,36 @@ impl Pen {
 }
 
 impl Administration {
-    /// Begins `work`, unless some of its kind is under way: `turn` is its kind's. It ends when the
-    /// client hangs up, or the server stops.
-    pub(super) async fn answer<F>(
+    /// Begins `work` of a `kind`, unless some of it is under way. It ends when the client hangs up, or
+    /// the server stops.
+    pub(super) async fn answer<T, F>(
         &self,
-        turn: &Arc<Mutex<()>>,
-        work: impl FnOnce(Pen) -> F,
+        kind: &Work<T>,
+        work: impl FnOnce(Pen, Arc<Turn<T>>) -> F,
     ) -> Result<Answer, RegistryError>
     where
-        F: Future<Output = Result<(), RegistryError>> + Send + 'static,
+        T: Clone + Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
     {
-        let turn = Arc::clone(turn).try_lock_owned().map_err(|_| {
-            RegistryError::conflict("this registry is doing just that already; wait for its end")
-        })?;
+        let turn = Arc::new(kind.begin()?);
         let (sender, mut rest) = mpsc::channel(4);
-        let work = work(Pen {
-            sender: sender.clone(),
+        let pen = Pen {
+            sender: Some(sender.clone()),
             written: Instant::now(),
-        });
+        };
+        let work = work(pen, Arc::clone(&turn));
         let lifecycle = self.lifecycle.clone();
         self.lifecycle.spawn(async move {
-            let _turn = turn;
             let done = tokio::select! {
                 () = sender.closed() => {
                     tracing::info!("given up: the client has gone");
                     return;
                 }
-                () = lifecycle.shutdown_begun() => Err(RegistryError::Unavailable {
-                    message: "the registry stops".to_owned(),
-                }),
+                () = lifecycle.shutdown_begun() => Err(stopping()),
                 done = work => done,
             };
-            if let Err(error) = done {
+            // Before the client has read its end, and may ask again.
+            if let Err(error) = end(&turn, done) {
                 let _ = sender.send(Err(error)).await;
             }
         });
@@ -121,6 +135,54 @@ impl Administration {
                 rest,
             }),
             None => Err(RegistryError::internal("the work ended without a word")),
+        }
+    }
+
+    /// Begins `work` of a `kind` for nobody's answer, unless some of it is under way. It ends when the
+    /// server stops.
+    pub(super) fn in_background<T, F>(
+        &self,
+        kind: &Work<T>,
+        work: impl FnOnce(Pen, Arc<Turn<T>>) -> F,
+    ) -> Result<(), RegistryError>
+    where
+        T: Clone + Send + 'static,
+        F: Future<Output = Result<T, RegistryError>> + Send + 'static,
+    {
+        let turn = Arc::new(kind.begin()?);
+        let work = work(Pen::silent(), Arc::clone(&turn));
+        let lifecycle = self.lifecycle.clone();
+        self.lifecycle.spawn(async move {
+            let done = tokio::select! {
+                () = lifecycle.shutdown_begun() => return,
+                done = work => done,
+            };
+            if let Err(error) = end(&turn, done) {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "what an administrator began has failed"
+                );
+            }
+        });
+        Ok(())
+    }
+}
+
+fn stopping() -> RegistryError {
+    RegistryError::Unavailable {
+        message: "the registry stops".to_owned(),
+    }
+}
+
+fn end<T>(turn: &Turn<T>, done: Result<T, RegistryError>) -> Result<(), RegistryError> {
+    match done {
+        Ok(done) => {
+            turn.ended(How::Done(done));
+            Ok(())
+        }
+        Err(error) => {
+            turn.ended(How::Failed(error.to_string()));
+            Err(error)
         }
     }
 }

@@ -4,17 +4,28 @@ mod access;
 mod answer;
 mod invalidate;
 mod organisations;
+mod overview;
 mod reindex;
 mod storage_health;
 mod waiting_list;
+mod work;
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
-
 pub use answer::Answer;
+pub use overview::{CacheOverview, Overview, UserSummary, UsersPage};
+pub use reindex::Reindexing;
+pub use storage_health::{Misfit, Misfits, StorageReport};
+use work::Work;
+pub use work::{Ended, How, Progress, Running};
 
-use crate::{auth::Auth, events::Events, lifecycle::Lifecycle, policy::Admins, registry::Registry};
+use crate::{
+    auth::Auth,
+    events::Events,
+    lifecycle::{Lifecycle, SharedClock},
+    policy::Admins,
+    registry::Registry,
+};
 
 /// What administrators do. Use cases decide themselves whether the caller may.
 #[derive(Debug)]
@@ -24,10 +35,8 @@ pub struct Administration {
     registry: Arc<Registry>,
     events: Events,
     lifecycle: Lifecycle,
-    /// Whoever reindexes has it.
-    reindexing: Arc<Mutex<()>>,
-    /// Whoever reports on storage has it.
-    reporting: Arc<Mutex<()>>,
+    reindexing: Work<Reindexing>,
+    reporting: Work<StorageReport>,
 }
 
 impl Administration {
@@ -38,6 +47,7 @@ impl Administration {
         registry: Arc<Registry>,
         events: Events,
         lifecycle: Lifecycle,
+        clock: SharedClock,
     ) -> Self {
         Self {
             admins,
@@ -45,8 +55,8 @@ impl Administration {
             registry,
             events,
             lifecycle,
-            reindexing: Arc::default(),
-            reporting: Arc::default(),
+            reindexing: Work::new(Arc::clone(&clock)),
+            reporting: Work::new(clock),
         }
     }
 }

@@ -191,6 +191,14 @@ impl AccountStore for Known {
         self.store.user_count().await
     }
 
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
+        self.store.users_after(after, most).await
+    }
+
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
         self.store.token(key).await
     }

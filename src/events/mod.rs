@@ -193,6 +193,13 @@ impl Events {
         self.0.as_ref().is_some_and(|told| told.trail.is_some())
     }
 
+    /// The last lines of the trail of audit, at most `most`, the newest first; `None` where there is no
+    /// trail.
+    pub async fn last_lines(&self, most: usize) -> Option<std::io::Result<Vec<String>>> {
+        let trail = self.0.as_ref()?.trail.as_ref()?;
+        Some(trail.last_lines(most).await)
+    }
+
     /// Tells that `caller` has done something that is stored now, with a package if it is about
     /// one. Never waits.
     pub fn tell(&self, caller: &Caller, package: Option<&PackageName>, event: &Event) {

@@ -183,7 +183,8 @@ impl Documents {
         first
     }
 
-    fn merges(&self, name: &PackageName, hosted: Option<&HostedDocument>) -> bool {
+    /// Whether what upstream has of `name` is shown beside what is `hosted`, which is stored of it.
+    pub(super) fn merges(&self, name: &PackageName, hosted: Option<&HostedDocument>) -> bool {
         hosted.is_none_or(|hosted| {
             let is_override = hosted.manifest.origin() == Origin::Override;
             self.policy.merge_of(name).unwrap_or(is_override)

@@ -8,6 +8,7 @@ mod audit_tree;
 mod authorise;
 #[doc(hidden)]
 pub mod bench;
+mod cached;
 mod changes;
 mod coherence;
 mod compress;
@@ -51,6 +52,8 @@ pub use access::{AccessChange, Collaborators};
 use attestations::Attestations;
 use audit::Audits;
 pub use audit::TreeAudit;
+use cached::Surveys;
+pub use cached::{Behind, CachePart, CachedPage, CachedRow, Surveyed};
 use documents::{Documents, DocumentsOptions};
 use fill::Fills;
 pub use listings::Holder;
@@ -80,9 +83,9 @@ use crate::{
     models::{Digest, PackageName, Version},
     policy::{Admins, Policy},
     search::Index,
-    storage::{Leases, SigningKeys, Store},
+    storage::{Leases, SigningKeys, Store, UpstreamCache},
     telemetry::Metrics,
-    uplink::Uplinks,
+    uplink::{Standing, Uplinks},
 };
 
 /// How long after a publish the same client may send it again and get the same answer.
@@ -150,6 +153,7 @@ pub struct Registry {
     index: Index,
     discovery_refresh: Duration,
     findings: Findings,
+    surveys: Surveys,
     is_indexed: tokio::sync::watch::Sender<bool>,
     /// Whether somebody has searched.
     is_wanted: tokio::sync::watch::Sender<bool>,
@@ -216,6 +220,7 @@ impl Registry {
             index: Index::default(),
             discovery_refresh,
             findings: Findings::new(lifecycle.clone()),
+            surveys: Surveys::new(lifecycle.clone()),
             is_indexed: tokio::sync::watch::Sender::new(false),
             is_wanted: tokio::sync::watch::Sender::new(false),
             recent: Cache::builder()
@@ -231,6 +236,17 @@ impl Registry {
             lifecycle,
             metrics,
         })
+    }
+
+    /// How the uplinks do, in the order of the settings.
+    pub fn uplinks(&self) -> Vec<Standing> {
+        let uplinks = self.documents.uplinks.iter();
+        uplinks.map(|uplink| uplink.standing()).collect()
+    }
+
+    /// The cache of what came from upstream.
+    pub fn cache(&self) -> &UpstreamCache {
+        self.store.cache()
     }
 
     /// Forgets what a policy service decided.

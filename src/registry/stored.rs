@@ -48,6 +48,8 @@ pub struct Reindexed {
     pub is_there: bool,
     /// Whether its manifest was lost, and has been rebuilt.
     pub is_rebuilt: bool,
+    /// Whether its manifest cannot be read.
+    pub is_damaged: bool,
     /// Whether searches know something else of it now.
     pub has_changed: bool,
 }
@@ -189,6 +191,7 @@ impl Registry {
             was_there,
             is_there: found.kind() == StoredManifest::There,
             is_rebuilt,
+            is_damaged: found.kind() == StoredManifest::Damaged,
             has_changed: self.index.get(name) != before,
         })
     }

@@ -87,7 +87,7 @@ pub async fn build_state_with_clock(
         policy,
         leases: leases.leases,
         events: events.clone(),
-        clock,
+        clock: Arc::clone(&clock),
         metrics: metrics.clone(),
     };
     let registry = Box::pin(open_registry(
@@ -100,6 +100,7 @@ pub async fn build_state_with_clock(
         Arc::clone(&registry),
         events.clone(),
         lifecycle.clone(),
+        clock,
     );
     Box::pin(begin_work(config, &registry, &auth, is_shared, &lifecycle)).await?;
     Ok(AppState {

@@ -37,7 +37,8 @@ pub use accounts::{
 };
 pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};
 pub use cache::{
-    Amount, CacheBounds, CacheStats, CachedDocument, Freshness, Pruned, Selection, UpstreamCache,
+    Amount, CacheBounds, CacheStats, CachedDocument, CachedPackage, Care, Freshness, Pruned,
+    Selection, Survey, UpstreamCache,
 };
 pub use coherence::{Coherence, Epoch, LONGEST_SILENCE, Notice, Watcher};
 pub use error::StorageError;

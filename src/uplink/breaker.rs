@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 
-use super::UplinkError;
-use crate::{lifecycle::SharedClock, models::Timestamp, telemetry::UplinkMetrics};
+use super::{UplinkError, standing::Record};
+use crate::{lifecycle::SharedClock, models::Timestamp};
 
 /// Opens after `max_fails` failures in a row, for `fail_timeout`; then one request tries.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Breaker {
     clock: SharedClock,
     max_fails: u32,
     fail_timeout: Duration,
-    metrics: UplinkMetrics,
+    record: Record,
     state: Mutex<State>,
 }
 
@@ -29,13 +29,13 @@ impl Breaker {
         clock: SharedClock,
         max_fails: u32,
         fail_timeout: Duration,
-        metrics: UplinkMetrics,
+        record: Record,
     ) -> Self {
         Self {
             clock,
             max_fails,
             fail_timeout,
-            metrics,
+            record,
             state: Mutex::default(),
         }
     }
@@ -112,7 +112,7 @@ impl Trial {
 
     /// Counts a failure that showed only after the answer had begun.
     pub(super) fn broke_off(&self, error: &UplinkError) {
-        self.breaker.metrics.asked(error.kind(), None);
+        self.breaker.record.failed(error, None);
     }
 }
 
@@ -129,7 +129,7 @@ impl Drop for Trial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lifecycle::ManualClock;
+    use crate::{lifecycle::ManualClock, telemetry::UplinkMetrics};
 
     #[test]
     fn opens_after_failures_and_lets_one_try() {
@@ -138,7 +138,7 @@ mod tests {
             clock.clone(),
             2,
             Duration::from_secs(10),
-            UplinkMetrics::default(),
+            Record::new(UplinkMetrics::default(), clock.clone()),
         );
         let breaker = Arc::new(breaker);
         breaker.failed();

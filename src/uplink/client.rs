@@ -18,13 +18,14 @@ use super::{
     UplinkError,
     body::{counted, decode, read_document, read_encoded},
     breaker::{Breaker, Trial},
+    standing::{Record, Standing},
 };
 use crate::{
     config::{UplinkAuth, UplinkConfig},
     lifecycle::{Hops, RequestId, SharedClock, elsewhere, jittered},
     models::{ContentCoding, PackageName, UplinkName, parse_http_date},
     net::{ClientError, ClientOptions, Reach, build_client, has_public_addresses, is_public},
-    telemetry::{Asked, UplinkMetrics, pass_trace_on},
+    telemetry::{UplinkMetrics, pass_trace_on},
 };
 
 /// The largest packument in decoded bytes; the largest real one has about 50 MB.
@@ -100,7 +101,7 @@ pub struct Uplink {
     /// the other way round.
     side_breakers: Mutex<HashMap<String, Arc<Breaker>>>,
     new_breaker: NewBreaker,
-    metrics: UplinkMetrics,
+    record: Record,
 }
 
 /// How breakers are made.
@@ -109,7 +110,7 @@ struct NewBreaker {
     clock: SharedClock,
     max_fails: u32,
     fail_timeout: Duration,
-    metrics: UplinkMetrics,
+    record: Record,
 }
 
 impl NewBreaker {
@@ -118,7 +119,7 @@ impl NewBreaker {
             Arc::clone(&self.clock),
             self.max_fails,
             self.fail_timeout,
-            self.metrics.clone(),
+            self.record.clone(),
         ))
     }
 }
@@ -145,11 +146,12 @@ impl Uplink {
             no_proxy: config.no_proxy.clone(),
             reach,
         };
+        let record = Record::new(metrics, Arc::clone(&clock));
         let new_breaker = NewBreaker {
             clock,
             max_fails: config.max_fails,
             fail_timeout: config.fail_timeout,
-            metrics: metrics.clone(),
+            record: record.clone(),
         };
         let guarded = options(Reach::PublicOnly);
         Ok(Self {
@@ -166,7 +168,7 @@ impl Uplink {
             breaker: new_breaker.make(),
             side_breakers: Mutex::default(),
             new_breaker,
-            metrics,
+            record,
         })
     }
 
@@ -304,10 +306,19 @@ impl Uplink {
 
     /// Says how many breakers are open now: time alone ends that, so that nothing else could.
     pub(crate) fn tell_breakers(&self) {
+        self.record.breakers_open(self.open_breakers());
+    }
+
+    /// How it does.
+    pub fn standing(&self) -> Standing {
+        let left_alone = self.open_breakers();
+        self.record.standing(&self.name, &self.base, left_alone)
+    }
+
+    fn open_breakers(&self) -> usize {
         let side = self.side_breakers.lock();
         let all = side.values().chain([&self.breaker]);
-        let open = all.filter(|breaker| breaker.is_open()).count();
-        self.metrics.breakers_open(open);
+        all.filter(|breaker| breaker.is_open()).count()
     }
 
     /// The breaker of the route of `path`, which its first segments name.
@@ -346,7 +357,7 @@ impl Uplink {
     {
         let refused = |retry_after| {
             let error = UplinkError::BreakerOpen { retry_after };
-            self.metrics.asked(error.kind(), None);
+            self.record.failed(&error, None);
             error
         };
         let mut trial = breaker.check().map_err(refused)?;
@@ -354,15 +365,14 @@ impl Uplink {
         loop {
             let began = Instant::now();
             let asked = elsewhere(request()).await;
-            let kind = asked
-                .as_ref()
-                .err()
-                .map_or(Asked::Answered, UplinkError::kind);
-            self.metrics.asked(kind, Some(began.elapsed()));
             let error = match asked {
-                Ok(value) => return Ok((value, trial)),
+                Ok(value) => {
+                    self.record.answered(began.elapsed());
+                    return Ok((value, trial));
+                }
                 Err(error) => error,
             };
+            self.record.failed(&error, Some(began.elapsed()));
             let pause = match &error {
                 UplinkError::RateLimited {
                     retry_after: Some(pause),

@@ -4,6 +4,7 @@ mod body;
 mod breaker;
 mod client;
 mod error;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use client::{
     PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators, decode_packument,
 };
 pub use error::UplinkError;
+pub use standing::{Answered, Failed, Standing};
 
 use crate::{
     config::UplinksConfig, lifecycle::SharedClock, models::UplinkName, net::ClientError,

@@ -118,6 +118,10 @@ fn routes(state: WebState) -> (Router, Counting) {
         .route("/-/package/{package}/dist-tags/{text}", get(dist_tags::show).put(dist_tags::set).post(dist_tags::set).delete(dist_tags::remove))
         // Pages
         .route("/-/web", get(pages::home))
+        .route("/-/web/cached", get(pages::cached))
+        .route("/-/web/admin", get(pages::admin))
+        .route("/-/web/admin/reindex", post(pages::reindex))
+        .route("/-/web/admin/storage-health", post(pages::storage_health))
         .route("/-/web/static/{text}", get(pages::asset))
         .route("/-/web/theme", post(pages::set_theme))
         .route("/-/web/detail/{package}", get(pages::latest))

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a request wants, by method and route.
-const ACTIONS: [(&str, &str, &str); 53] = [
+const ACTIONS: [(&str, &str, &str); 55] = [
     ("PUT", "/-/user/{text}", "user.sign_in"),
     ("PUT", "/-/user/{text}/-rev/{rev}", "user.sign_in"),
     ("DELETE", "/-/user/token/{text}", "user.sign_out"),
@@ -98,6 +98,12 @@ const ACTIONS: [(&str, &str, &str); 53] = [
     (
         "GET",
         "/-/admin/storage-health",
+        "admin.storage_health.read",
+    ),
+    ("POST", "/-/web/admin/reindex", "admin.reindex"),
+    (
+        "POST",
+        "/-/web/admin/storage-health",
         "admin.storage_health.read",
     ),
     (

@@ -25,12 +25,13 @@ use crate::support::{Package, Registry};
 const ROUTES: &str = include_str!("../../src/web/mod.rs");
 
 /// Those that only ask, or begin what another ends.
-const ASK: [&str; 5] = [
+const ASK: [&str; 6] = [
     "/-/npm/v1/security/advisories/bulk",
     "/-/npm/v1/security/audits/quick",
     "/-/npm/v1/security/audits",
     "/-/v1/login",
     "/-/v1/done/{text}",
+    "/-/web/theme",
 ];
 
 async fn recording(more: &[(&str, &str)]) -> (TempDir, PathBuf, Registry) {

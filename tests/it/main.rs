@@ -80,6 +80,7 @@ mod organisations;
 ))]
 mod outages;
 mod pages;
+mod pages_admin;
 mod pages_http;
 mod patience;
 #[cfg(all(feature = "postgres", feature = "test-services"))]

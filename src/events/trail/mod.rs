@@ -6,6 +6,7 @@
 
 mod file;
 mod line;
+mod tail;
 
 use std::{
     path::Path,
@@ -19,7 +20,7 @@ use std::{
 use file::TrailFile;
 pub use line::{Ending, Line};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -36,6 +37,8 @@ const CAPACITY: usize = 8192;
 const BATCH: usize = 256;
 /// How long an answer waits for its line.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How many may read its end at a time.
+const READERS: usize = 4;
 /// How long what is written may stay in the system's memory.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub(super) struct Trail {
     sender: mpsc::Sender<Entry>,
     unwritten: Arc<Unwritten>,
     metrics: Metrics,
+    path: Arc<Path>,
+    readers: Arc<Semaphore>,
 }
 
 /// What the next line that is written comes behind.
@@ -80,6 +85,7 @@ impl Trail {
             return Ok(None);
         };
         let (max_size, max_files) = (config.max_size, config.max_files);
+        let own_path: Arc<Path> = path.as_path().into();
         let opened = on_disk(move || TrailFile::open(&path, max_size, max_files)).await;
         let file = opened.map_err(|source| EventsError::Trail {
             path: config
@@ -106,7 +112,24 @@ impl Trail {
             sender,
             unwritten,
             metrics: metrics.clone(),
+            path: own_path,
+            readers: Arc::new(Semaphore::new(READERS)),
         }))
+    }
+
+    /// The last lines, at most `most`, the newest first.
+    pub(super) async fn last_lines(&self, most: usize) -> std::io::Result<Vec<String>> {
+        // A disk that hangs takes no more threads than these.
+        let Ok(reader) = Arc::clone(&self.readers).try_acquire_owned() else {
+            return Err(std::io::ErrorKind::ResourceBusy.into());
+        };
+        let path = Arc::clone(&self.path);
+        let read = on_disk(move || {
+            let _reader = reader;
+            tail::last_lines(&path, most)
+        });
+        let late = |_| Err(std::io::ErrorKind::TimedOut.into());
+        timeout(PATIENCE, read).await.unwrap_or_else(late)
     }
 
     /// Adds a line, and waits until it is written, or for a moment.

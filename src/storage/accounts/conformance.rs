@@ -22,6 +22,7 @@ pub(crate) async fn account_store(stores: Stores) {
     a_new_password_ends_logins_alone(&stores).await;
     ended_tokens_are_pruned(&stores).await;
     organisations_give_groups(&stores).await;
+    users_come_a_page_at_a_time(&stores).await;
     everything_can_be_moved(&stores).await;
 }
 
@@ -251,6 +252,27 @@ async fn organisations_give_groups(stores: &Stores) {
     assert_eq!(groups("member1").await, ["@acme", "@acme:red"]);
     assert_eq!(groups("guest").await, ["@acme", "@acme:red"]);
     assert!(groups("member").await.is_empty());
+}
+
+async fn users_come_a_page_at_a_time(stores: &Stores) {
+    let [one, other] = stores;
+    for odd in ["(*)", "a+b@c.example", "~z"] {
+        one.create_user(&name(odd), user(), None).await.unwrap();
+    }
+    let all = other.users_after(None, usize::MAX).await.unwrap();
+    assert_eq!(all.len(), one.user_count().await.unwrap());
+    let mut paged = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = one.users_after(after.as_deref(), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        paged.extend(page);
+    }
+    assert_eq!(paged, all);
+    let names: BTreeSet<&String> = all.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), all.len());
 }
 
 async fn everything_can_be_moved(stores: &Stores) {

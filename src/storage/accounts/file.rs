@@ -1,6 +1,7 @@
 //! [`FileAccounts`]: accounts of a single node, in `state.json`.
 
 use std::{
+    ops::Bound,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -184,6 +185,18 @@ impl AccountStore for FileAccounts {
 
     async fn user_count(&self) -> Result<usize, StorageError> {
         Ok(self.state().users.len())
+    }
+
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
+        let state = self.state();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = state.users.range::<str, _>((start, Bound::Unbounded));
+        let users = users.map(|(name, user)| (name.clone(), Arc::clone(user)));
+        Ok(users.take(most).collect())
     }
 
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {

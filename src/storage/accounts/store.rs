@@ -55,6 +55,14 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
     /// How many users there are.
     async fn user_count(&self) -> Result<usize, StorageError>;
 
+    /// At most `most` users that come after the one of this name, or the first ones; in an order of the
+    /// store's own that stays as it is.
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError>;
+
     /// The token with this hash.
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError>;
 

@@ -8,6 +8,7 @@ mod last_use;
 mod prune;
 mod shared;
 mod stats;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -24,9 +25,11 @@ use bytes::Bytes;
 pub(in crate::storage) use document::Head;
 pub use document::{CachedDocument, Freshness};
 use folder::FolderTier;
-pub use prune::{Amount, CacheBounds, Pruned};
+use parking_lot::Mutex;
+pub use prune::{Amount, CacheBounds, Care, Pruned};
 use shared::Shared;
 pub use stats::{CacheStats, Selection};
+pub use survey::{CachedPackage, Survey};
 use tier::folder_of;
 #[cfg(feature = "object")]
 pub(in crate::storage) use tier::{DOCUMENTS, Folder, PACKAGES};
@@ -49,6 +52,7 @@ const ATTEMPTS: u8 = 3;
 pub struct UpstreamCache {
     local: FolderTier,
     shared: Option<Arc<Shared>>,
+    care: Arc<Mutex<Care>>,
 }
 
 impl UpstreamCache {
@@ -57,6 +61,7 @@ impl UpstreamCache {
         Ok(Self {
             local: FolderTier::open(root)?,
             shared: None,
+            care: Arc::default(),
         })
     }
 

@@ -97,6 +97,17 @@ impl Pruned {
     }
 }
 
+/// How this process keeps the cache in its bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Care {
+    /// The bounds.
+    pub bounds: CacheBounds,
+    /// What it has removed since it began.
+    pub removed: Amount,
+    /// When it last removed something.
+    pub last: Option<Timestamp>,
+}
+
 /// What this process has put into the cache since somebody last looked at all of it.
 #[derive(Debug, Default)]
 pub(super) struct Growth {
@@ -144,32 +155,46 @@ impl UpstreamCache {
     /// Keeps the cache in `bounds` until shutdown begins. It looks at all of it now, when what was
     /// put into it since may have made it too large, and every quarter of an hour. At what is shared,
     /// only one node looks in that time.
-    pub async fn keep_in_bounds(self, bounds: CacheBounds, lifecycle: Lifecycle) {
-        let local = async {
-            if !bounds.are_none() {
-                self.keep_local_in_bounds(bounds, &lifecycle).await;
-            }
-        };
-        let Some(shared) = &self.shared else {
-            return local.await;
-        };
-        let keep_shared = async {
-            while !bounds.are_none() && !lifecycle.is_shutting_down() {
-                keep_tier_in_bounds(shared.tier(), bounds, &lifecycle).await;
-                tokio::select! {
-                    () = lifecycle.shutdown_begun() => return,
-                    () = tokio::time::sleep(INTERVAL) => {}
+    pub fn keep_in_bounds(
+        self,
+        bounds: CacheBounds,
+        lifecycle: Lifecycle,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        self.care.lock().bounds = bounds;
+        async move {
+            let local = async {
+                if !bounds.are_none() {
+                    self.keep_local_in_bounds(bounds, &lifecycle).await;
                 }
-            }
-        };
-        tokio::join!(local, keep_shared, shared.note_uses(&lifecycle));
+            };
+            let Some(shared) = &self.shared else {
+                return local.await;
+            };
+            let keep_shared = async {
+                while !bounds.are_none() && !lifecycle.is_shutting_down() {
+                    self.keep_tier_in_bounds(shared.tier(), bounds, &lifecycle)
+                        .await;
+                    tokio::select! {
+                        () = lifecycle.shutdown_begun() => return,
+                        () = tokio::time::sleep(INTERVAL) => {}
+                    }
+                }
+            };
+            tokio::join!(local, keep_shared, shared.note_uses(&lifecycle));
+        }
+    }
+
+    /// How this process keeps it in its bounds.
+    pub fn care(&self) -> Care {
+        *self.care.lock()
     }
 
     async fn keep_local_in_bounds(&self, bounds: CacheBounds, lifecycle: &Lifecycle) {
         let growth = &self.local.growth;
         while !lifecycle.is_shutting_down() {
             growth.reset();
-            let kept = keep_tier_in_bounds(&self.local, bounds, lifecycle).await;
+            let kept = self.keep_tier_in_bounds(&self.local, bounds, lifecycle);
+            let kept = kept.await;
             if let (Some(kept), Some(max)) = (kept, bounds.max_size) {
                 growth.expect(max.saturating_sub(kept.bytes));
             }
@@ -186,46 +211,55 @@ impl UpstreamCache {
             }
         }
     }
-}
 
-/// Looks at all of `tier` if it is this node's turn; what is left then.
-async fn keep_tier_in_bounds(
-    tier: &dyn Tier,
-    bounds: CacheBounds,
-    lifecycle: &Lifecycle,
-) -> Option<Amount> {
-    // A tenth less, so that not every download makes somebody look at all of it.
-    let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
-    let pass = async {
-        if !tier.takes_turn(INTERVAL).await? {
-            return Ok(None);
-        }
-        let should_stop = || lifecycle.is_shutting_down();
-        let pass = Pass::new(tier, bounds, target, should_stop);
-        pass.run().await.map(Some)
-    };
-    match pass.await {
-        Ok(pruned) => {
-            let Pruned { removed, kept } = pruned?;
-            if removed.files > 0 {
-                tracing::info!(
-                    is_shared = tier.folder().is_none(),
-                    removed.files,
-                    removed.bytes,
-                    kept.files,
-                    kept.bytes,
-                    "upstream cache pruned"
-                );
+    /// Looks at all of `tier` if it is this node's turn; what is left then.
+    async fn keep_tier_in_bounds(
+        &self,
+        tier: &dyn Tier,
+        bounds: CacheBounds,
+        lifecycle: &Lifecycle,
+    ) -> Option<Amount> {
+        // A tenth less, so that not every download makes somebody look at all of it.
+        let target = bounds.max_size.map_or(u64::MAX, |max| max - max / 10);
+        let pass = async {
+            if !tier.takes_turn(INTERVAL).await? {
+                return Ok(None);
             }
-            Some(kept)
+            let should_stop = || lifecycle.is_shutting_down();
+            let pass = Pass::new(tier, bounds, target, should_stop);
+            pass.run().await.map(Some)
+        };
+        match pass.await {
+            Ok(pruned) => {
+                let Pruned { removed, kept } = pruned?;
+                if removed.files > 0 {
+                    self.note_removed(removed);
+                    tracing::info!(
+                        is_shared = tier.folder().is_none(),
+                        removed.files,
+                        removed.bytes,
+                        kept.files,
+                        kept.bytes,
+                        "upstream cache pruned"
+                    );
+                }
+                Some(kept)
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot keep the upstream cache in its bounds"
+                );
+                None
+            }
         }
-        Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot keep the upstream cache in its bounds"
-            );
-            None
-        }
+    }
+
+    fn note_removed(&self, removed: Amount) {
+        let mut care = self.care.lock();
+        care.removed.files = care.removed.files.saturating_add(removed.files);
+        care.removed.bytes = care.removed.bytes.saturating_add(removed.bytes);
+        care.last = Some(SystemClock.now());
     }
 }
 

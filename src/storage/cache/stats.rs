@@ -106,7 +106,7 @@ fn has_others(entries: &[Entry], uplink: &str) -> bool {
 }
 
 /// The uplinks whose documents are among `entries`.
-fn sources(entries: &[Entry]) -> Vec<&str> {
+pub(super) fn sources(entries: &[Entry]) -> Vec<&str> {
     let mut sources: Vec<&str> = entries
         .iter()
         .filter_map(|entry| match &entry.kind {
@@ -121,7 +121,7 @@ fn sources(entries: &[Entry]) -> Vec<&str> {
 
 impl CacheStats {
     /// Counts the entries of one folder.
-    fn count(&mut self, entries: &[Entry]) {
+    pub(super) fn count(&mut self, entries: &[Entry]) {
         let source = match sources(entries).as_slice() {
             [only] => Some((*only).to_owned()),
             _ => None,

@@ -354,7 +354,7 @@ impl Bucket {
     }
 
     /// The same, those whose names come after `after`.
-    pub(super) fn list_after(
+    pub(in crate::storage) fn list_after(
         &self,
         name: &str,
         after: Option<&str>,

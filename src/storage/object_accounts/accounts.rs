@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path;
 
 use super::{Records, records::Kept};
@@ -183,6 +183,31 @@ impl AccountStore for ObjectAccounts {
     async fn user_count(&self) -> Result<usize, StorageError> {
         let users = self.records.list(&[USERS]).await?;
         Ok(users.iter().filter(|(_, length)| *length != NOBODY).count())
+    }
+
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
+        let after = after.map(|name| self.user_path(name));
+        let mut users = Vec::new();
+        let mut paths = self.records.list_after(&[USERS], after.as_ref());
+        while users.len() < most {
+            let wanted = most - users.len();
+            let page: Vec<Path> = paths.by_ref().take(wanted).try_collect().await?;
+            let is_last = page.len() < wanted;
+            let mut read = self.records.get_all::<Option<UserRecord>>(page).await?;
+            read.sort_by(|(one, _), (other, _)| one.cmp(other));
+            users.extend(read.into_iter().filter_map(|(path, user)| {
+                // A name of whose user there is nothing any more is only reserved.
+                Some((decoded(path.filename()?), Arc::new(user?)))
+            }));
+            if is_last {
+                break;
+            }
+        }
+        Ok(users)
     }
 
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {

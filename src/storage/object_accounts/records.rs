@@ -1,6 +1,7 @@
 //! [`Records`]: the part of a bucket that accounts are in, and its objects as JSON.
 
 use bytes::Bytes;
+use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
@@ -156,6 +157,19 @@ impl Records {
     /// Deletes what nobody will ever write again.
     pub(super) async fn delete(&self, path: &Path) -> Result<(), StorageError> {
         self.bucket.delete(path).await
+    }
+
+    /// The paths of the records below a folder, those after one of them, in the order of their keys.
+    pub(super) fn list_after(
+        &self,
+        parts: &[&str],
+        after: Option<&Path>,
+    ) -> BoxStream<'static, Result<Path, StorageError>> {
+        let folder = self.path(parts);
+        let name = self.bucket.name_of(&folder).unwrap_or_default();
+        let after = after.and_then(|after| self.bucket.name_of(after));
+        let listed = self.bucket.list_after(name, after);
+        listed.map_ok(|meta| meta.location).boxed()
     }
 
     /// The paths of all records below a folder, and their lengths in bytes.

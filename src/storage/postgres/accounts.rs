@@ -145,6 +145,25 @@ impl AccountStore for PgAccounts {
         Ok(usize::try_from(count).unwrap_or_default())
     }
 
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
+        // No name is empty.
+        let query = "SELECT name, record FROM users WHERE name > $1 ORDER BY name LIMIT $2";
+        let rows = sqlx::query_as(query)
+            .bind(after.unwrap_or_default())
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
+            .fetch_all(&self.database.pool);
+        let rows: Vec<(String, Vec<u8>)> = self.database.run(READING, rows).await?;
+        let users = rows.into_iter().map(|(name, json)| {
+            let user = Arc::new(user_of(&name, &json)?);
+            Ok((name, user))
+        });
+        users.collect()
+    }
+
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
         let read = sqlx::query_scalar("SELECT record FROM tokens WHERE key = $1")
             .bind(key)

@@ -1,7 +1,9 @@
 //! What people see in a browser. Pages are made here, work without scripts, and load nothing from elsewhere; who may
 //! see what is decided by the same use cases as for clients.
 
+mod admin;
 mod assets;
+mod cached;
 mod home;
 mod language;
 mod package;
@@ -11,7 +13,9 @@ mod sign_in;
 mod text;
 mod visit;
 
+pub(super) use admin::{admin, reindex, storage_health};
 pub(super) use assets::asset;
+pub(super) use cached::cached;
 pub(super) use home::home;
 pub(super) use package::{latest, raw, version};
 pub(super) use session::{is_page, path_of, token};

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::models::Timestamp;
+
 /// How many marks of one character are shown: more of them would cover the lines above and below.
 const MAX_MARKS: usize = 4;
 
@@ -72,6 +74,14 @@ pub(super) fn size(bytes: u64) -> String {
     }
 }
 
+/// `2026-01-02 03:04:05 UTC`
+pub(super) fn moment(time: Timestamp) -> String {
+    let text = time.to_string();
+    let (day, rest) = text.split_once('T').unwrap_or((&text, ""));
+    let second = rest.split('.').next().unwrap_or_default();
+    format!("{day} {second} UTC")
+}
+
 /// An address that a page may link to.
 pub(super) fn link(text: &str) -> Option<String> {
     let url: url::Url = text.trim().parse().ok()?;
@@ -108,6 +118,12 @@ mod tests {
         ] {
             assert_eq!(size(bytes), shown);
         }
+    }
+
+    #[test]
+    fn moments_are_read_easily() {
+        let time = Timestamp::from_unix_millis(1_767_323_045_678);
+        assert_eq!(moment(time), "2026-01-02 03:04:05 UTC");
     }
 
     #[test]
