@@ -79,7 +79,9 @@ async fn a_second_factor_is_asked_for_and_how_to_show_it_is_said() {
         assert!(says.contains(word), "{says}");
     }
     assert_eq!(asked.header("www-authenticate"), Some("OTP, otp"));
-    let wrong = post(&registry, &wish(json!("000000"))).await.assert(401);
+    let wrong = post(&registry, &wish(json!("no-such-code")))
+        .await
+        .assert(401);
     assert!(wrong.error().contains("is wrong"), "{}", wrong.error());
     post(&registry, &wish(json!("one-code"))).await.assert(200);
     post(&registry, &wish(json!("one-code"))).await.assert(401);
