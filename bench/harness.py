@@ -37,7 +37,7 @@ def arguments():
     ap.add_argument("--data", default=os.environ.get("BENCH_DATA", "target/bench/data"))
     ap.add_argument("--work", default=os.environ.get("BENCH_WORK", "target/bench/work"))
     ap.add_argument("--out", help="the file of the results; cells in it are kept")
-    ap.add_argument("--scenarios", default="S1,S2,S3,S4,S5,S6,S7,S8,S9,S10")
+    ap.add_argument("--scenarios", default="S1,S2,S3,S4,S5,S6,S7,S8,S9,S10,S11")
     ap.add_argument("--secs", type=float, default=2.5, help="of a repetition of a hot cell")
     ap.add_argument("--reps", type=int, default=3, help="repetitions of a hot cell")
     ap.add_argument("--cold-n", type=int, default=300, help="packages of S5")
@@ -45,6 +45,7 @@ def arguments():
     ap.add_argument("--publish-n", type=int, default=200, help="packages of S6")
     ap.add_argument("--packages", type=int, default=10000, help="packages of S8")
     ap.add_argument("--mixed-n", type=int, default=100_000, help="requests of S10")
+    ap.add_argument("--governed-rounds", type=int, default=5, help="starts of S11, without and with each")
     ap.add_argument("--install-runs", type=int, default=3, help="runs of each install of S7")
     ap.add_argument("--clients", default="npm,pnpm", help="of S7")
     ap.add_argument("--nice", type=int, default=0, help="e.g. -5 on a machine that others use too (root)")
@@ -86,6 +87,7 @@ def cell(key, **values):
     shown = (f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items())
     print(f"  {key:38s}", *shown, flush=True)
     save()
+    return values
 
 
 def renice(pid):

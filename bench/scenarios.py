@@ -578,10 +578,56 @@ def S10():
     control("reset")
 
 
+# ---------------------------------------------------------------- S11: what limits and records cost
+def GOVERNED(folder, sink):
+    much = "1000000000"
+    return {
+        "RUSTACCIO_RATE_LIMIT_BACKEND": "memory",
+        "RUSTACCIO_RATE_LIMIT_REQUESTS_PER_WINDOW": much,
+        "RUSTACCIO_QUOTA_BACKEND": "memory",
+        "RUSTACCIO_QUOTA_REQUESTS_PER_DAY": much,
+        "RUSTACCIO_QUOTA_DOWNLOADS_PER_DAY": much,
+        "RUSTACCIO_METRICS_BACKEND": "prometheus",
+        "RUSTACCIO_EVENT_SINK": "http",
+        "RUSTACCIO_EVENT_HTTP_BASE_URL": sink,
+        "RUSTACCIO_AUDIT_LOG_FILE": f"{folder}/audit.log",
+    }
+
+
+def S11():
+    """Starts in turn without and with all of governance in memory: one start may be faster than the next for no
+    reason of ours, so that the medians are compared."""
+    name, costs = SIZES["small"], {"plain": [], "governed": []}
+    headers = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+    for round in range(A.governed_rounds):
+        for kind, cpus in costs.items():
+            folder = fresh(f"s11-{kind}-{round}")
+            settings = GOVERNED(folder, UPSTREAM) if kind == "governed" else {}
+            os.environ.update(settings)
+            try:
+                with Server(folder) as server:
+                    found = hot(
+                        server,
+                        f"S11 {kind} {round}",
+                        path_of(name),
+                        headers,
+                        16,
+                        lambda *answer: packument_problem(name, *answer, "application/json", "gzip"),
+                    )
+            finally:
+                for setting in settings:
+                    del os.environ[setting]
+            if "broken" in found:
+                return
+            cpus.append(found["cpu_per_1k"])
+    plain, governed = (statistics.median(cpus) for cpus in costs.values())
+    cell("S11 governed", ratio=governed / plain, cpu_per_1k=governed, plain_per_1k=plain, runs=costs)
+
+
 HOT = {"S2": S2, "S3": S3, "S4": S4}
-OTHERS = {"S1": S1, "S5": S5, "S6": S6, "S7": S7, "S8": S8, "S9": S9, "S10": S10}
+OTHERS = {"S1": S1, "S5": S5, "S6": S6, "S7": S7, "S8": S8, "S9": S9, "S10": S10, "S11": S11}
 # What a server cannot do that only has files or a cache.
-NOT_FOR = {"nginx-static": ("S5", "S6", "S8", "S9", "S10"), "nginx-proxy": ("S6", "S8", "S10")}
+NOT_FOR = {"nginx-static": ("S5", "S6", "S8", "S9", "S10", "S11"), "nginx-proxy": ("S6", "S8", "S10", "S11")}
 
 
 def run(wanted):

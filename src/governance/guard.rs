@@ -91,7 +91,7 @@ pub struct Admission {
     /// What the answer says of limits; in a box, because it is kept until there is one.
     pub told: Option<Box<Told>>,
     /// Why it is not let through.
-    pub refusal: Option<RegistryError>,
+    pub refusal: Option<Box<RegistryError>>,
 }
 
 /// What an answer says of the limits that were looked at.
@@ -107,7 +107,7 @@ pub struct Told {
 #[derive(Default)]
 struct Looked {
     standing: Option<Standing>,
-    refusal: Option<RegistryError>,
+    refusal: Option<Box<RegistryError>>,
 }
 
 impl Governance {
@@ -188,9 +188,11 @@ impl Governance {
                 remaining: verdict.remaining,
                 resets_in: verdict.resets_in,
             }),
-            refusal: (!verdict.is_allowed).then(|| RegistryError::RateLimited {
-                message: "rate limit exceeded".to_owned(),
-                retry_after: verdict.resets_in,
+            refusal: (!verdict.is_allowed).then(|| {
+                Box::new(RegistryError::RateLimited {
+                    message: "rate limit exceeded".to_owned(),
+                    retry_after: verdict.resets_in,
+                })
             }),
         }
     }
@@ -232,8 +234,10 @@ impl Governance {
                 remaining: used.map_or(0, |used| limit.saturating_sub(used)),
                 resets_in,
             }),
-            refusal: used.is_none().then_some(RegistryError::QuotaExceeded {
-                retry_after: resets_in,
+            refusal: used.is_none().then(|| {
+                Box::new(RegistryError::QuotaExceeded {
+                    retry_after: resets_in,
+                })
             }),
         }
     }
@@ -277,7 +281,7 @@ fn unless_open(
     if !fail_open {
         return Looked {
             standing: None,
-            refusal: Some(refusal(error.into())),
+            refusal: Some(Box::new(refusal(error.into()))),
         };
     }
     // One that rests was warned of when it failed.

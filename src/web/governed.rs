@@ -37,7 +37,7 @@ async fn ask(state: &WebState, parts: &Parts) -> Result<Option<Box<Told>>, Box<R
     match admission.refusal {
         None => Ok(admission.told),
         Some(refusal) => {
-            let mut response = Error(refusal).into_response();
+            let mut response = Error(*refusal).into_response();
             tell(admission.told, response.headers_mut());
             Err(Box::new(response))
         }

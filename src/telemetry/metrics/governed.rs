@@ -8,15 +8,15 @@ use prometheus_client::{
 
 use super::{durations::Durations, outcome::Outcome};
 
-/// The classes of action that limits know.
+/// The classes of action that limits know, those first that come most often.
 const ACTIONS: [&str; 7] = [
     "access",
-    "admin",
     "download",
     "other",
-    "publish",
     "search",
+    "publish",
     "unpublish",
+    "admin",
 ];
 
 /// Labels of what the rate limit and the quota decided.
