@@ -97,7 +97,9 @@ export class Visitor {
     if (name && RUSTACCIO_SCREENSHOTS) {
       mkdirSync(RUSTACCIO_SCREENSHOTS, { recursive: true });
       const path = join(RUSTACCIO_SCREENSHOTS, `${name}-${this.view.name}.png`);
-      await page.screenshot({ path, fullPage: isTall });
+      const draw = () => page.screenshot({ path, fullPage: isTall });
+      // A browser that is busy sometimes has none to give.
+      await draw().catch(draw);
     }
     const found = await this.#examined();
     for (const text of found) this.problem(text);

@@ -1,6 +1,7 @@
 //! Walks through all pages, as people take them: with and without scripts, on a phone and at a desk, by day and by
 //! night.
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
@@ -122,7 +123,12 @@ async fn changes_what_is_hers(view: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_reads_pages_in_her_own_language() {
-    let registry = shop::open(&[]).await;
+    let registry = shop::open(&[("RUSTACCIO_WEB_LOGIN", "true")]).await;
+    let wish = json!({});
+    let begun = registry.send_json(None, Method::POST, "/-/v1/login", &wish);
+    let begun = begun.await.assert(200).json();
+    let login = begun["loginUrl"].as_str().unwrap();
+    let login = login.strip_prefix(&registry.url).unwrap();
     let languages = [
         ("en", "Published here", "Sign in"),
         ("de", "Hier veröffentlicht", "Anmelden"),
@@ -133,16 +139,23 @@ async fn everybody_reads_pages_in_her_own_language() {
     ];
     let tags: Vec<&str> = languages.iter().map(|(tag, ..)| *tag).collect();
     let package = format!("/-/web/detail/{MAIN}");
-    let pages = json!({ "home": "/", "package": package, "sign-in": "/-/web/login" });
+    let pages = json!({
+        "home": "/",
+        "package": package,
+        "missing": "/-/web/detail/missing",
+        "sign-in": "/-/web/login",
+        "npm": login,
+    });
     let task = json!({ "url": registry.url, "languages": tags, "pages": pages });
     let report = walk("languages", task).await;
     for (tag, home, sign_in) in languages {
         let said = &report.said[tag];
-        for page in ["home", "package", "sign-in"] {
+        for page in ["home", "package", "missing", "sign-in", "npm"] {
             assert_eq!(said[&format!("{page} lang")], tag);
         }
         let heading = said["home heading"].as_str().unwrap();
         assert!(heading.starts_with(home), "{tag}: {heading}");
         assert_eq!(said["sign-in heading"], sign_in, "{tag}");
+        assert_eq!(said["npm heading"], sign_in, "{tag}");
     }
 }
