@@ -260,9 +260,20 @@ fn told(answer: &Answer, scope: &str, name: &str) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let text = format!("{} {headers:?} {body}", answer.status);
     let whole = format!("{scope}/{name}");
-    text.replace(&whole, "PACKAGE")
-        .replace(&whole.replace('/', "%2f"), "PACKAGE")
-        .replace(&format!("{name}-1.0.0"), "PACKAGE-1.0.0")
+    // Pages say where they are, and links lead back to them.
+    let spelt = |slash: &str| whole.replace('/', slash);
+    let in_link = |slash: &str| spelt(slash).replace('@', "%40");
+    let spellings = [
+        whole.clone(),
+        spelt("%2f"),
+        spelt("%2F"),
+        in_link("%2F"),
+        in_link("%252F"),
+    ];
+    let text = spellings
+        .iter()
+        .fold(text, |text, name| text.replace(name, "PACKAGE"));
+    text.replace(&format!("{name}-1.0.0"), "PACKAGE-1.0.0")
 }
 
 #[tokio::test]
