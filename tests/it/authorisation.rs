@@ -275,15 +275,21 @@ fn told(answer: &Answer, scope: &str, name: &str) -> String {
     let body = String::from_utf8_lossy(&answer.body);
     let text = format!("{} {headers:?} {body}", answer.status);
     let whole = format!("{scope}/{name}");
-    let in_path = whole.replace('/', "%2f");
-    // As pages say it where they lead to the sign-in.
-    let in_query = whole.replace('@', "%40").replace('/', "%252F");
-    text.replace(&whole, "PACKAGE")
-        .replace(&in_path, "PACKAGE")
-        .replace(&in_path.replace("%2f", "%2F"), "PACKAGE")
-        .replace(&in_query, "PACKAGE")
-        .replace(&in_query.replace("%252F", "%252f"), "PACKAGE")
-        .replace(&format!("{name}-1.0.0"), "PACKAGE-1.0.0")
+    // Pages say where they are, and links lead back to them.
+    let spelt = |slash: &str| whole.replace('/', slash);
+    let in_link = |slash: &str| spelt(slash).replace('@', "%40");
+    let spellings = [
+        whole.clone(),
+        spelt("%2f"),
+        spelt("%2F"),
+        in_link("%2F"),
+        in_link("%252F"),
+        in_link("%252f"),
+    ];
+    let text = spellings
+        .iter()
+        .fold(text, |text, name| text.replace(name, "PACKAGE"));
+    text.replace(&format!("{name}-1.0.0"), "PACKAGE-1.0.0")
 }
 
 #[tokio::test]

@@ -168,7 +168,7 @@ async fn uplinks_are_shown_without_their_secrets() {
     let upstream = Upstream::start().await;
     upstream.has(&[&Package::new("lib", "1.0.0")]);
     upstream.fails(&path_of("broken"), 500);
-    let address = upstream.url.replace("http://", "http://me:hidden@");
+    let address = upstream.url.replace("http://", "http://me:s3cr3t@");
     let file = format!(
         "uplinks:\n  company:\n    url: {address}/\n    max_fails: 1\n    fail_timeout: 10m\n\
          packages:\n  '**':\n    access: $all\n    proxy: company\n"
@@ -196,7 +196,7 @@ async fn uplinks_are_shown_without_their_secrets() {
     assert!(failed.contains("status 500"), "{failed}");
     assert!(failed.contains("left alone after failures"), "{failed}");
     for shown in [used, failed] {
-        assert!(!shown.contains("hidden"), "{shown}");
+        assert!(!shown.contains("s3cr3t"), "{shown}");
     }
 }
 
@@ -491,7 +491,7 @@ async fn cached(registry: &Registry, user: Option<&User>, query: &str) -> String
 
 /// The names in the list, in their order.
 fn names(page: &str) -> Vec<&str> {
-    let rows = page.split("<th scope=\"row\">").skip(1);
+    let rows = page.split("<th scope=\"row\" class=\"text\">").skip(1);
     rows.map(|row| {
         let (_, name) = row.split_once("<bdi>").unwrap();
         name.split('<').next().unwrap()
@@ -549,7 +549,7 @@ async fn only_those_who_may_read_a_cached_package_hear_of_it() {
         assert!(!seen.contains("@secret"), "{seen}");
         assert_eq!(names(&seen).len(), 2, "{seen}");
     }
-    // An override that is restricted is its owner's alone.
+    // An override that is restricted is for those who are signed in.
     let own = Package::new("@team/app", "2.0.0");
     registry.publish(&alice, &own).await.assert(201);
     let restricted = json!({ "access": "restricted" });
@@ -557,7 +557,7 @@ async fn only_those_who_may_read_a_cached_package_hear_of_it() {
     let done = registry.send_json(Some(&alice), Method::POST, path, &restricted);
     done.await.assert(200);
     assert_eq!(names(&cached(&registry, None, "").await), ["lib"]);
-    assert_eq!(names(&cached(&registry, Some(&root), "").await), ["lib"]);
+    assert_eq!(names(&cached(&registry, Some(&root), "").await).len(), 2);
     assert_eq!(names(&cached(&registry, Some(&alice), "").await).len(), 3);
 }
 
