@@ -44,11 +44,6 @@ impl Timestamp {
         Day(self.unix_millis().div_euclid(DAY))
     }
 
-    /// Day and time for people, as `2026-01-02 03:04 UTC`.
-    pub fn to_minute(self) -> String {
-        self.on_calendar().format("%Y-%m-%d %H:%M UTC").to_string()
-    }
-
     /// How long this day still lasts in UTC.
     pub fn rest_of_day(self) -> std::time::Duration {
         let rest = DAY - self.unix_millis().rem_euclid(DAY);
@@ -156,7 +151,6 @@ mod tests {
             Timestamp::from_unix_millis(-1).day().to_string(),
             "1969-12-31"
         );
-        assert_eq!(late.to_minute(), "2026-02-28 23:30 UTC");
         assert_eq!(late.rest_of_day().as_secs(), 1800);
         assert_eq!(late.plus_millis(1_800_000).rest_of_day().as_secs(), 86_400);
         assert_eq!(Timestamp::from_unix_millis(-1).rest_of_day().as_millis(), 1);

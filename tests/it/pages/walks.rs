@@ -8,7 +8,7 @@ use super::{
     browser::walk,
     shop::{self, HIDDEN, MAIN},
 };
-use crate::support::{Package, Registry, User};
+use crate::support::{Package, Registry, Upstream, User};
 
 /// Tests of a walk in each view of `tests/browser/walk.mjs`.
 macro_rules! in_all_views {
@@ -25,6 +25,8 @@ in_all_views!(reads: reads_at_a_desk_by_day 0, reads_on_a_phone_by_night 1,
 in_all_views!(changes_what_is_hers: changes_what_is_hers_at_a_desk_by_day 0,
     changes_what_is_hers_on_a_phone_by_night 1, changes_what_is_hers_on_a_phone_without_scripts 2,
     changes_what_is_hers_at_a_desk_without_scripts 3);
+in_all_views!(looks_after_it: looks_after_it_at_a_desk_by_day 0, looks_after_it_on_a_phone_by_night 1,
+    looks_after_it_on_a_phone_without_scripts 2, looks_after_it_at_a_desk_without_scripts 3);
 
 /// Somebody finds a package and reads about it.
 async fn reads(view: usize) {
@@ -119,6 +121,30 @@ async fn changes_what_is_hers(view: usize) {
             .await
             .assert(401);
     }
+}
+
+/// An administrator looks after the registry.
+async fn looks_after_it(view: usize) {
+    let upstream = Upstream::start().await;
+    upstream.has(&[&Package::new("left-pad", "1.3.0")]);
+    let registry = Registry::start(&[
+        ("RUSTACCIO_UPSTREAM", &upstream.url),
+        ("RUSTACCIO_ADMIN_USERS", "root"),
+    ])
+    .await;
+    let root = registry.user("root").await;
+    let package = Package::new("@acme/app", "1.0.0");
+    registry.publish(&root, &package).await.assert(201);
+    registry.get("/left-pad").await.assert(200);
+    let task = json!({ "url": registry.url, "view": view });
+    let report = walk("admin", task).await;
+    report.assert("refused", 401);
+    report.assert("heading", "Administration");
+    report.assert_contains("reindex", "Done");
+    report.assert_contains("storage", "Done");
+    report.assert_contains("users", "root");
+    report.assert_contains("cached", "left-pad");
+    report.assert("package", "left-pad 1.3.0");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
