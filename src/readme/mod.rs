@@ -3,6 +3,7 @@
 mod code;
 mod headings;
 mod links;
+mod shown;
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -16,6 +17,7 @@ use comrak::{
 use code::Highlighter;
 use headings::Headings;
 pub use links::{Links, browsable};
+pub use shown::{Readme, Readmes};
 
 /// How much of a README is shown, in bytes.
 pub const MAX_LENGTH: usize = 1024 * 1024;

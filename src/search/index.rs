@@ -98,22 +98,34 @@ impl Index {
     ) -> Found {
         let matcher = query.matcher();
         let rows = self.rows.read();
-        let mut found: Vec<(f64, &Arc<SearchEntry>)> = rows
-            .values()
-            .filter_map(|row| {
-                let score = matcher.score(&row.entry, &row.folded)?;
-                visible(row.sight, &row.entry).then_some((score, &row.entry))
-            })
+        let found = rows.values().filter_map(|row| {
+            let score = matcher.score(&row.entry, &row.folded)?;
+            visible(row.sight, &row.entry).then_some((score, &row.entry))
+        });
+        // The place among all that are found is the order of names.
+        let found = found.enumerate();
+        let mut found: Vec<(f64, usize, &Arc<SearchEntry>)> = found
+            .map(|(place, (score, entry))| (score, place, entry))
             .collect();
-        found.sort_by(|(one, _), (other, _)| other.total_cmp(one));
-        let in_window = found.iter().skip(window.from).take(window.size);
-        let hits = in_window.map(|&(score, entry)| SearchHit {
+        let total = found.len();
+        let best_first = |one: &(f64, usize, _), other: &(f64, usize, _)| {
+            other.0.total_cmp(&one.0).then(one.1.cmp(&other.1))
+        };
+        // What comes after the window need not be in order.
+        let end = window.from.saturating_add(window.size);
+        if end < total {
+            found.select_nth_unstable_by(end, best_first);
+            found.truncate(end);
+        }
+        found.sort_unstable_by(best_first);
+        let in_window = found.iter().skip(window.from);
+        let hits = in_window.map(|&(score, _, entry)| SearchHit {
             entry: Arc::clone(entry),
             score,
         });
         Found {
             hits: hits.collect(),
-            total: found.len(),
+            total,
         }
     }
 
@@ -183,6 +195,24 @@ mod tests {
         check("PAD string", &["left-pad"]);
         check("nothing", &[]);
         check("", &["@acme/pad", "left-pad", "padding", "old-pad"]);
+    }
+
+    #[test]
+    fn a_window_is_a_part_of_all() {
+        let (index, query) = (index(), Query::parse("pad"));
+        let names = |window| {
+            let found = index.search(&query, window, |_, _| true);
+            assert_eq!(found.total, 4);
+            let names = found.hits.iter().map(|hit| hit.entry.name.to_string());
+            names.collect::<Vec<_>>()
+        };
+        let all = names(Window::ALL);
+        for from in 0..6 {
+            for size in 0..6 {
+                let part: Vec<_> = all.iter().skip(from).take(size).cloned().collect();
+                assert_eq!(names(Window { from, size }), part, "{from} {size}");
+            }
+        }
     }
 
     #[test]

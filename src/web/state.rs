@@ -11,6 +11,7 @@ use crate::{
     governance::Governance,
     lifecycle::Lifecycle,
     models::BaseUrl,
+    readme::Readmes,
     registry::Registry,
     telemetry::Metrics,
 };
@@ -54,6 +55,7 @@ pub struct WebState(Arc<Shared>);
 struct Shared {
     parts: WebParts,
     bases: Bases,
+    readmes: Readmes,
 }
 
 /// What a [`WebState`] is made of.
@@ -83,7 +85,13 @@ impl WebState {
         Self(Arc::new(Shared {
             parts,
             bases: Bases::default(),
+            readmes: Readmes::default(),
         }))
+    }
+
+    /// The READMEs that pages have shown.
+    pub(super) fn readmes(&self) -> &Readmes {
+        &self.0.readmes
     }
 
     /// Under which addresses clients see the registry.

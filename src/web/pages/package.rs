@@ -11,13 +11,12 @@ use super::{
 };
 use crate::{
     error::RegistryError,
-    lifecycle::compute,
     models::{PackageName, Timestamp},
     readme,
     registry::{Ours, Shown},
     web::{
         error::Error,
-        extract::{Package, VersionText},
+        extract::{Package, Query, VersionText},
     },
 };
 use manifest::Manifest;
@@ -35,10 +34,10 @@ const MAX_DEPENDENTS: usize = 50;
 const MAX_VERSIONS: usize = 500;
 
 /// `GET /-/web/detail/:package`
-pub(in crate::web) async fn latest(name: Asked<Package>, visit: Visit) -> Response {
+pub(in crate::web) async fn latest(name: Asked<Package>, visit: Visit, query: Query) -> Response {
     let page = async {
         let Package(name) = given(name)?;
-        Box::pin(page(&visit, &name, None)).await
+        Box::pin(page(&visit, &name, None, &query)).await
     };
     visit.answer(page.await)
 }
@@ -48,10 +47,11 @@ pub(in crate::web) async fn version(
     name: Asked<Package>,
     version: Asked<VersionText>,
     visit: Visit,
+    query: Query,
 ) -> Response {
     let page = async {
         let (Package(name), VersionText(version)) = (given(name)?, given(version)?);
-        Box::pin(page(&visit, &name, Some(version.as_str()))).await
+        Box::pin(page(&visit, &name, Some(version.as_str()), &query)).await
     };
     visit.answer(page.await)
 }
@@ -60,6 +60,7 @@ async fn page<'v>(
     visit: &'v Visit,
     name: &PackageName,
     wanted: Option<&str>,
+    query: &Query,
 ) -> Result<PackagePage<'v>, RegistryError> {
     let registry = &visit.state.registry;
     let shown = registry.shown(&visit.caller, name).await?;
@@ -82,14 +83,15 @@ async fn page<'v>(
     let raw = packument.version(version).ok_or_else(missing)?;
     let manifest = Manifest::read(raw);
     let text = readme_of(&shown, &manifest, version);
+    let is_whole = query.get("readme") == Some("all");
     let links = readme::Links::of(
         manifest.repository.as_deref(),
         manifest.repository_directory.as_deref(),
     );
     let readme = match text {
         Some(text) if !text.trim().is_empty() => {
-            let html = compute(move || readme::to_html(&text, &links)).await;
-            Some(html.map_err(RegistryError::internal)?)
+            let shown = visit.state.readmes().show(&text, links, is_whole).await;
+            Some(shown.map_err(RegistryError::internal)?)
         }
         _ => None,
     };
@@ -148,8 +150,7 @@ struct PackagePage<'a> {
     is_override: bool,
     is_stale: bool,
     manifest: Manifest,
-    /// HTML that is safe.
-    readme: Option<String>,
+    readme: Option<readme::Readme>,
     installs: [(&'static str, String); 4],
     tags: Vec<(String, String)>,
     versions: Vec<VersionRow>,
