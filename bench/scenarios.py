@@ -466,6 +466,32 @@ def S8():
 
             path = f"/-/v1/search?text={text}&size=20"
             hot(server, f"S8 search {label}", path, {}, 4, problem)
+        if A.kind == "rustaccio":
+            pages(server, token)
+
+
+def pages(server, token):
+    """What a browser is shown; what others show is made in the browser."""
+    browser = {"Accept": "text/html"}
+
+    def shows(part):
+        return lambda status, _, body: None if status == 200 and part in body else f"status {status}"
+
+    hot(server, "S8 page first", "/", browser, 4, shows(b"bench-pkg-"))
+    section = "## Section\n\nSome *text*, `code`, a [link](a.md).\n\n" + "```js\nlet a = 1;\n```\n\n- one\n- two\n\n"
+    # The first README with code waits until languages are loaded.
+    for name, text in (("bench-readme", section), ("bench-long-readme", section * (2**20 // len(section)))):
+        body = json.loads(publish_body(name, "1.0.0", archive(name, "1.0.0", 500)))
+        body["readme"] = body["versions"]["1.0.0"]["readme"] = text
+        if publish(token, name, json.dumps(body)) not in (200, 201):
+            raise RuntimeError(f"cannot publish {name}")
+        begin = time.perf_counter()
+        status, _, page = get(f"/-/web/detail/{name}", browser)
+        took = time.perf_counter() - begin
+        if status != 200 or b"Section" not in page:
+            raise RuntimeError(f"the page of {name} has no README: {status}")
+    cell("S8 page readme", ms=took * 1000, wire=len(page))
+    hot(server, "S8 page readme again", "/-/web/detail/bench-long-readme", browser, 4, shows(b"Section"))
 
 
 # ---------------------------------------------------------------- S9: what speed must not hide

@@ -88,7 +88,7 @@ pub struct Governance {
 /// What became of a request, with all limits that were looked at.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// What the answer says of limits; in a box, because it is kept until there is one.
+    /// What the answer says of limits, if it does; in a box, because it is kept until there is one.
     pub told: Option<Box<Told>>,
     /// Why it is not let through.
     pub refusal: Option<Box<RegistryError>>,
@@ -151,16 +151,29 @@ impl Governance {
             None => self.count_for_quota(keys, class).await,
             Some(_) => Looked::default(),
         };
-        let metric = quota.standing.map(|_| Metric::of(class));
-        let policy = self.policies.of(rate.standing.is_some(), metric);
-        let told = policy.and_then(|policy| {
-            let standing = in_short(rate.standing, quota.standing)?;
-            Some(Box::new(Told { policy, standing }))
-        });
         Admission {
-            told,
+            told: self.told(class, rate.standing, quota.standing),
             refusal: rate.refusal.or(quota.refusal),
         }
+    }
+
+    /// What the answer says. Whoever has more than half of each limit left need not slow down, and is
+    /// spared it: so is every answer.
+    fn told(
+        &self,
+        class: Class,
+        rate: Option<Standing>,
+        quota: Option<Standing>,
+    ) -> Option<Box<Told>> {
+        let is_half_used =
+            |standing: Option<Standing>| standing.is_some_and(Standing::is_half_used);
+        if !is_half_used(rate) && !is_half_used(quota) {
+            return None;
+        }
+        let metric = quota.map(|_| Metric::of(class));
+        let policy = self.policies.of(rate.is_some(), metric)?;
+        let standing = in_short(rate, quota)?;
+        Some(Box::new(Told { policy, standing }))
     }
 
     async fn count_for_rate(&self, keys: &Keys, class: Class) -> Looked {
@@ -185,6 +198,7 @@ impl Governance {
         note(decided(verdict.is_allowed));
         Looked {
             standing: Some(Standing {
+                limit: rate.limit.requests,
                 remaining: verdict.remaining,
                 resets_in: verdict.resets_in,
             }),
@@ -231,6 +245,7 @@ impl Governance {
         let resets_in = now.rest_of_day();
         Looked {
             standing: Some(Standing {
+                limit,
                 remaining: used.map_or(0, |used| limit.saturating_sub(used)),
                 resets_in,
             }),

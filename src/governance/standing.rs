@@ -12,13 +12,22 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// How far a caller has used up one limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
+    /// How much it is.
+    pub(super) limit: u64,
     /// What is left of it.
     pub(super) remaining: u64,
     /// When it begins anew.
     pub(super) resets_in: Duration,
 }
 
-/// What `RateLimit-Policy` says. Nothing of it changes, and almost every answer has it: each
+impl Standing {
+    /// Whether at most half of it is left.
+    pub(super) fn is_half_used(self) -> bool {
+        self.remaining <= self.limit / 2
+    }
+}
+
+/// What `RateLimit-Policy` says. Nothing of it changes, and many answers have it: each
 /// combination of limits that may be looked at has its text.
 #[derive(Debug)]
 pub(super) struct Policies([Option<HeaderValue>; 8]);
@@ -68,6 +77,7 @@ pub(super) fn in_short(rate: Option<Standing>, quota: Option<Standing>) -> Optio
         if let Some(Standing {
             remaining,
             resets_in,
+            ..
         }) = standing
         {
             listed.put(policy, [("r", remaining), ("t", whole_seconds(resets_in))]);

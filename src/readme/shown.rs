@@ -6,7 +6,10 @@ use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
 use super::{Links, to_html};
-use crate::{error::BoxError, lifecycle::compute};
+use crate::{
+    error::{BoxError, RegistryError},
+    lifecycle::compute,
+};
 
 /// How much of a README a page shows unless it is asked for all of it, in bytes: it takes about a third of a
 /// millisecond for each thousand.
@@ -27,17 +30,44 @@ pub struct Readme {
 
 /// READMEs as they were shown.
 #[derive(Debug)]
-pub struct Readmes(Cache<[u8; 32], Arc<str>>);
+pub struct Readmes {
+    html: Cache<[u8; 32], Arc<str>>,
+    /// Texts that were looked for in tarballs, by their integrity.
+    texts: Cache<String, Option<Arc<str>>>,
+}
 
 impl Default for Readmes {
     fn default() -> Self {
-        let weight = |_: &[u8; 32], html: &Arc<str>| u32::try_from(html.len()).unwrap_or(u32::MAX);
-        let kept = Cache::builder().max_capacity(KEPT).weigher(weight);
-        Self(kept.build())
+        let weight = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let of_html = move |_: &[u8; 32], html: &Arc<str>| weight(html.len());
+        let of_text = move |integrity: &String, text: &Option<Arc<str>>| {
+            weight(integrity.len() + text.as_ref().map_or(0, |text| text.len()))
+        };
+        let kept = Cache::builder().max_capacity(KEPT);
+        Self {
+            html: kept.weigher(of_html).build(),
+            texts: Cache::builder().max_capacity(KEPT).weigher(of_text).build(),
+        }
     }
 }
 
 impl Readmes {
+    /// What `look` finds in the tarball with this integrity, which is looked at once.
+    pub async fn in_tarball(
+        &self,
+        integrity: &str,
+        look: impl Future<Output = Result<Option<String>, RegistryError>>,
+    ) -> Result<Option<Arc<str>>, RegistryError> {
+        if let Some(known) = self.texts.get(integrity) {
+            return Ok(known);
+        }
+        let text: Option<Arc<str>> = look.await?.map(Into::into);
+        if !integrity.is_empty() {
+            self.texts.insert(integrity.to_owned(), text.clone());
+        }
+        Ok(text)
+    }
+
     /// The README `markdown`, with its links as `links` say: all of it if `is_whole`, or its beginning.
     pub async fn show(
         &self,
@@ -56,12 +86,12 @@ impl Readmes {
             .chain_update(&*text)
             .finalize()
             .into();
-        if let Some(html) = self.0.get(&key) {
+        if let Some(html) = self.html.get(&key) {
             return Ok(Readme { html, is_cut });
         }
         let text = text.into_owned();
         let html: Arc<str> = compute(move || to_html(&text, &links)).await?.into();
-        self.0.insert(key, Arc::clone(&html));
+        self.html.insert(key, Arc::clone(&html));
         Ok(Readme { html, is_cut })
     }
 }
@@ -89,6 +119,16 @@ fn beginning(markdown: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_tarball_is_looked_at_once() {
+        let readmes = Readmes::default();
+        let found = async { Ok(Some("text".to_owned())) };
+        let first = readmes.in_tarball("sha512-a", found).await.unwrap();
+        let again = async { panic!("it was looked at") };
+        let second = readmes.in_tarball("sha512-a", again).await.unwrap();
+        assert_eq!((first.as_deref(), second), (Some("text"), first.clone()));
+    }
 
     #[tokio::test]
     async fn a_long_one_is_shown_in_part_until_all_of_it_is_wanted() {

@@ -7,13 +7,17 @@ use serde_json::{Map, Value};
 use super::{
     Document, Registry, Rendering,
     packument::{Form, Ours, Packument, View, render_sidebar, render_version},
+    publish::archive::{ArchiveLimits, inspect},
 };
 use crate::{
     error::RegistryError,
     lifecycle::compute,
-    models::{BaseUrl, Caller, PackageName, Timestamp, UplinkName},
+    models::{BaseUrl, Caller, PackageName, TarballName, Timestamp, UplinkName},
     search::{Found, Query, SearchEntry, Window},
 };
+
+/// The largest tarball in which a README is looked for, in bytes.
+const MAX_TARBALL: u64 = 8 * 1024 * 1024;
 
 /// A package as a page shows it: parsed, and where it comes from.
 #[derive(Clone, Debug)]
@@ -97,6 +101,30 @@ impl Registry {
             is_stale: found.is_stale,
             depends_on_checks: false,
         })
+    }
+
+    /// The README in the tarball `file` that was published here; `None` where there is none, or it takes longer to
+    /// read than a page waits. Whoever asks may read `name`.
+    #[tracing::instrument(name = "registry.readme", skip_all, fields(package.name = %name))]
+    pub async fn readme_in_tarball(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+    ) -> Result<Option<String>, RegistryError> {
+        let Some(blob) = self.store.blobs().open(name, file).await? else {
+            return Ok(None);
+        };
+        if blob.length > MAX_TARBALL {
+            return Ok(None);
+        }
+        let bytes = blob.into_bytes().await?;
+        let limits = ArchiveLimits {
+            unpacked_bytes: 16 * MAX_TARBALL,
+            ..ArchiveLimits::default()
+        };
+        let facts = compute(move || inspect(&*bytes, limits)).await;
+        let facts = facts.map_err(RegistryError::internal)?;
+        Ok(facts.ok().and_then(|facts| facts.readme))
     }
 
     /// What was published here that `caller` may read, by its last change.

@@ -4,7 +4,7 @@ use axum::{
     extract::{FromRequestParts as _, Request, State},
     response::Response,
 };
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
 
 use super::{
@@ -24,13 +24,17 @@ pub(super) async fn root(
 ) -> Result<Response, Error> {
     let accept = request.headers().get(header::ACCEPT);
     let wants_page = accept.is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
-    if wants_page && state.settings.has_pages {
+    let mut response = if wants_page && state.settings.has_pages {
         let (mut parts, _) = request.into_parts();
         let visit = Visit::from_request_parts(&mut parts, &state).await?;
-        return Ok(pages::home(visit, query).await);
-    }
-    let body = json!({ "name": "rustaccio", "registry": format!("{base}/") });
-    Ok(respond::json(StatusCode::OK, &body))
+        pages::home(visit, query).await
+    } else {
+        let body = json!({ "name": "rustaccio", "registry": format!("{base}/") });
+        respond::json(StatusCode::OK, &body)
+    };
+    let varies = HeaderValue::from_static("accept");
+    response.headers_mut().append(header::VARY, varies);
+    Ok(response)
 }
 
 pub(super) async fn ping() -> Response {

@@ -42,12 +42,16 @@ async fn so_many_requests_in_a_window_and_no_more() {
     let clock = clock();
     let settings = [(RATE, "memory"), (PER_WINDOW, "3"), (WINDOW, "90")];
     let registry = Registry::at(&clock, &settings).await;
+    // Who has more than half of it left is not told.
     let first = registry.get("/app").await.assert(404);
+    assert_eq!(first.header("ratelimit-policy"), None);
+    assert_eq!(first.header("ratelimit"), None);
     let policy = Some("\"window\";q=3;w=90");
-    assert_eq!(first.header("ratelimit-policy"), policy);
-    assert_eq!(first.header("ratelimit"), Some("\"window\";r=2;t=90"));
+    let second = registry.get("/app").await.assert(404);
+    assert_eq!(second.header("ratelimit-policy"), policy);
+    assert_eq!(second.header("ratelimit"), Some("\"window\";r=1;t=90"));
     clock.advance(Duration::from_millis(30_500));
-    assert_eq!(statuses(&registry, "/app", 2).await, [404, 404]);
+    assert_eq!(statuses(&registry, "/app", 1).await, [404]);
     for _ in 0..2 {
         let refused = registry.get("/other").await.assert(429);
         let body = json!({ "error": "rate limit exceeded", "code": "RATE_LIMITED" });

@@ -94,6 +94,7 @@ async fn pages_are_for_browsers_and_clients_get_what_they_always_got() {
         let package = Package::new("@acme/app", "1.0.0");
         registry.publish(&alice, &package).await.assert(201);
         let client = registry.get("/").await.assert(200);
+        assert_eq!(client.header("vary"), Some("accept"));
         assert!(!text(client).contains("<html"));
         let browser = Browser::new(&registry);
         for path in [
@@ -260,6 +261,30 @@ async fn pages_show_what_the_api_shows_and_nothing_else() {
             let hidden = text(hidden).replace("secret-plan", "secret-nothing");
             assert_eq!(hidden, text(missing));
         }
+    }
+}
+
+#[tokio::test]
+async fn each_version_has_the_readme_that_came_with_it() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    for (version, text) in [("1.0.0", "# The first"), ("2.0.0", "# The second")] {
+        let files: [(&str, &[u8]); 1] = [("README.md", text.as_bytes())];
+        let package = Package::with("app", version, &json!({}), &files);
+        registry.publish(&alice, &package).await.assert(201);
+    }
+    let bare = Package::new("app", "3.0.0");
+    registry.publish(&alice, &bare).await.assert(201);
+    let browser = Browser::new(&registry);
+    for _ in 0..2 {
+        let first = browser.html("/-/web/detail/app/v/1.0.0").await;
+        has(&first, "id=\"readme-the-first\"");
+        let second = browser.html("/-/web/detail/app/v/2.0.0").await;
+        has(&second, "id=\"readme-the-second\"");
+        lacks(
+            &browser.html("/-/web/detail/app/v/3.0.0").await,
+            "id=\"readme-",
+        );
     }
 }
 

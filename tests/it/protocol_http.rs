@@ -195,6 +195,7 @@ pub(crate) async fn every_answer_says_how_long_it_may_be_kept() {
                 (false, true) => &["private, max-age=31557600, immutable"],
                 // The same for everybody: which keys there are is no secret.
                 (false, false) if path == "/-/npm/v1/keys" => &["public, max-age=300"],
+                (false, false) if path.starts_with("/-/web") => &["private, no-cache", "no-store"],
                 (false, false) => &["private, no-cache", "no-cache, no-store"],
             };
             assert!(expected.contains(&kept), "{path}: `{kept}`");
@@ -235,6 +236,11 @@ pub(crate) async fn no_accept_header_is_unacceptable() {
         ("/", "application/json"),
     ] {
         for accept in accepts {
+            // Browsers say this first, and get a page.
+            let content_type = match (path, accept) {
+                ("/", "text/html") => "text/html; charset=utf-8",
+                _ => content_type,
+            };
             let request = registry
                 .request(Method::GET, path)
                 .bearer_auth(&alice.token);

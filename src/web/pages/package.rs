@@ -2,6 +2,8 @@
 
 mod manifest;
 
+use std::sync::Arc;
+
 use askama::Template;
 use axum::response::{IntoResponse as _, Response};
 
@@ -82,7 +84,12 @@ async fn page<'v>(
     let version = version.ok_or_else(missing)?;
     let raw = packument.version(version).ok_or_else(missing)?;
     let manifest = Manifest::read(raw);
-    let text = readme_of(&shown, &manifest, version);
+    let text = match readme_of(&shown, &manifest, version) {
+        None if shown.ours.contains(version) => {
+            Box::pin(readme_in_tarball(visit, name, &manifest, version)).await?
+        }
+        found => found.map(Arc::from),
+    };
     let is_whole = query.get("readme") == Some("all");
     let links = readme::Links::of(
         manifest.repository.as_deref(),
@@ -120,6 +127,22 @@ async fn page<'v>(
         dependents,
         shell,
     })
+}
+
+/// The README that was published with `version`: of older ones, only their tarballs have it.
+async fn readme_in_tarball(
+    visit: &Visit,
+    name: &PackageName,
+    manifest: &Manifest,
+    version: &str,
+) -> Result<Option<Arc<str>>, RegistryError> {
+    let file = manifest.file(name, version);
+    let Some(file) = file.and_then(|file| file.parse().ok()) else {
+        return Ok(None);
+    };
+    let look = visit.state.registry.readme_in_tarball(name, &file);
+    let readmes = visit.state.readmes();
+    readmes.in_tarball(&manifest.integrity, look).await
 }
 
 /// The README of `version`: its own, or of the newest one that of the package.

@@ -177,6 +177,7 @@ mod whole {
             ("RUSTACCIO_RATE_LIMIT_REDIS_URL", redis::url()),
             ("RUSTACCIO_STATE_COORDINATION_REDIS_URL", redis::url()),
             ("RUSTACCIO_AUTH_HTTP_BASE_URL", accounts.url.clone()),
+            ("RUSTACCIO_METRICS_BACKEND", "prometheus".to_owned()),
         ]);
         let changes: Vec<_> = addresses.iter().map(|(n, v)| (*n, Some(&**v))).collect();
         let variables = changed(&changes);
@@ -204,8 +205,12 @@ mod whole {
         let read = client.get(format!("{}/@acme%2fapp", other.url)).send();
         let read = read.await.unwrap();
         assert_eq!(read.status(), 200);
-        let policy = read.headers()["ratelimit-policy"].to_str().unwrap();
-        assert!(policy.starts_with("\"window\";q=10000"), "{policy}");
+        let metrics = client.get(format!("{}/-/metrics", other.url));
+        let metrics = metrics.bearer_auth("token-of-admin").send();
+        let metrics = metrics.await.unwrap().text().await.unwrap();
+        let limited =
+            "rustaccio_rate_limit_decisions_total{action=\"access\",outcome=\"allowed\"} 1";
+        assert!(metrics.contains(limited), "{metrics}");
         // Accounts are elsewhere, and only those administer who are named.
         let login = client.put(format!("{}/-/user/org.couchdb.user:bob", one.url));
         let login = login.body(json!({ "name": "bob", "password": "password" }).to_string());
