@@ -274,7 +274,7 @@ async fn each_version_has_the_readme_that_came_with_it() {
         registry.publish(&alice, &package).await.assert(201);
     }
     let bare = Package::new("app", "3.0.0");
-    registry.publish(&alice, &bare).await.assert(201);
+    registry.publish_as(&alice, &bare, "next").await.assert(201);
     let browser = Browser::new(&registry);
     for _ in 0..2 {
         let first = browser.html("/-/web/detail/app/v/1.0.0").await;

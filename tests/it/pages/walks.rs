@@ -10,23 +10,67 @@ use super::{
 };
 use crate::support::{Package, Registry, Upstream, User};
 
-/// Tests of a walk in each view of `tests/browser/walk.mjs`.
-macro_rules! in_all_views {
-    ($walk:ident: $($name:ident $view:literal),*) => {$(
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            $walk($view).await;
-        }
-    )*};
+// Each walk is taken in each view of `tests/browser/walk.mjs`.
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_at_a_desk_by_day() {
+    reads(0).await;
 }
 
-in_all_views!(reads: reads_at_a_desk_by_day 0, reads_on_a_phone_by_night 1,
-    reads_on_a_phone_without_scripts 2, reads_at_a_desk_without_scripts 3);
-in_all_views!(changes_what_is_hers: changes_what_is_hers_at_a_desk_by_day 0,
-    changes_what_is_hers_on_a_phone_by_night 1, changes_what_is_hers_on_a_phone_without_scripts 2,
-    changes_what_is_hers_at_a_desk_without_scripts 3);
-in_all_views!(looks_after_it: looks_after_it_at_a_desk_by_day 0, looks_after_it_on_a_phone_by_night 1,
-    looks_after_it_on_a_phone_without_scripts 2, looks_after_it_at_a_desk_without_scripts 3);
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_on_a_phone_by_night() {
+    reads(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_on_a_phone_without_scripts() {
+    reads(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_at_a_desk_without_scripts() {
+    reads(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_what_is_hers_at_a_desk_by_day() {
+    changes_what_is_hers(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_what_is_hers_on_a_phone_by_night() {
+    changes_what_is_hers(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_what_is_hers_on_a_phone_without_scripts() {
+    changes_what_is_hers(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_what_is_hers_at_a_desk_without_scripts() {
+    changes_what_is_hers(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_after_it_at_a_desk_by_day() {
+    looks_after_it(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_after_it_on_a_phone_by_night() {
+    looks_after_it(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_after_it_on_a_phone_without_scripts() {
+    looks_after_it(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looks_after_it_at_a_desk_without_scripts() {
+    looks_after_it(3).await;
+}
 
 /// Somebody finds a package and reads about it.
 async fn reads(view: usize) {
