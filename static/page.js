@@ -43,8 +43,9 @@ if (results) {
       latest = text;
       const url = new URL(query.form.action);
       if (text) url.searchParams.set("q", text);
-      const answer = await fetch(url, { headers: { accept: "text/html" } });
-      if (!answer.ok || text !== latest) return;
+      // A search that fails leaves what is there; the button says why.
+      const answer = await fetch(url, { headers: { accept: "text/html" } }).catch(() => undefined);
+      if (!answer?.ok || text !== latest) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       document.getElementById("results").replaceWith(page.getElementById("results"));
       document.querySelector("main h1").replaceWith(page.querySelector("main h1"));
