@@ -81,6 +81,7 @@ await walk(async (visitor) => {
   await visitor.open("/");
   await page.keyboard.press("Tab");
   await page.keyboard.press("Enter");
+  await page.waitForURL(/#main$/);
   visitor.say("skipped", new URL(page.url()).hash);
   if (view.scripts) {
     await page.keyboard.press("/");
