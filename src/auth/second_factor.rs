@@ -122,6 +122,17 @@ impl SecondFactors {
         challenge_unless_given(self.proof(caller).await?, caller.display_name())
     }
 
+    /// Lets `caller` show the `pass` that she typed into a form.
+    pub fn show(&self, caller: &mut Caller, pass: SecretString, by: &str) {
+        if caller.second_factor.mode.is_some() {
+            caller.second_factor.shown = Some(ShownPass {
+                pass,
+                by: by.into(),
+                at: self.clock.now(),
+            });
+        }
+    }
+
     /// What the second factor of `user` protects, and the `pass` that `by` shows.
     pub(super) async fn of(
         &self,

@@ -106,6 +106,8 @@ await walk(async (visitor) => {
   visitor.say("with pass", await signIn("password", recovery[0]));
   await visitor.open("/-/web/settings");
   await card("Second factor").getByLabel("Password").fill("password");
+  await card("Second factor").getByLabel("Code").fill(recovery[1]);
+  await visitor.look();
   await visitor.follow(() => page.getByRole("button", { name: "Turn off" }).click());
   visitor.say("turned off", await page.getByRole("button", { name: "Turn on" }).count());
 

@@ -4,7 +4,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{Answer, Package, Registry, User};
+use crate::support::{Answer, Package, Registry, User, second_factor::with_second_factor};
 
 const HTML: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 
@@ -400,6 +400,41 @@ async fn a_token_is_made_with_its_limits_shown_once_and_revoked() {
         );
     }
     lacks(&browser.html("/-/web/settings").await, "second-robot");
+}
+
+#[tokio::test]
+async fn an_account_is_changed_with_its_second_factor_alone() {
+    let registry = Registry::alone().await;
+    registry.user("alice").await;
+    let cookie = Browser::of(&registry, "alice").await.cookie;
+    let codes = ["one-recovery-code"];
+    let registry = with_second_factor(registry, Vec::new(), "alice", "auth-only", &codes).await;
+    let browser = Browser {
+        registry: &registry,
+        cookie,
+    };
+    let proof = browser.proof().await;
+    for (path, form) in [
+        ("second-factor", "change=disable&password=password"),
+        ("tokens", "name=robot&password=password"),
+        ("password", "old=password&new=another-password"),
+        ("tokens/revoke", "key=unknown"),
+    ] {
+        let path = format!("/-/web/settings/{path}");
+        for pass in ["", "&otp=000000"] {
+            let form = format!("proof={proof}&{form}{pass}");
+            browser.post(&path, &form, &[]).await.assert(401);
+        }
+    }
+    let html = browser.html("/-/web/settings").await;
+    has(&html, "name=\"otp\"");
+    lacks(&html, "robot");
+    let [pass] = codes;
+    let form = format!("proof={proof}&change=disable&password=password&otp={pass}");
+    let off = browser.post("/-/web/settings/second-factor", &form, &[]);
+    off.await.assert(200);
+    lacks(&browser.html("/-/web/settings").await, "name=\"otp\"");
+    registry.sign_in("alice", "password").await.assert(201);
 }
 
 #[tokio::test]

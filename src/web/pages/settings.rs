@@ -96,6 +96,14 @@ fn owner(visit: &Visit) -> Result<Username, RegistryError> {
     Ok(name)
 }
 
+/// The user whose account a form changes: as with a client, her second factor is asked for.
+async fn changer(visit: &Visit) -> Result<Username, RegistryError> {
+    let name = owner(visit)?;
+    let second_factors = visit.state.auth.second_factors();
+    second_factors.require_for_account(&visit.caller).await?;
+    Ok(name)
+}
+
 /// `GET /-/web/settings`
 pub(in crate::web) async fn settings(visit: Visit) -> Response {
     if visit.caller.is_anonymous() && visit.state.settings.has_local_logins {
@@ -151,7 +159,7 @@ pub(in crate::web) struct Password {
 /// `POST /-/web/settings/password`. All logins end, this one too.
 pub(in crate::web) async fn change_password(Sent(visit, form): Sent<Password>) -> Response {
     let work = async {
-        let (form, user) = (form?, owner(&visit)?);
+        let (form, user) = (form?, changer(&visit).await?);
         let sender = Sender::from(&visit.caller);
         let changed = visit
             .state
@@ -229,7 +237,7 @@ impl NewToken {
 /// `POST /-/web/settings/tokens`
 pub(in crate::web) async fn create_token(Sent(visit, form): Sent<NewToken>) -> Response {
     let work = async {
-        let (form, user) = (form?, owner(&visit)?);
+        let (form, user) = (form?, changer(&visit).await?);
         let (auth, sender) = (&visit.state.auth, Sender::from(&visit.caller));
         let request = form.request()?;
         let (token, record) = auth
@@ -256,7 +264,7 @@ pub(in crate::web) struct Revoked {
 /// `POST /-/web/settings/tokens/revoke`
 pub(in crate::web) async fn revoke_token(Sent(visit, form): Sent<Revoked>) -> Response {
     let work = async {
-        let (form, user) = (form?, owner(&visit)?);
+        let (form, user) = (form?, changer(&visit).await?);
         let tokens = visit.state.auth.tokens(&user).await?;
         let found = tokens.iter().find(|record| record.key == form.key);
         if visit.state.auth.revoke(&user, &form.key).await?
@@ -290,7 +298,7 @@ pub(in crate::web) async fn change_second_factor(
     Sent(visit, form): Sent<SecondFactor>,
 ) -> Response {
     let work = async {
-        let (form, user) = (form?, owner(&visit)?);
+        let (form, user) = (form?, changer(&visit).await?);
         let password = form.password.unwrap_or_default();
         let mode = match form.mode.as_str() {
             "auth-only" => SecondFactorMode::AuthOnly,

@@ -203,15 +203,15 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Sent<T> {
 
     async fn from_request(request: Request, state: &WebState) -> Result<Self, Error> {
         let (mut parts, body) = request.into_parts();
-        let visit = Visit::from_request_parts(&mut parts, state).await?;
+        let mut visit = Visit::from_request_parts(&mut parts, state).await?;
         let method = parts.method.clone();
-        let read = read_form(&visit, &method, Request::from_parts(parts, body), state).await;
+        let read = read_form(&mut visit, &method, Request::from_parts(parts, body), state).await;
         Ok(Self(visit, read))
     }
 }
 
 async fn read_form<T: DeserializeOwned>(
-    visit: &Visit,
+    visit: &mut Visit,
     method: &Method,
     request: Request,
     state: &WebState,
@@ -220,6 +220,14 @@ async fn read_form<T: DeserializeOwned>(
     let proof = url::form_urlencoded::parse(&body).find(|(key, _)| key == "proof");
     let proof = proof.map(|(_, value)| value).unwrap_or_default();
     session::require_own_form(&visit.headers, method, &visit.base, &proof)?;
+    let pass = url::form_urlencoded::parse(&body).find(|(key, _)| key == "otp");
+    let pass = pass
+        .map(|(_, pass)| pass.trim().to_owned())
+        .unwrap_or_default();
+    if !pass.is_empty() {
+        let second_factors = state.auth.second_factors();
+        second_factors.show(&mut visit.caller, pass.into(), &proof);
+    }
     serde_html_form::from_bytes(&body)
         .map_err(|error| RegistryError::bad_request(format!("the form is not valid: {error}")))
 }
