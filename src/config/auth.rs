@@ -1,6 +1,6 @@
 //! Accounts, tokens and administrators.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use url::Url;
 
@@ -73,9 +73,29 @@ impl Default for AuthHttpConfig {
     }
 }
 
+/// A file of users and the hashes of their passwords, which is the truth about both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HtpasswdConfig {
+    /// The file; one that is missing has no users.
+    pub file: PathBuf,
+    /// The cost of new hashes, which are bcrypt's: twice the work for each step.
+    pub rounds: u32,
+}
+
+impl Default for HtpasswdConfig {
+    fn default() -> Self {
+        Self {
+            file: PathBuf::new(),
+            rounds: 10,
+        }
+    }
+}
+
 /// Settings of accounts.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
+    /// The file that users are in, where they are in one.
+    pub htpasswd: Option<HtpasswdConfig>,
     /// Who keeps accounts.
     pub backend: AuthBackend,
     /// Whether tokens come from outside only, so that nobody signs in here.
@@ -104,6 +124,7 @@ impl AuthConfig {
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
+            htpasswd: None,
             backend: AuthBackend::Local,
             is_external: false,
             http: AuthHttpConfig::default(),

@@ -66,6 +66,7 @@ pub(super) fn load(sources: &Sources) -> Config {
         uplinks: None,
         notify: Vec::new(),
         proxies: Vec::new(),
+        last_file: None,
     };
     for layer in loader.layers(sources.file.as_ref()) {
         loader.file(layer);
@@ -84,6 +85,8 @@ struct Loader<'a> {
     notify: Vec<(&'static str, Node, Source)>,
     /// `http_proxy`, `https_proxy` and `no_proxy` of the file.
     proxies: Vec<(&'static str, String, Source)>,
+    /// The file that was read last.
+    last_file: Option<Source>,
 }
 
 impl Loader<'_> {
@@ -152,6 +155,7 @@ impl Loader<'_> {
 
     fn file(&mut self, layer: Layer) {
         let Layer { source, members } = layer;
+        self.last_file = Some(source.clone());
         for (key, node) in members {
             match known(&key, FILE) {
                 "packages" => self.packages = Some((node, source.clone())),
@@ -221,6 +225,11 @@ impl Loader<'_> {
             }
             (Some(setting), node) if !matches!(node, Node::Map(_)) => {
                 let text = node.to_text().unwrap_or_default();
+                let text = if setting.is_path() {
+                    source.from_its_folder(&text)
+                } else {
+                    text
+                };
                 self.give(setting, text, source.clone());
             }
             (_, Node::Map(members)) => {
@@ -228,20 +237,9 @@ impl Loader<'_> {
                     self.subtree(&format!("{path}.{key}"), node, source);
                 }
             }
-            (None, node) if path == "auth.htpasswd.file" => self.htpasswd(&node, source),
             (None, _) => self.unknown(path, source),
             (Some(_), _) => {}
         }
-    }
-
-    /// Who has an account there has none here, which nobody may learn at the first login.
-    fn htpasswd(&mut self, node: &Node, source: &Source) {
-        let message = "is not read by this version: its users have no accounts here until they \
-                       register; leave registration open that long (`max_users` above their \
-                       number), and close it then";
-        let file = node.to_text().filter(|_| !node.is_blank());
-        let warning = file.map(|file| Problem::new("auth.htpasswd.file", file, source, message));
-        self.findings.warnings.extend(warning);
     }
 
     fn unknown(&mut self, path: &str, source: &Source) {
@@ -350,6 +348,12 @@ impl Loader<'_> {
         self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
+        let database = self.env.get("VERDACCIO_STORAGE_NAME");
+        config
+            .storage
+            .recognise_verdaccio(&config.packages, database);
+        let file = self.last_file.take();
+        config.settle_htpasswd(file.as_ref());
         let combination = Combination {
             config: &config,
             given: &given,

@@ -26,12 +26,15 @@ mod units;
 mod uplink_file;
 mod uplinks;
 mod upstream;
+mod verdaccio;
 mod web;
 mod yaml;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use auth::{AdminConfig, AuthBackend, AuthConfig, AuthHttpConfig, Registration};
+pub use auth::{
+    AdminConfig, AuthBackend, AuthConfig, AuthHttpConfig, HtpasswdConfig, Registration,
+};
 pub use coordination::{CoordinationBackend, CoordinationConfig, LeaseBucketConfig};
 pub use env::Env;
 pub use events::{AuditLogConfig, EventsConfig, HookConfig};
@@ -48,7 +51,7 @@ pub use publish::PublishConfig;
 pub use server::{ListenAddress, ServerConfig, TlsConfig, TrustProxy};
 pub use storage::{
     AzureConfig, CacheConfig, GcsConfig, MetadataBackend, PostgresConfig, S3Config, StorageConfig,
-    TarballBackend,
+    TarballBackend, VerdaccioFolder,
 };
 pub use table::{Setting, settings};
 pub use telemetry::{MetricsConfig, TracesConfig};

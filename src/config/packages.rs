@@ -1,5 +1,7 @@
 //! The rules: who may do what with which names, and which upstreams are asked for them.
 
+use std::path::PathBuf;
+
 use crate::models::{Principal, UplinkName};
 
 /// One entry of `packages`.
@@ -17,6 +19,8 @@ pub struct PackageRule {
     pub proxy: Vec<UplinkName>,
     /// Overrules a hosted package's origin: merge upstream's versions, or never.
     pub merge: Option<bool>,
+    /// Where the packages are in a folder of Verdaccio's, below it.
+    pub storage: Option<PathBuf>,
 }
 
 /// The rules in the order in which they are tried; the first whose pattern matches decides.
@@ -36,6 +40,7 @@ impl Default for PackagesConfig {
             unpublish: vec![Principal::Authenticated],
             proxy: "default".parse().into_iter().collect(),
             merge: None,
+            storage: None,
         };
         Self {
             rules: vec![rule("@*/*"), rule("**")],

@@ -1,6 +1,6 @@
 //! [`Problem`]: what is wrong with a setting, and where it came from.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use super::show::displayable;
 
@@ -15,6 +15,20 @@ pub enum Source {
     File(String),
     /// npm's settings on this machine, in the file or variable of this name.
     Npm(String),
+}
+
+impl Source {
+    /// A path as it was meant where it was written: a relative one in a file is from the folder of that
+    /// file on.
+    pub(super) fn from_its_folder(&self, path: &str) -> String {
+        match self {
+            Self::File(file) if !path.is_empty() => {
+                let folder = Path::new(file).parent().unwrap_or(Path::new(""));
+                folder.join(path).display().to_string()
+            }
+            _ => path.to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Source {

@@ -42,6 +42,7 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
         unpublish: Vec::new(),
         proxy: Vec::new(),
         merge: None,
+        storage: None,
     };
     let path = |key: &str| format!("packages.{pattern}.{key}");
     let members = match node {

@@ -126,11 +126,26 @@ impl Default for PostgresConfig {
     }
 }
 
+/// A folder that Verdaccio made, whose packages are used where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerdaccioFolder {
+    /// The folder of the packages' folders.
+    pub root: PathBuf,
+    /// The file with the list of hosted packages and the secret of Verdaccio's tokens.
+    pub database: PathBuf,
+    /// The patterns of the rules in their order; what matches one of them first is in this folder below
+    /// `root`, or in `root` itself.
+    pub subfolders: Vec<(String, Option<PathBuf>)>,
+}
+
 /// Settings of storage.
 #[derive(Clone, Debug)]
 pub struct StorageConfig {
-    /// The folder of everything that is kept on disk.
+    /// The folder of everything that is kept on disk. In a folder of Verdaccio's, `.rustaccio` in it:
+    /// everything but hosted packages.
     pub data_dir: PathBuf,
+    /// The folder of Verdaccio's that hosted packages are in, if it is one.
+    pub verdaccio: Option<VerdaccioFolder>,
     /// Where tarballs and manifests are kept.
     pub tarballs: TarballBackend,
     /// The bucket of [`TarballBackend::S3`].
@@ -181,6 +196,7 @@ impl Default for StorageConfig {
     fn default() -> Self {
         Self {
             data_dir: PathBuf::from(".rustaccio-data"),
+            verdaccio: None,
             tarballs: TarballBackend::default(),
             s3: S3Config::default(),
             gcs: GcsConfig::default(),

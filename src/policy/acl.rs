@@ -100,6 +100,7 @@ mod tests {
             unpublish: principals(publish),
             proxy: Vec::new(),
             merge: None,
+            storage: None,
         }
     }
 

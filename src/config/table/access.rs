@@ -1,10 +1,10 @@
 //! Settings of accounts, rules, administrators and publishing.
 
 use super::{
-    Kind::{Choice, Number, Seconds, Switch, Text, Unused},
-    Setting,
+    Kind::{Choice, Number, Path, Seconds, Switch, Text, Unused},
+    Setting, Target,
 };
-use crate::config::{Registration, units};
+use crate::config::{HtpasswdConfig, Registration, units};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -40,6 +40,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The largest number of accounts; -1 closes registration.",
     )
     .also(&["auth_max_users", "auth_htpasswd_max_users"]),
+    Setting::new(
+        "RUSTACCIO_AUTH_HTPASSWD_FILE",
+        "",
+        Path(|target, path| htpasswd(target).file = path),
+        "A file of users and hashes of their passwords, as Apache and Verdaccio have it, which is the truth \
+         about both; new ones are added to it. Without it, users are among the other accounts. In a \
+         folder of Verdaccio's, the one that Verdaccio would use.",
+    ),
+    Setting::new(
+        "RUSTACCIO_AUTH_HTPASSWD_ROUNDS",
+        "10",
+        Number(4..=16, |target, rounds| {
+            htpasswd(target).rounds = u32::try_from(rounds).unwrap_or(10);
+        }),
+        "The cost of bcrypt for new passwords in that file; each step more takes twice as long.",
+    ),
     Setting::new(
         "RUSTACCIO_PASSWORD_MIN",
         "3",
@@ -143,3 +159,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     )
     .secret(),
 ];
+
+fn htpasswd(target: &mut Target) -> &mut HtpasswdConfig {
+    target.config.auth.htpasswd.get_or_insert_default()
+}

@@ -3,10 +3,10 @@
 use secrecy::SecretString;
 
 use super::{
-    Kind::{Switch, Text},
+    Kind::{Path, Switch, Text},
     Setting,
 };
-use crate::config::{TarballBackend, units};
+use crate::config::TarballBackend;
 
 /// The backend that `text` means.
 fn backend(text: &str) -> Result<TarballBackend, String> {
@@ -146,10 +146,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_S3_CA_BUNDLE",
         "",
-        Text(|target, text| {
-            target.config.storage.s3.ca_bundle = Some(units::path(text)?);
-            Ok(())
-        }),
+        Path(|target, path| target.config.storage.s3.ca_bundle = Some(path)),
         "A PEM file with certificate authorities to trust besides the system's.",
     ),
     text!("RUSTACCIO_GCS_BUCKET", "", gcs.bucket, "The bucket. It must be there."),

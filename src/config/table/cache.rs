@@ -1,19 +1,15 @@
 //! Settings of the cache of what came from upstream.
 
 use super::{
-    Kind::{Seconds, Size, Switch, Text},
+    Kind::{Path, Seconds, Size, Switch},
     Setting,
 };
-use crate::config::units;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_CACHE_DIR",
         "",
-        Text(|target, text| {
-            target.config.storage.cache.folder = Some(units::path(text)?);
-            Ok(())
-        }),
+        Path(|target, path| target.config.storage.cache.folder = Some(path)),
         "The folder of what came from upstream. Without it, `cache` in the data folder. All of it \
          may be deleted at any time; several registries may share one.",
     ),

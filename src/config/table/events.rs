@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{
-    Kind::{Choice, Number, Size, Text},
+    Kind::{Choice, Number, Path, Size, Text},
     Setting,
 };
-use crate::config::{units, uplink_file::http_address};
+use crate::config::uplink_file::http_address;
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -59,10 +59,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_AUDIT_LOG_FILE",
         "",
-        Text(|target, text| {
-            target.config.audit_log.file = Some(units::path(text)?);
-            Ok(())
-        }),
+        Path(|target, path| target.config.audit_log.file = Some(path)),
         "A file that gets a line of JSON for each attempt to change something, each sign-in and each \
          call of an administrator; see docs/events.md. Without it, there is none.",
     ),

@@ -16,7 +16,7 @@ mod server;
 mod storage;
 mod telemetry;
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{Config, Source, UplinkDefaults};
 
@@ -62,6 +62,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str], Put<&'static str>),
     /// Any text that the function takes.
     Text(fn(&mut Target, &str) -> Result<(), String>),
+    /// The path of a file or folder; in a file, from the folder of that file on.
+    Path(Put<PathBuf>),
     /// The address of a store.
     Address(Put<String>),
     /// A path of a service.
@@ -111,6 +113,11 @@ impl Setting {
             Source::File(_) => self.path(),
             _ => self.variable.to_owned(),
         }
+    }
+
+    /// Whether it names a file or a folder.
+    pub(super) fn is_path(&self) -> bool {
+        matches!(self.kind, Kind::Path(_))
     }
 
     /// Whether `path`, with `_` between its parts, means this setting.
@@ -189,6 +196,7 @@ impl Setting {
                 put(target, word);
             }
             Kind::Address(put) => put(target, bucket::address(text.trim())?),
+            Kind::Path(put) => put(target, super::units::path(text.trim())?),
             Kind::Text(put) => put(target, text.trim())?,
             Kind::Endpoint(put) => put(target, endpoint(text.trim())?),
             Kind::Unused => {}

@@ -1,7 +1,7 @@
 //! Settings of the server and its runtime.
 
 use super::{
-    Kind::{Choice, Number, Seconds, Size, Switch, Text},
+    Kind::{Choice, Number, Path, Seconds, Size, Switch, Text},
     Setting,
 };
 use crate::config::{LogFormat, units};
@@ -27,20 +27,14 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_TLS_CERT",
         "",
-        Text(|target, text| {
-            target.config.server.tls.certificate = Some(units::path(text)?);
-            Ok(())
-        }),
+        Path(|target, path| target.config.server.tls.certificate = Some(path)),
         "A PEM file with the certificate and those between it and the root. Read again on SIGHUP.",
     )
     .also(&["https_cert"]),
     Setting::new(
         "RUSTACCIO_TLS_KEY",
         "",
-        Text(|target, text| {
-            target.config.server.tls.key = Some(units::path(text)?);
-            Ok(())
-        }),
+        Path(|target, path| target.config.server.tls.key = Some(path)),
         "A PEM file with the certificate's private key.",
     )
     .also(&["https_key"]),

@@ -1,7 +1,7 @@
 //! Settings of storage and of the upstream registries.
 
 use super::{
-    Kind::{Choice, Number, Seconds, Text},
+    Kind::{Choice, Number, Path, Seconds, Text},
     Setting,
 };
 use crate::config::units;
@@ -10,10 +10,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
         "RUSTACCIO_DATA_DIR",
         ".rustaccio-data",
-        Text(|target, text| {
-            target.config.storage.data_dir = units::path(text)?;
-            Ok(())
-        }),
+        Path(|target, path| target.config.storage.data_dir = path),
         "The folder of everything that is kept.",
     )
     .also(&["storage", "storage_path"]),
