@@ -212,7 +212,10 @@ pub fn settings(data: &[u8]) {
     let env: Env = [("RUSTACCIO_CONFIG_BASE64", STANDARD.encode(data))]
         .into_iter()
         .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let _ = (config.describe_problems(), config.show(true));
 }
 
