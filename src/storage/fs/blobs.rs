@@ -142,17 +142,12 @@ impl FsBlobs {
         .await
     }
 
-    fn packages_now(root: &Path) -> Result<Vec<PackageName>, StorageError> {
-        let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let folder = entry.file_name();
-            let name = folder.to_str().and_then(layout::package_of);
-            if entry.file_type().map_err(failed)?.is_dir() {
-                names.extend(name);
-            }
-        }
+    fn packages_now(layout: &Layout) -> Result<Vec<PackageName>, StorageError> {
+        let listing = || format!("listing {}", layout.root().display());
+        let found = layout
+            .packages()
+            .map_err(|error| StorageError::io(listing(), error))?;
+        let mut names: Vec<PackageName> = found.into_iter().map(|(name, _)| name).collect();
         names.sort();
         Ok(names)
     }
@@ -296,14 +291,14 @@ impl Blobs for FsBlobs {
     }
 
     fn packages(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
-        let root = self.layout.root().to_owned();
-        all_of(async move { blocking(move || Self::packages_now(&root)).await })
+        let layout = self.layout.clone();
+        all_of(async move { blocking(move || Self::packages_now(&layout)).await })
     }
 
     fn perhaps_lost(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         let layout = self.layout.clone();
         let lost = move || {
-            let mut names = Self::packages_now(layout.root())?;
+            let mut names = Self::packages_now(&layout)?;
             names.retain(|name| !layout.manifest(name).is_file());
             Ok(names)
         };

@@ -2,6 +2,7 @@
 
 pub(crate) mod atomic;
 mod blobs;
+mod locks;
 mod metadata;
 mod new_package;
 mod pieces;
