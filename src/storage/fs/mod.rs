@@ -8,6 +8,7 @@ mod new_package;
 mod pieces;
 pub(crate) mod secret;
 mod temporary;
+pub(super) mod verdaccio;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};

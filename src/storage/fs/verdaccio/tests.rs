@@ -1,0 +1,1 @@
+//! Folders as Verdaccio makes them.
