@@ -8,13 +8,14 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::models::{PackageName, TarballName};
+use crate::models::{PackageName, TarballName, Version};
 
 /// Members of an object, each as the bytes that it was.
 pub(super) type Members = IndexMap<String, Bytes>;
 
 pub(super) const VERSIONS: &str = "versions";
 pub(super) const TAGS: &str = "dist-tags";
+const LATEST: &str = "latest";
 pub(super) const TIME: &str = "time";
 /// When uplinks were asked, by their names.
 pub(super) const UPLINKS: &str = "_uplinks";
@@ -212,6 +213,12 @@ impl Sidecar {
         }
         let mut tags = self.tags();
         tags.retain(|_, version| versions.contains_key(version));
+        if !tags.contains_key(LATEST)
+            && let Some(latest) = latest_of(&versions)
+        {
+            // What was published here has taken the tag.
+            tags.insert(LATEST.to_owned(), latest);
+        }
         let mut time = self.members(TIME);
         time.retain(|key, _| versions.contains_key(key) || OF_PACKAGE.contains(&key.as_str()));
         let document: Members = [
@@ -224,6 +231,19 @@ impl Sidecar {
         .collect();
         Some((object(&document), asked))
     }
+}
+
+/// The highest of `versions` that is none before a release, if there is any.
+fn latest_of(versions: &Members) -> Option<String> {
+    let parsed = versions
+        .keys()
+        .filter_map(|text| text.parse::<Version>().ok());
+    let (before, released): (Vec<Version>, Vec<Version>) = parsed.partition(Version::is_prerelease);
+    let latest = released
+        .into_iter()
+        .max()
+        .or_else(|| before.into_iter().max());
+    latest.map(|version| version.as_str().to_owned())
 }
 
 /// The members of a JSON object, each as a slice of `json`.
