@@ -7,10 +7,9 @@ use rustaccio::{
     auth::Credentials,
     config::{Config, Env, Sources},
     models::{
-        BaseUrl, Integrity, Origin, PackageName, Tag, TarballName, Timestamp, Username, Version,
-        VersionKey,
+        BaseUrl, Integrity, Origin, PackageName, Pattern, Tag, TarballName, Timestamp, Username,
+        Version, VersionKey,
     },
-    policy::Pattern,
     registry::{
         self,
         packument::{Form, Hosted, Ours, Packument, View, render},
