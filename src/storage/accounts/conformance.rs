@@ -40,6 +40,7 @@ pub(crate) fn user() -> UserRecord {
         password_hash: "$argon2id$".to_owned(),
         created: at(1),
         updated: None,
+        password_changed: None,
         second_factor: None,
         profile: Profile {
             fullname: "Ada \u{0} \u{1f980} \\ \" '".to_owned(),

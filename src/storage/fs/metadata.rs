@@ -265,7 +265,7 @@ fn list(root: &Path) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
     Ok(found)
 }
 
-fn stamp_of(metadata: &Metadata) -> Stamp {
+pub(super) fn stamp_of(metadata: &Metadata) -> Stamp {
     let nanoseconds = |seconds: i64, rest: i64| {
         seconds
             .wrapping_mul(1_000_000_000)

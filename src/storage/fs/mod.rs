@@ -7,12 +7,14 @@ mod new_package;
 mod pieces;
 pub(crate) mod secret;
 mod temporary;
+mod watched;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
+pub(super) use watched::Watched;
 
 use std::future::Future;
 
