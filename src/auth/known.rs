@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use crate::{
     models::{Organisation, Timestamp, Username},
     storage::{
-        AccountEntry, AccountStore, AccountsError, Coherence, Epoch, HashForm, Notice, OrganisationEdit,
-        OrganisationRecord, Remember, StorageError, TokenKind, TokenRecord, UserEdit, UserRecord,
+        AccountEntry, AccountStore, AccountsError, Coherence, Epoch, HashForm, Notice,
+        OrganisationEdit, OrganisationRecord, Remember, StorageError, TokenKind, TokenRecord,
+        UserEdit, UserRecord,
     },
 };
 

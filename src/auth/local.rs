@@ -536,7 +536,12 @@ impl Auth {
         Ok(self.keep(user, record).await?.0)
     }
 
-    pub(super) fn record(&self, user: &Username, kind: TokenKind, lifetime: Option<Duration>) -> TokenRecord {
+    pub(super) fn record(
+        &self,
+        user: &Username,
+        kind: TokenKind,
+        lifetime: Option<Duration>,
+    ) -> TokenRecord {
         let now = self.clock.now();
         TokenRecord {
             key: String::new(),

@@ -21,7 +21,8 @@ static DUMMY_HASH: LazyLock<String> =
     LazyLock::new(|| hashes::argon2id("not a password").unwrap_or_else(|_| String::new()));
 
 /// What is said of a password that is longer than what its hash would be made of.
-pub(super) const TOO_LONG: &str = "the password may have 72 bytes at most: bcrypt, which the file of users has, reads no more";
+pub(super) const TOO_LONG: &str =
+    "the password may have 72 bytes at most: bcrypt, which the file of users has, reads no more";
 
 /// Whether hashes of this form are made of all of the new password.
 pub(super) fn fits(password: &str, form: HashForm) -> bool {

@@ -32,9 +32,9 @@ mod sweep;
 mod unix_millis;
 
 pub use accounts::{
-    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, HashForm, HtpasswdAccounts, OrganisationEdit,
-    OrganisationRecord, PackageNameText, Profile, Remember, Role, SecondFactorRecord, TeamRecord,
-    TokenKind, TokenRecord, UserEdit, UserRecord,
+    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, HashForm,
+    HtpasswdAccounts, OrganisationEdit, OrganisationRecord, PackageNameText, Profile, Remember,
+    Role, SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserEdit, UserRecord,
     VerdaccioToken, VerdaccioTokenList, verdaccio_secret,
 };
 pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};

@@ -109,46 +109,76 @@ mod tests {
     const MADE_ELSEWHERE: &[(&str, &str)] = &[
         ("secret", "$apr1$saltsalt$LrttParrLPdxvgutaSXWJ0"),
         ("secret", "$1$abc$iCQ2D3nhptRYi27fDYv2s1"),
-        ("secret", "$5$saltstring$C3o4O1TC6aRHF4FI.QSZMXtHbaj2gSXr4sUc/3NcUi."),
+        (
+            "secret",
+            "$5$saltstring$C3o4O1TC6aRHF4FI.QSZMXtHbaj2gSXr4sUc/3NcUi.",
+        ),
         (
             "secret",
             "$6$saltstring$AIsRs/Ee56G/tC8MEHhvReZTfx8u3rXXMl6eYrjCG9ibix19DxoMBLogdTET5Ukw9Sf7eZTITsuk0Ry5qulYz.",
         ),
-        ("secret", "$2y$05$lMBkV4p5qfuhFwJiZM15Ju2mol/3oCdXPacMc8dZrQOouRxh6rJqW"),
+        (
+            "secret",
+            "$2y$05$lMBkV4p5qfuhFwJiZM15Ju2mol/3oCdXPacMc8dZrQOouRxh6rJqW",
+        ),
         ("secret", "{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="),
         ("secret", "$apr1$WQ7q9hHO$1Dmsbz2sMV4GUZLwKYUF5/"),
         ("secret", "/Q6QpxmQZ2ZPg"),
         ("secret", "abNANd1rDfiNc"),
         ("secret", "{PLAIN}secret"),
-        ("secret", "$2a$05$GJX0rTDcjRi4cA0S7AUblu4AlNPOHJyfYHiavNYaMT8P.eAPaUGdC"),
-        ("secret", "$2x$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a"),
+        (
+            "secret",
+            "$2a$05$GJX0rTDcjRi4cA0S7AUblu4AlNPOHJyfYHiavNYaMT8P.eAPaUGdC",
+        ),
+        (
+            "secret",
+            "$2x$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a",
+        ),
         (
             "secret",
             "$5$rounds=1400$anotherlongsalts$hA9phAhHgeqcKTycY/LRKamQM18d5P2uD0VRrWGWMX6",
         ),
         ("pässwörd", "$apr1$saltsalt$i5XfNxJNeh2E8ljXycZFm0"),
         ("pässwörd", "$1$abc$va.mDh.xD0xaCpxxh9akd0"),
-        ("pässwörd", "$5$saltstring$bWOoCRTKNT.aiY/gJjvk1HjBYuRpcYQmcc5hqf6H4T4"),
-        ("pässwörd", "$2y$05$yrF/nNEn4EFXMLdxXxwSHO0sXfNLukjM0EpNedSWfmgTjbPY5oE2e"),
+        (
+            "pässwörd",
+            "$5$saltstring$bWOoCRTKNT.aiY/gJjvk1HjBYuRpcYQmcc5hqf6H4T4",
+        ),
+        (
+            "pässwörd",
+            "$2y$05$yrF/nNEn4EFXMLdxXxwSHO0sXfNLukjM0EpNedSWfmgTjbPY5oE2e",
+        ),
         ("pässwörd", "{SHA}9Rfd8dMqES/xrVXGbRsSyzjn6Pc="),
         ("pässwörd", "F.9jKoDOrC/kk"),
         ("pässwörd", "zZw8laZTywrOQ"),
         ("pässwörd", "$apr1$CcZAAJpP$r/gwoiImpf00RO9JwGiKQ1"),
-        ("pässwörd", "$2a$04$bfPw29WZmiY3nOU6UeAQ2uPractTBXVzX1QSXkiusqabzZnjFRPFG"),
+        (
+            "pässwörd",
+            "$2a$04$bfPw29WZmiY3nOU6UeAQ2uPractTBXVzX1QSXkiusqabzZnjFRPFG",
+        ),
         ("", "$apr1$saltsalt$a8ml/vK5HEjiZ5oypDWA7/"),
         ("", "$1$abc$Or2rbeUYTvt12aiVzMuS/."),
         ("", "./Una9Fi.seRo"),
         ("a", "9.SShbUU5B7jM"),
         ("longer than eight", "QxpBPT35EOqwg"),
-        ("a longer password than sixteen bytes", "$apr1$saltsalt$fQOsGdVFkAc33miSw81BR1"),
-        ("a longer password than sixteen bytes", "$1$abc$1/Fg2e9LbCGZYz2aEd3EN0"),
+        (
+            "a longer password than sixteen bytes",
+            "$apr1$saltsalt$fQOsGdVFkAc33miSw81BR1",
+        ),
+        (
+            "a longer password than sixteen bytes",
+            "$1$abc$1/Fg2e9LbCGZYz2aEd3EN0",
+        ),
         ("a longer password than sixteen bytes", "IbWqmvdTBH1uo"),
         (
             "a longer password than sixteen bytes",
             "$5$saltstring$jm/fCzi2kdqdIqFuA8T/VAWJIx7Xt8THdz8JQux.7Z3",
         ),
         // With a byte of zero in it.
-        ("a\0b", "$2a$04$CW5mNjmTNq/ocg8HG.CBwOW6kacLTOzd.rSA.e7j7.aIvACRL8nqO"),
+        (
+            "a\0b",
+            "$2a$04$CW5mNjmTNq/ocg8HG.CBwOW6kacLTOzd.rSA.e7j7.aIvACRL8nqO",
+        ),
     ];
 
     #[test]
@@ -178,13 +208,17 @@ mod tests {
         assert!(hash.starts_with("$2b$04$"), "{hash}");
         assert!(verify("secret", &hash) && !verify("Secret", &hash));
         let hash = argon2id("secret").unwrap();
-        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(
+            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
+            "{hash}"
+        );
         assert!(verify("secret", &hash) && !verify("Secret", &hash) && !is_weak(&hash));
     }
 
     #[test]
     fn what_would_take_for_ever_is_refused() {
-        let cost = |cost| format!("$2y${cost}$lMBkV4p5qfuhFwJiZM15Ju2mol/3oCdXPacMc8dZrQOouRxh6rJqW");
+        let cost =
+            |cost| format!("$2y${cost}$lMBkV4p5qfuhFwJiZM15Ju2mol/3oCdXPacMc8dZrQOouRxh6rJqW");
         assert!(has_bearable_cost(&cost("16")));
         for absurd in ["17", "31", "99", "-1", "xx"] {
             assert!(!verify("secret", &cost(absurd)), "{absurd}");

@@ -44,7 +44,9 @@ pub(super) fn read(token: &str, secret: &[u8]) -> Option<Held> {
 /// What is meant by what was encrypted.
 pub(super) fn held(bytes: &[u8]) -> Option<Held> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let made = text.starts_with('{').then(|| serde_json::from_str::<Made>(text));
+    let made = text
+        .starts_with('{')
+        .then(|| serde_json::from_str::<Made>(text));
     if let Some(Ok(made)) = made {
         let key = made.token_key.as_ref().and_then(serde_json::Value::as_str);
         return Some(Held {

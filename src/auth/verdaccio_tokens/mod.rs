@@ -9,15 +9,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    Auth, Authentication, CredentialProblem, Presented, Sender, cidr, tokens,
-};
+use super::{Auth, Authentication, CredentialProblem, Presented, Sender, cidr, tokens};
 use crate::{
     error::RegistryError,
     models::{SecondFactor, Timestamp, TokenLimits, Username},
     storage::{
-        AccountStoreExt as _, AccountStore as _, StorageError, TokenKind, TokenRecord, VerdaccioToken, VerdaccioTokenList,
-        verdaccio_secret,
+        AccountStore as _, AccountStoreExt as _, StorageError, TokenKind, TokenRecord,
+        VerdaccioToken, VerdaccioTokenList, verdaccio_secret,
     },
 };
 
@@ -101,7 +99,10 @@ pub fn fuzz(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    let (secret, now) = (b"0123456789abcdef0123456789abcdef", Timestamp::from_unix_millis(0));
+    let (secret, now) = (
+        b"0123456789abcdef0123456789abcdef",
+        Timestamp::from_unix_millis(0),
+    );
     let _ = signed::read(text, secret, now);
     let _ = encrypted::read(text, secret);
     // What is under the signature, and what is behind the key, is outside input too.

@@ -160,6 +160,10 @@ async fn refused_edits_change_nothing(stores: &Stores) {
 async fn tokens_work_on_all_nodes_until_they_are_removed(stores: &Stores) {
     let [one, other] = stores;
     let bob = name("bob");
+    // Tokens are of somebody who is there.
+    for owner in ["bob", "bobby", "carola", "dave"] {
+        one.create_user(&name(owner), user(), None).await.unwrap();
+    }
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..10 {
         let store = Arc::clone(&stores[index % 2]);

@@ -407,10 +407,7 @@ impl Inner {
     }
 }
 
-fn answer(
-    waiting: Vec<oneshot::Sender<Written>>,
-    outcome: &Written,
-) {
+fn answer(waiting: Vec<oneshot::Sender<Written>>, outcome: &Written) {
     for one in waiting {
         // Whoever waited may have gone away.
         let _ = one.send(outcome.clone());

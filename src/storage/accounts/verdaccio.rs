@@ -93,7 +93,8 @@ impl VerdaccioTokenList {
                     own.retain(|token| token.get("key").and_then(Value::as_str) != Some(&key));
                     was_there = own.len() < before;
                 }
-                serde_json::to_vec_pretty(&list).map_err(|error| StorageError::backend(&*path, error))
+                serde_json::to_vec_pretty(&list)
+                    .map_err(|error| StorageError::backend(&*path, error))
             })?;
             drop(turn);
             Ok(was_there)
@@ -149,9 +150,11 @@ fn tokens_in<'a>(list: &'a Value, user: &str) -> Option<&'a Vec<Value>> {
         return own.as_array();
     }
     let (last, parts) = parts_of(user);
-    let object = parts.iter().try_fold(list, |object: &Map<String, Value>, part| {
-        object.get(*part)?.as_object()
-    })?;
+    let object = parts
+        .iter()
+        .try_fold(list, |object: &Map<String, Value>, part| {
+            object.get(*part)?.as_object()
+        })?;
     object.get(last)?.as_array()
 }
 
@@ -219,7 +222,7 @@ mod tests {
     use std::fs;
 
     use proptest::prelude::*;
-    use secrecy::ExposeSecret as _;
+    use secrecy::ExposeSecret;
 
     use super::*;
     use crate::storage::fs::atomic::{MODE_SECRET, write_atomic};
@@ -248,8 +251,16 @@ mod tests {
         write_atomic(&path, LIST.as_bytes(), MODE_SECRET).unwrap();
         let own = list.of(&alice).await.unwrap();
         assert_eq!(own.len(), 3);
-        assert_eq!((&*own[0].prefix, own[0].readonly, &own[0].networks), ("OGFlN", false, &None));
-        let nets: Vec<String> = own[1].networks.iter().flatten().map(ToString::to_string).collect();
+        assert_eq!(
+            (&*own[0].prefix, own[0].readonly, &own[0].networks),
+            ("OGFlN", false, &None)
+        );
+        let nets: Vec<String> = own[1]
+            .networks
+            .iter()
+            .flatten()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(nets, ["10.0.0.0/8", "127.0.0.1/32", "::1/128"]);
         assert!(own[1].readonly);
         assert_eq!(own[2].networks, Some(Vec::new()));
@@ -262,7 +273,8 @@ mod tests {
         let mut expected: Value = serde_json::from_str(LIST).unwrap();
         expected["alice"].as_array_mut().unwrap().remove(0);
         expected["a"]["b"] = Value::Array(Vec::new());
-        let left: Value = serde_json::from_slice(&fs::read_to_string(&path).unwrap().into_bytes()).unwrap();
+        let left: Value =
+            serde_json::from_slice(&fs::read_to_string(&path).unwrap().into_bytes()).unwrap();
         assert_eq!(left, expected);
     }
 
@@ -271,7 +283,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".token-db.json");
         let list = VerdaccioTokenList::new(path.clone());
-        for damaged in ["{", "[]", "null", "{\"alice\":{}}", "{\"alice\":[1,{\"key\":1}]}"] {
+        for damaged in [
+            "{",
+            "[]",
+            "null",
+            "{\"alice\":{}}",
+            "{\"alice\":[1,{\"key\":1}]}",
+        ] {
             write_atomic(&path, damaged.as_bytes(), MODE_SECRET).unwrap();
             assert!(list.of(&name("alice")).await.unwrap().is_empty());
             assert!(!list.remove(&name("alice"), "k1").await.unwrap());

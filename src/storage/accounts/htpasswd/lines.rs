@@ -105,7 +105,13 @@ pub(super) fn with_hash(bytes: &[u8], name: &str, hash: &str) -> Option<Vec<u8>>
     let end = rest.iter().position(|byte| *byte == b':');
     let after = end.map_or_else(
         // What ends the line on Windows.
-        || if rest.ends_with(b"\r") { &b"\r"[..] } else { b"" },
+        || {
+            if rest.ends_with(b"\r") {
+                &b"\r"[..]
+            } else {
+                b""
+            }
+        },
         |end| &rest[end..],
     );
     let changed = [before, hash.as_bytes(), after].concat();
@@ -121,7 +127,10 @@ pub(in crate::storage) fn fuzz(bytes: &[u8]) {
         let changed = with_hash(bytes, name, "x").map(|bytes| Users::parse(&bytes));
         let is_changed = |users: &Users| users.entries.get(name).is_some_and(|it| it.hash == "x");
         assert!(changed.as_ref().is_some_and(is_changed));
-        assert_eq!(changed.map(|users| users.entries.len()), Some(users.entries.len()));
+        assert_eq!(
+            changed.map(|users| users.entries.len()),
+            Some(users.entries.len())
+        );
     }
     if !users.is_taken("new") {
         let more = Users::parse(&with(bytes, "new", "x", created));

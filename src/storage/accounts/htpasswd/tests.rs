@@ -98,19 +98,26 @@ async fn only_the_lines_change_that_a_change_is_about() {
     let after = before.replace("alice:a:", "alice:new:");
     assert_eq!(scene.text(), after);
     let user = accounts.user(&alice).await.unwrap().unwrap();
-    assert_eq!((&*user.password_hash, &*user.profile.email), ("new", "a@example.org"));
+    assert_eq!(
+        (&*user.password_hash, &*user.profile.email),
+        ("new", "a@example.org")
+    );
     assert_eq!(user.password_changed, Some(now));
     let record = conformance::user();
     accounts.create_user(&carol, record, None).await.unwrap();
     let line = "\ncarol:$argon2id$:autocreated 1970-01-01T00:00:00.001Z\n";
     assert_eq!(scene.text(), format!("{after}{line}"));
-    let taken = accounts.create_user(&name("dave"), conformance::user(), None);
+    let dave = name("dave");
+    let taken = accounts.create_user(&dave, conformance::user(), None);
     assert!(matches!(taken.await, Err(AccountsError::UserExists)));
     let mode = fs::metadata(scene.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     // No hash is kept beside the file.
     let state = fs::read_to_string(scene.folder.path().join("state.json")).unwrap();
-    assert!(!state.contains("argon2id") && !state.contains("\"new\""), "{state}");
+    assert!(
+        !state.contains("argon2id") && !state.contains("\"new\""),
+        "{state}"
+    );
     let again = Scene::open(scene.folder.path()).await;
     assert_eq!(*again.user(&alice).await.unwrap().unwrap(), *user);
 }
@@ -121,14 +128,16 @@ async fn accounts_of_before_do_not_count_and_are_not_lost() {
     let path = folder.path().join("state.json");
     let kept = FileAccounts::open(path.clone()).await.unwrap();
     for user in ["alice", "zoe"] {
-        let created = kept.create_user(&name(user), conformance::user(), None);
+        let user = name(user);
+        let created = kept.create_user(&user, conformance::user(), None);
         created.await.unwrap();
     }
     let accounts = Scene::open(folder.path()).await;
     assert!(accounts.user(&name("alice")).await.unwrap().is_none());
     let put = AccountEntry::User("alice".to_owned(), Arc::new(conformance::user()));
     accounts.put(put).await.unwrap();
-    let set = accounts.set_password(&name("alice"), "b".to_owned(), Timestamp::from_unix_millis(9), TokenKind::Login);
+    let (alice, now) = (name("alice"), Timestamp::from_unix_millis(9));
+    let set = accounts.set_password(&alice, "b".to_owned(), now, TokenKind::Login);
     set.await.unwrap();
     let kept = FileAccounts::open(path).await.unwrap();
     for user in ["alice", "zoe"] {
@@ -145,7 +154,8 @@ async fn what_no_line_can_hold_is_refused() {
             password_hash: hash.to_owned(),
             ..conformance::user()
         };
-        let created = scene.accounts.create_user(&name("alice"), record.clone(), None);
+        let alice = name("alice");
+        let created = scene.accounts.create_user(&alice, record.clone(), None);
         assert!(created.await.is_err(), "{hash:?}");
         let put = AccountEntry::User("alice".to_owned(), Arc::new(record));
         assert!(scene.accounts.put(put).await.is_err());
