@@ -64,10 +64,14 @@ pub(super) fn verify(password: &str, hash: &str) -> bool {
             && ShaCrypt::default().verify_password(bytes, hash).is_ok();
     }
     if let Some(rest) = hash.strip_prefix("$apr1$") {
-        return md5_crypt::verify(bytes, md5_crypt::APACHE, rest);
+        return is_any(password, |bytes| {
+            md5_crypt::verify(bytes, md5_crypt::APACHE, rest)
+        });
     }
     if let Some(rest) = hash.strip_prefix("$1$") {
-        return md5_crypt::verify(bytes, md5_crypt::UNIX, rest);
+        return is_any(password, |bytes| {
+            md5_crypt::verify(bytes, md5_crypt::UNIX, rest)
+        });
     }
     if let Some(digest) = hash.strip_prefix("{SHA}") {
         let computed = STANDARD.encode(sha1::Sha1::digest(bytes));
@@ -76,7 +80,15 @@ pub(super) fn verify(password: &str, hash: &str) -> bool {
     if let Some(plain) = hash.strip_prefix("{PLAIN}") {
         return is_same(bytes, plain.as_bytes());
     }
-    des_crypt::verify(bytes, hash)
+    is_any(password, |bytes| des_crypt::verify(bytes, hash))
+}
+
+/// Whether the password is right in UTF-8, as most have it, or as Verdaccio makes these forms of it: the
+/// lower half of each unit of UTF-16.
+fn is_any(password: &str, is_right: impl Fn(&[u8]) -> bool) -> bool {
+    let halves = || password.encode_utf16().map(|unit| unit.to_le_bytes()[0]);
+    is_right(password.as_bytes())
+        || (!password.is_ascii() && is_right(&halves().collect::<Vec<u8>>()))
 }
 
 /// Whether two texts are the same, found out in a time that tells only their lengths.
@@ -151,6 +163,7 @@ mod tests {
         ("pässwörd", "{SHA}9Rfd8dMqES/xrVXGbRsSyzjn6Pc="),
         ("pässwörd", "F.9jKoDOrC/kk"),
         ("pässwörd", "zZw8laZTywrOQ"),
+        ("pässwörd", "I9W9oC.7UcdFw"),
         ("pässwörd", "$apr1$CcZAAJpP$r/gwoiImpf00RO9JwGiKQ1"),
         (
             "pässwörd",
