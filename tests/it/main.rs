@@ -109,5 +109,6 @@ mod tokens;
 mod traces;
 mod unpublishing;
 mod upstream;
+mod verdaccio_accounts;
 mod verdaccio_data;
 mod web_login;
