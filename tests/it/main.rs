@@ -102,6 +102,8 @@ mod signatures;
 mod snapshots;
 mod stars;
 mod storage_reports;
+#[cfg(feature = "test-clients")]
+mod takeover;
 mod tidy;
 mod tls;
 mod tokens;
