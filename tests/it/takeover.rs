@@ -264,6 +264,18 @@ async fn install(url: &str, token: &str, packages: &[&Package]) {
     work.await.unwrap();
 }
 
+/// Publishes a package of this name with npm, as its user has always done.
+async fn publish_with_npm(url: &str, token: &str, name: &'static str) {
+    let (url, token) = (url.to_owned(), token.to_owned());
+    let work = tokio::task::spawn_blocking(move || {
+        let npm = Client::npm(&url);
+        npm.sign_in_with(&url, &token);
+        let folder = npm.project(name, &json!({ "name": name, "version": "1.0.0" }));
+        npm.ok_in(&folder, &["publish", "--access=restricted"]);
+    });
+    work.await.unwrap();
+}
+
 /// What somebody has in Verdaccio before she changes over.
 struct Before {
     upstream: Upstream,
@@ -401,14 +413,18 @@ async fn circle(security: &str) {
     let place = Place::new(&upstream.url, security);
     let before = Before::make(&place, upstream).await;
 
+    // While upstream is away, what Verdaccio has fetched of it is there.
+    let proxied = &before.proxied;
+    before.upstream.fails("/proxied", 503);
+    before
+        .upstream
+        .fails(&format!("/proxied/-/{}", proxied.file()), 503);
     let ours = place.ours().await;
+    ours.has(proxied, "").await;
+    install(&ours.url, &before.alice, &[proxied]).await;
+    before.upstream.has(&[proxied]);
     before.is_served_by(&ours).await;
-    let first: Vec<&Package> = vec![
-        &before.scoped[1],
-        &before.own[0],
-        &before.proxied,
-        &before.overridden[1],
-    ];
+    let first = [&before.scoped[1], &before.own[0], &before.overridden[1]];
     install(&ours.url, &before.alice, &first).await;
     // The old token that only reads does not write.
     assert_eq!(ours.whoami(&before.readonly).await, "alice");
@@ -424,6 +440,8 @@ async fn circle(security: &str) {
     assert_eq!(refused.status, 403);
     // Old tokens publish on, new users and packages are made, passwords are changed.
     ours.publish(&before.alice, &next, "latest").await;
+    publish_with_npm(&ours.url, &before.bob, "@team/by-npm").await;
+    let by_npm = Package::new("@team/by-npm", "1.0.0");
     let fresh = Package::new("fresh", "1.0.0");
     let carol = ours.register("carol", "carols password").await;
     ours.publish(&carol, &fresh, "latest").await;
@@ -452,16 +470,21 @@ async fn circle(security: &str) {
     assert_eq!(verdaccio.whoami(&before.alice).await, "alice");
     assert_eq!(verdaccio.whoami("carol:carols password").await, "carol");
     assert_eq!(verdaccio.whoami("bob:bobs new password").await, "bob");
-    let listed = verdaccio
-        .get("/-/verdaccio/data/packages", "carol:carols password")
+    let login = json!({ "username": "carol", "password": "carols password" });
+    let path = "/-/verdaccio/sec/login";
+    let login = verdaccio
+        .ask(Method::POST, path, "", Some(&login))
         .await
+        .assert(200)
         .json();
-    let listed: Vec<&str> = listed
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["name"].as_str().unwrap())
-        .collect();
+    let path = "/-/verdaccio/data/packages";
+    let listed = verdaccio
+        .get(path, login["token"].as_str().unwrap())
+        .await
+        .assert(200)
+        .json();
+    let listed = listed.as_array().unwrap().iter();
+    let listed: Vec<&str> = listed.map(|one| one["name"].as_str().unwrap()).collect();
     for (name, is_listed) in [
         ("fresh", true),
         ("@team/scoped", true),
@@ -490,7 +513,7 @@ async fn circle(security: &str) {
     assert_eq!(ours.whoami(&carol).await, "carol");
     assert_eq!(ours.get("/passing", "").await.status, 404);
     // Without upstream, what both have fetched of it is there.
-    before.upstream.clone().fails("/proxied", 503);
+    before.upstream.fails("/proxied", 503);
     ours.has(&before.proxied, "").await;
     let told = ours.stop();
     assert!(!told.contains("panicked"), "{told}");
