@@ -493,12 +493,8 @@ async fn circle(security: &str) {
     ] {
         assert_eq!(listed.contains(&name), is_listed, "{name} in {listed:?}");
     }
-    install(
-        &verdaccio.url,
-        &before.alice,
-        &[&next, &fresh, &before.proxied],
-    )
-    .await;
+    let all = [&next, &fresh, &by_npm, &before.proxied];
+    install(&verdaccio.url, &before.alice, &all).await;
     let last = Package::new("fresh", "1.1.0");
     verdaccio
         .publish("carol:carols password", &last, "latest")
