@@ -1,7 +1,7 @@
 //! Recovering packages whose manifest is lost, from their tarballs. Only at start, by `fsck` and
 //! by reindexing, and only where there is no manifest at all: one that is there is the truth.
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -27,7 +27,7 @@ use crate::{
 /// Between attempts to look at all packages.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// Where so many packages in a row cannot be read, it is the store that does not work.
+/// Where so many packages in a row cannot be read, it may be the store that does not work.
 const GIVEN_UP_AFTER: usize = 5;
 
 /// A tarball that was read again.
@@ -52,7 +52,8 @@ impl Registry {
             };
             (is_whole, in_a_row) = (false, in_a_row + 1);
             if in_a_row == GIVEN_UP_AFTER {
-                return Err(error);
+                self.store.check().await?;
+                in_a_row = 0;
             }
             tracing::error!(
                 package.name = %name,
@@ -95,18 +96,33 @@ impl Registry {
     /// ends.
     pub(super) async fn index_recovered(&self) {
         let recovered = self.documents.hosted.recoveries();
+        let mut recovered = recovered.lock().await;
+        // One that fails keeps those behind it from nothing.
+        let mut again = VecDeque::new();
         let mut pause = FIRST_PAUSE;
-        while let Some(name) = recovered.lock().await.recv().await {
-            while let Err(error) = self.fill_readable(&name).await {
-                tracing::warn!(
-                    package.name = %name,
-                    error = &error as &dyn std::error::Error,
-                    "a package that was recovered cannot be found by searches; trying again later"
-                );
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
-            pause = FIRST_PAUSE;
+        loop {
+            let name = tokio::select! {
+                biased;
+                name = recovered.recv() => match name {
+                    Some(name) => name,
+                    None => return,
+                },
+                () = tokio::time::sleep(pause), if !again.is_empty() => match again.pop_front() {
+                    Some(name) => name,
+                    None => continue,
+                },
+            };
+            let Err(error) = self.fill_readable(&name).await else {
+                pause = FIRST_PAUSE;
+                continue;
+            };
+            tracing::warn!(
+                package.name = %name,
+                error = &error as &dyn std::error::Error,
+                "a package that was recovered cannot be found by searches; trying again later"
+            );
+            again.push_back(name);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 }
@@ -136,7 +152,7 @@ pub(super) async fn recover(store: &Store, name: &PackageName) -> Result<bool, R
         Ok(_) => {
             let versions = versions.len();
             if manifest.restrictions().is_empty() {
-                tracing::warn!(package.name = %name, versions, "the manifest was lost and has been rebuilt from the tarballs; its owners and tags are to be set again");
+                tracing::warn!(package.name = %name, versions, "the manifest was lost and has been rebuilt from the tarballs; its owners and tags, and whether a second factor is needed to change it, are to be set again");
             } else {
                 tracing::warn!(package.name = %name, versions, "the manifest was lost and has been rebuilt from the tarballs; nobody may use the package until an administrator names an owner with `npm owner add`");
             }

@@ -156,3 +156,28 @@ async fn one_that_cannot_be_read_keeps_no_other_from_being_served() {
     fs::remove_file(&manifest).unwrap();
     registry.get("/lost").await.assert(200);
 }
+
+/// More than go wrong in a row while a registry looks for what is lost.
+#[tokio::test]
+async fn many_that_cannot_be_read_keep_no_other_from_being_served() {
+    let package = Package::new("app", "1.0.0");
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    registry.publish(&alice, &package).await.assert(201);
+    for number in 0..7 {
+        let looped = registry.data().join(format!("tarballs/looped-{number}"));
+        fs::create_dir(&looped).unwrap();
+        std::os::unix::fs::symlink("package.json", looped.join("package.json")).unwrap();
+    }
+    let folder = registry.stop().await;
+    let registry = Registry::with(Start {
+        folder: Some(folder),
+        ..Start::default()
+    })
+    .await;
+    registry.get("/app").await.assert(200);
+    for number in 0..7 {
+        let looped = registry.get(&format!("/looped-{number}")).await;
+        assert!(looped.status.is_server_error(), "{}", looped.status);
+    }
+}

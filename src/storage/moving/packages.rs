@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     models::PackageName,
-    storage::{Document, Expected, StorageError, secrets},
+    storage::{Document, Expected, StorageError},
 };
 
 /// How many packages are moved at once.
@@ -54,7 +54,7 @@ pub(super) async fn move_packages(
             return;
         }
         if failures >= MANY_FAILURES {
-            if let Err(error) = ask(from, to, &name).await {
+            if let Err(error) = answer(from, to).await {
                 return moved.fail("all further packages", &error);
             }
             failures = 0;
@@ -65,14 +65,10 @@ pub(super) async fn move_packages(
     }
 }
 
-/// Whether both ends answer at all.
-async fn ask(from: Place<'_>, to: Place<'_>, name: &PackageName) -> Result<(), StorageError> {
-    for place in [from, to] {
-        place.keys.read(secrets::KEY).await?;
-        place.metadata.stamp(name).await?;
-        place.blobs.list(name).await?;
-    }
-    Ok(())
+/// Succeeds when both ends answer at all.
+async fn answer(from: Place<'_>, to: Place<'_>) -> Result<(), StorageError> {
+    from.answers().await?;
+    to.answers().await
 }
 
 /// Moves the tarballs of packages that have no manifest: what a registry would recover at its start.

@@ -25,7 +25,6 @@ use crate::{
             blocking,
         },
         moving::{Named, named_in},
-        secrets,
     },
 };
 
@@ -103,14 +102,11 @@ impl<'f> Filling<'f> {
         }
         let packages = stream::iter(names).map(|name| {
             let is_listed = listed.contains(&name);
-            async move {
-                let taken = self.take(&name, is_listed).await;
-                (name, taken)
-            }
+            async move { self.take(&name, is_listed).await }
         });
         let mut packages = packages.buffer_unordered(AT_ONCE);
         let mut failures = 0;
-        while let Some((name, taken)) = packages.next().await {
+        while let Some(taken) = packages.next().await {
             let taken = taken?;
             crash_point("snapshot-package");
             failures = if taken.has_failed { failures + 1 } else { 0 };
@@ -118,7 +114,7 @@ impl<'f> Filling<'f> {
             watch(&all);
             if failures >= MANY_FAILURES && !self.is_given_up() {
                 failures = 0;
-                if let Err(error) = self.ask(&name).await {
+                if let Err(error) = self.making.from.answers().await {
                     let reason = explain(&error);
                     all.lacks(format!("failed: all further packages: {reason}"));
                     self.is_given_up.store(true, Ordering::Relaxed);
@@ -130,15 +126,6 @@ impl<'f> Filling<'f> {
 
     fn is_given_up(&self) -> bool {
         self.is_given_up.load(Ordering::Relaxed)
-    }
-
-    /// Whether the source answers at all.
-    async fn ask(&self, name: &PackageName) -> Result<(), StorageError> {
-        let from = self.making.from;
-        from.keys.read(secrets::KEY).await?;
-        from.metadata.stamp(name).await?;
-        from.blobs.list(name).await?;
-        Ok(())
     }
 
     async fn take(&self, name: &PackageName, is_listed: bool) -> Result<Taken, StorageError> {
