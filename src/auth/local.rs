@@ -130,6 +130,7 @@ impl Auth {
             verdaccio,
         } = options;
         let accounts = Arc::new(Known::new(accounts));
+        let passwords = Passwords::new(accounts.hash_form());
         let known = Arc::clone(&accounts);
         let waiting = Sessions::new(
             Arc::clone(&sessions),
@@ -147,7 +148,7 @@ impl Auth {
             clock,
             outside,
             verdaccio,
-            passwords: Passwords::new(),
+            passwords,
             asked: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
                 .time_to_live(REMEMBERED_FOR)
@@ -248,7 +249,7 @@ impl Auth {
         }
         let now = self.clock.now();
         let record = UserRecord {
-            password_hash: self.hash(password).await?,
+            password_hash: self.passwords.hash(password).await?,
             created: now,
             updated: Some(now),
             password_changed: Some(now),
@@ -296,7 +297,7 @@ impl Auth {
         if self.password_hash(user).await? != checked {
             return Err(RegistryError::forbidden(BAD_PASSWORD));
         }
-        let hash = self.hash(new).await?;
+        let hash = self.passwords.hash(new).await?;
         let now = self.clock.now();
         let login = TokenKind::Login;
         let changed = self.accounts.set_password(user, hash, now, login);

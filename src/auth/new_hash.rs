@@ -10,12 +10,6 @@ use crate::{
 };
 
 impl Auth {
-    /// The hash that is kept of a new password.
-    pub(super) async fn hash(&self, password: &SecretString) -> Result<String, RegistryError> {
-        let form = self.accounts.hash_form();
-        self.passwords.hash(password, form).await
-    }
-
     /// Fails where the hash of a new password would be made of its beginning only.
     pub(super) fn require_whole(&self, password: &SecretString) -> Result<(), RegistryError> {
         if passwords::fits(password.expose_secret(), self.accounts.hash_form()) {
@@ -38,7 +32,7 @@ impl Auth {
             _ => return hash,
         };
         let replaced = async {
-            let stronger = self.passwords.hash(password, form).await?;
+            let stronger = self.passwords.hash(password).await?;
             let mut edit = |record: &mut UserRecord| {
                 // Another login, or a new password, came first.
                 if record.password_hash != weak {

@@ -1,6 +1,6 @@
 //! Passwords: hashed and verified on the blocking pool, a bounded number at a time.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
@@ -15,10 +15,6 @@ const MAX_AT_ONCE: usize = 4;
 pub(super) const MAX_LENGTH: usize = 1024;
 /// What is said of a new password that is too short, or absurdly long.
 pub(super) const INVALID: &str = "The provided password does not pass the validation";
-
-/// What unknown users' passwords are compared with, so that they take as long as known ones.
-static DUMMY_HASH: LazyLock<String> =
-    LazyLock::new(|| hashes::argon2id("not a password").unwrap_or_else(|_| String::new()));
 
 /// What is said of a password that is longer than what its hash would be made of.
 pub(super) const TOO_LONG: &str =
@@ -40,28 +36,27 @@ pub(super) fn is_long_enough(password: &str, min: usize) -> bool {
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Passwords {
+    form: HashForm,
     slots: Arc<Semaphore>,
+    /// What unknown users' passwords are compared with, so that they take as long as known ones.
+    nobodys: Arc<OnceLock<String>>,
 }
 
 impl Passwords {
-    pub(super) fn new() -> Self {
+    /// Those whose new hashes have this form.
+    pub(super) fn new(form: HashForm) -> Self {
         Self {
+            form,
+            nobodys: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         }
     }
 
-    /// The password's hash in this form.
-    pub(super) async fn hash(
-        &self,
-        password: &SecretString,
-        form: HashForm,
-    ) -> Result<String, RegistryError> {
-        let password = password.clone();
-        self.run(move || match form {
-            HashForm::Argon2id => hashes::argon2id(password.expose_secret()),
-            HashForm::Bcrypt { cost } => hashes::bcrypt(password.expose_secret(), cost),
-        })
-        .await?
+    /// The password's hash, in the form of new ones.
+    pub(super) async fn hash(&self, password: &SecretString) -> Result<String, RegistryError> {
+        let (password, form) = (password.clone(), self.form);
+        self.run(move || hash(password.expose_secret(), form))
+            .await?
     }
 
     /// Whether the password has the hash. Without a hash: false, after the same time.
@@ -70,10 +65,12 @@ impl Passwords {
         password: &SecretString,
         hash: Option<String>,
     ) -> Result<bool, RegistryError> {
-        let password = password.clone();
+        let (password, form) = (password.clone(), self.form);
+        let nobodys = Arc::clone(&self.nobodys);
         self.run(move || {
             let is_known = hash.is_some();
-            let hash = hash.unwrap_or_else(|| DUMMY_HASH.clone());
+            let made = || self::hash("not a password", form).unwrap_or_default();
+            let hash = hash.unwrap_or_else(|| nobodys.get_or_init(made).clone());
             verify(password.expose_secret(), &hash) && is_known
         })
         .await
@@ -97,15 +94,22 @@ impl Passwords {
     }
 }
 
+fn hash(password: &str, form: HashForm) -> Result<String, RegistryError> {
+    match form {
+        HashForm::Argon2id => hashes::argon2id(password),
+        HashForm::Bcrypt { cost } => hashes::bcrypt(password, cost),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn only_the_right_password_passes() {
-        let passwords = Passwords::new();
+        let passwords = Passwords::new(HashForm::Argon2id);
         let secret = "secret".into();
-        let hash = passwords.hash(&secret, HashForm::Argon2id).await.unwrap();
+        let hash = passwords.hash(&secret).await.unwrap();
         assert!(
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"
