@@ -197,7 +197,7 @@ impl Loader<'_> {
                 let text = node.to_text().unwrap_or_default();
                 self.reads(path, &text, Meaning::Setting(setting));
                 let text = if setting.is_path() {
-                    source.from_its_folder(&text)
+                    source.beside_it(&text)
                 } else {
                     text
                 };

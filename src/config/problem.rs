@@ -23,7 +23,7 @@ pub enum Source {
 impl Source {
     /// A path as it was meant where it was written: a relative one in a file is from the folder of that
     /// file on.
-    pub(super) fn from_its_folder(&self, path: &str) -> String {
+    pub(super) fn beside_it(&self, path: &str) -> String {
         match self {
             Self::File(file) if !path.is_empty() => {
                 let folder = Path::new(file).parent().unwrap_or(Path::new(""));

@@ -50,7 +50,7 @@ impl Config {
         let Some(verdaccio) = &self.storage.verdaccio else {
             return;
         };
-        let beside = file.map(|source| PathBuf::from(source.from_its_folder(HTPASSWD)));
+        let beside = file.map(|source| PathBuf::from(source.beside_it(HTPASSWD)));
         let file = beside.unwrap_or_else(|| verdaccio.root.join(HTPASSWD));
         self.auth.htpasswd = Some(HtpasswdConfig { file, rounds });
     }
