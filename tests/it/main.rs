@@ -110,4 +110,5 @@ mod traces;
 mod unpublishing;
 mod upstream;
 mod verdaccio_data;
+mod verdaccio_folder;
 mod web_login;
