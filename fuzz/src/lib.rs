@@ -28,7 +28,7 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
     ("names", names),
@@ -39,6 +39,7 @@ pub const TARGETS: [(&str, Target); 11] = [
     ("queries", queries),
     ("requests", requests),
     ("settings", settings),
+    ("sidecar", sidecar),
     ("tarball", tarball),
 ];
 
@@ -222,4 +223,9 @@ pub fn tarball(data: &[u8]) {
         entries: 100,
     };
     let _ = inspect(data, limits);
+}
+
+/// Verdaccio's file of a package.
+pub fn sidecar(data: &[u8]) {
+    rustaccio::storage::fuzz::sidecar(data);
 }

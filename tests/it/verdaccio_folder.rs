@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -92,6 +91,15 @@ packages:
         })
         .await
     }
+}
+
+/// Stops it, lets `change` happen to the folder, and starts it with the same rules.
+async fn again(registry: Registry, change: impl FnOnce(&Path)) -> Registry {
+    let folder = registry.stop().await;
+    let rules = fs::read_to_string(folder.path().join("config.yml")).unwrap();
+    let scene = Scene { folder, rules };
+    change(&scene.data());
+    scene.start().await
 }
 
 fn read(data: &Path, file: &str) -> Value {
@@ -238,11 +246,7 @@ async fn it_is_read_published_to_and_unpublished_from() {
         ["1.0.0", "2.0.0"]
     );
     // What was there stays there.
-    let registry = Registry::with(Start {
-        folder: Some(registry.stop().await),
-        ..Start::default()
-    })
-    .await;
+    let registry = again(registry, |_| ()).await;
     registry.tarball(&over[1]).await.assert(200);
     registry.get("/own-new").await.assert(404);
 }
@@ -313,13 +317,8 @@ async fn damage_is_survived() {
     registry.tarball(&full.dep[1]).await.assert(200);
     registry.get("/orphan").await.assert(404);
 
-    let folder = registry.stop().await;
-    fs::write(data.join("own-a/package.json"), "").unwrap();
-    let registry = Registry::with(Start {
-        folder: Some(folder),
-        ..Start::default()
-    })
-    .await;
+    let empty = |data: &Path| fs::write(data.join("own-a/package.json"), "").unwrap();
+    let registry = again(registry, empty).await;
     registry.get("/own-a").await.assert(503);
     let alice = registry.user("alice").await;
     let next = Package::new("own-a", "2.0.0");
@@ -327,13 +326,8 @@ async fn damage_is_survived() {
     assert_eq!(fs::read(data.join("own-a/package.json")).unwrap(), b"");
     registry.tarball(&full.private).await.assert(200);
     // Without the file, the tarballs of a name in the list say what there was.
-    let folder = registry.stop().await;
-    fs::remove_file(data.join("own-a/package.json")).unwrap();
-    let registry = Registry::with(Start {
-        folder: Some(folder),
-        ..Start::default()
-    })
-    .await;
+    let remove = |data: &Path| fs::remove_file(data.join("own-a/package.json")).unwrap();
+    let registry = again(registry, remove).await;
     registry.tarball(&full.own).await.assert(200);
     registry.get("/orphan").await.assert(404);
 }
@@ -347,9 +341,8 @@ async fn an_upload_takes_the_place_of_a_download() {
     scene.write("dep/dep-1.0.0.tgz", b"what upstream had once");
     let registry = scene.start().await;
     // Upstream has it no more.
+    registry.get("/dep").await.assert(404);
     let alice = registry.user("alice").await;
-    let request = registry.send_json(Some(&alice), Method::GET, "/dep", &json!(null));
-    request.await;
     registry.publish(&alice, &old).await.assert(201);
     let data = registry.data();
     assert_eq!(
