@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Package, Registry, Upstream, process::Process, registry::Start};
+use crate::support::{Package, Registry, Upstream, User, process::Process, registry::Start};
 
 /// A folder as Verdaccio leaves it.
 struct Scene {
@@ -160,6 +160,32 @@ impl Full {
     }
 }
 
+/// One version of a package that has more, and all of two others.
+async fn unpublish(registry: &Registry, alice: &User) {
+    let data = registry.data();
+    let path = "/own-a/-/own-a-1.1.0.tgz/-rev/1";
+    registry.delete(alice, path).await.assert(201);
+    registry.delete(alice, "/own-new/-rev/1").await.assert(201);
+    registry.delete(alice, "/dep/-rev/1").await.assert(201);
+    assert_eq!(
+        keys(&read(&data, "own-a/package.json")["versions"]),
+        ["1.0.0"]
+    );
+    assert!(!data.join("own-a/own-a-1.1.0.tgz").exists());
+    assert!(!data.join("own-new").exists());
+    assert_eq!(
+        keys(&read(&data, "dep/package.json")["versions"]),
+        ["1.0.0", "2.0.0"]
+    );
+    assert!(data.join("dep/dep-2.0.0.tgz").is_file() && !data.join("dep/dep-9.0.0.tgz").exists());
+    assert_eq!(listed(&data), json!(["own-a", "@private/app", "over"]));
+    registry.get("/own-new").await.assert(404);
+    assert_eq!(
+        keys(&registry.get("/dep").await.json()["versions"]),
+        ["1.0.0", "2.0.0"]
+    );
+}
+
 #[tokio::test]
 async fn it_is_read_published_to_and_unpublished_from() {
     let (full, upstream) = (Full::new(), Upstream::start().await);
@@ -223,28 +249,7 @@ async fn it_is_read_published_to_and_unpublished_from() {
     assert_eq!(file["dist-tags"]["stable"], "1.0.0");
     assert_eq!(file["versions"]["1.0.0"]["deprecated"], "old");
 
-    // One version of a package that has more, and all of two others.
-    let path = "/own-a/-/own-a-1.1.0.tgz/-rev/1";
-    registry.delete(&alice, path).await.assert(201);
-    registry.delete(&alice, "/own-new/-rev/1").await.assert(201);
-    registry.delete(&alice, "/dep/-rev/1").await.assert(201);
-    assert_eq!(
-        keys(&read(&data, "own-a/package.json")["versions"]),
-        ["1.0.0"]
-    );
-    assert!(!data.join("own-a/own-a-1.1.0.tgz").exists());
-    assert!(!data.join("own-new").exists());
-    assert_eq!(
-        keys(&read(&data, "dep/package.json")["versions"]),
-        ["1.0.0", "2.0.0"]
-    );
-    assert!(data.join("dep/dep-2.0.0.tgz").is_file() && !data.join("dep/dep-9.0.0.tgz").exists());
-    assert_eq!(listed(&data), json!(["own-a", "@private/app", "over"]));
-    registry.get("/own-new").await.assert(404);
-    assert_eq!(
-        keys(&registry.get("/dep").await.json()["versions"]),
-        ["1.0.0", "2.0.0"]
-    );
+    unpublish(&registry, &alice).await;
     // What was there stays there.
     let registry = again(registry, |_| ()).await;
     registry.tarball(&over[1]).await.assert(200);
