@@ -90,6 +90,7 @@ fn rules(criterion: &mut Criterion) {
         unpublish: vec![Principal::Authenticated],
         proxy: Vec::new(),
         merge: None,
+        storage: None,
     };
     let team = || Principal::Named("team".to_owned());
     let config = PackagesConfig {

@@ -29,7 +29,7 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
     ("htpasswd", htpasswd),
@@ -41,6 +41,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("queries", queries),
     ("requests", requests),
     ("settings", settings),
+    ("sidecar", sidecar),
     ("tarball", tarball),
     ("verdaccio_tokens", verdaccio_tokens),
 ];
@@ -238,4 +239,9 @@ pub fn tarball(data: &[u8]) {
 /// A token that Verdaccio made, and what is under its signature or behind its key.
 pub fn verdaccio_tokens(data: &[u8]) {
     auth::fuzz_verdaccio_token(data);
+}
+
+/// Verdaccio's file of a package.
+pub fn sidecar(data: &[u8]) {
+    rustaccio::storage::fuzz::sidecar(data);
 }

@@ -170,7 +170,7 @@ impl Fills {
             uplink: Arc::clone(uplink),
             url,
             progress: sender,
-            _landing: Landing {
+            landing: Landing {
                 key,
                 under_way: Arc::clone(&self.under_way),
             },
@@ -298,7 +298,7 @@ struct Download {
     uplink: Arc<Uplink>,
     url: Url,
     progress: watch::Sender<Progress>,
-    _landing: Landing,
+    landing: Landing,
 }
 
 impl Download {
@@ -367,7 +367,7 @@ impl Download {
 
     /// What Verdaccio has downloaded, in a folder of its.
     async fn take_over(&self) -> Option<Downloaded> {
-        let (cache, file) = (self.store.cache(), &self._landing.key.1);
+        let (cache, file) = (self.store.cache(), &self.landing.key.1);
         let taken = async {
             if cache
                 .take_over_tarball(&self.name, file, &self.integrity)

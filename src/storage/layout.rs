@@ -241,7 +241,7 @@ mod tests {
         ] {
             fs::create_dir_all(root.path().join(made)).unwrap();
         }
-        fs::write(root.path().join("file"), "").unwrap();
+        fs::File::create(root.path().join("file")).unwrap();
         std::os::unix::fs::symlink(root.path().join("lodash"), root.path().join("linked")).unwrap();
         std::os::unix::fs::symlink(root.path().join("nowhere"), root.path().join("dead")).unwrap();
         let listed = || {
@@ -257,7 +257,7 @@ mod tests {
         let names = ["@acme/app", "@other/app", "deep-one", "linked", "lodash"];
         assert_eq!(listed(), names);
         // A package may have the name of a folder of packages.
-        fs::write(root.path().join("private/package.json"), "{}").unwrap();
+        fs::File::create(root.path().join("private/package.json")).unwrap();
         assert!(listed().contains(&"private".to_owned()));
     }
 }

@@ -282,6 +282,19 @@ const POINTS: [(&str, usize); 8] = [
     ("blob-deleting", 3),
 ];
 
+/// The same, in a folder of Verdaccio's.
+#[cfg(feature = "crash-points")]
+const VERDACCIO_POINTS: [(&str, usize); 8] = [
+    ("list-written", 2),
+    ("manifest-placed", 3),
+    ("removed-written", 2),
+    ("manifest-emptied", 0),
+    ("file-written", 3),
+    ("file-renamed", 3),
+    ("blob-linked", 3),
+    ("blob-deleting", 1),
+];
+
 /// Those that only a registry on a bucket passes; others are passed there too.
 #[cfg(feature = "crash-points")]
 pub(crate) const BUCKET_POINTS: [&str; 3] = ["object-uploaded", "object-marked", "object-deleting"];
@@ -321,6 +334,7 @@ fn all_points_are_known() {
     }
     let known = POINTS.map(|(point, _)| point).into_iter();
     let known: BTreeSet<String> = known
+        .chain(VERDACCIO_POINTS.map(|(point, _)| point))
         .chain(BUCKET_POINTS)
         .chain(SNAPSHOT_POINTS)
         .chain(TARGET_POINTS)
@@ -334,27 +348,82 @@ fn all_points_are_known() {
 async fn killed_at_named_points() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let load = load(&data).await;
-    for round in 0..6 {
-        for (point, step) in POINTS {
+    killed_at(&data, &POINTS, 6).await;
+}
+
+#[cfg(feature = "crash-points")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_a_folder_of_verdaccios() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(
+        data.join(".verdaccio-db.json"),
+        r#"{"list":[],"secret":"x"}"#,
+    )
+    .unwrap();
+    killed_at(&data, &VERDACCIO_POINTS, 3).await;
+}
+
+/// In a folder of Verdaccio's: it finds a whole file of each package, and each tarball that it names.
+#[cfg(feature = "crash-points")]
+fn check_for_verdaccio(data: &Path) {
+    let Ok(list) = std::fs::read(data.join(".verdaccio-db.json")) else {
+        return;
+    };
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    assert_eq!(list["secret"], "x");
+    let names = list["list"].as_array().unwrap().iter();
+    let listed: BTreeSet<&str> = names.map(|name| name.as_str().unwrap()).collect();
+    let mut folders = vec![data.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            let is_ours = path.ends_with(".rustaccio");
+            if path.is_dir() && !is_ours {
+                folders.push(path);
+            }
+        }
+        let Ok(file) = std::fs::read(folder.join("package.json")) else {
+            continue;
+        };
+        let file: Value = serde_json::from_slice(&file).unwrap();
+        let name = file["name"].as_str().unwrap();
+        assert!(listed.contains(name), "{name}");
+        assert!(!file["versions"].as_object().unwrap().is_empty(), "{name}");
+        for version in file["versions"].as_object().unwrap().keys() {
+            let package = Package::new(name, version);
+            assert_eq!(file["_attachments"][package.file()]["version"], **version);
+            assert!(folder.join(package.file()).is_file(), "{name}@{version}");
+        }
+    }
+}
+
+/// Kills it `rounds` times at each of these points.
+#[cfg(feature = "crash-points")]
+async fn killed_at(data: &Path, points: &[(&str, usize)], rounds: usize) {
+    let load = load(data).await;
+    for round in 0..rounds {
+        for (point, step) in points {
             let times = format!("{point}:{}", 1 + round * step);
-            let process = Process::start(&data, &[("RUSTACCIO_CRASH_AT", &times)]);
+            let process = Process::start(data, &[("RUSTACCIO_CRASH_AT", &times)]);
             let before = counts(&load).await;
             let publishers = run(&load, &process.url);
             let gone = tokio::time::timeout(Duration::from_secs(120), join(publishers)).await;
             assert!(gone.is_ok(), "{times} was not reached");
             assert_eq!(process.wait().signal(), Some(ABORTED), "{times}");
-            let process = Process::start(&data, &[]);
+            check_for_verdaccio(data);
+            let process = Process::start(data, &[]);
             let from = (before.0.saturating_sub(PUBLISHERS * 2), before.1);
             load.verify(&process.url, from).await;
             process.kill();
         }
     }
-    let process = Process::start(&data, &[]);
+    let process = Process::start(data, &[]);
     load.verify(&process.url, (0, 0)).await;
     load.verify_documents(&process.url).await;
     process.stop();
-    check_with_fsck(&data);
+    check_with_fsck(data);
 }
 
 #[tokio::test]

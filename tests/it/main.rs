@@ -113,4 +113,5 @@ mod unpublishing;
 mod upstream;
 mod verdaccio_accounts;
 mod verdaccio_data;
+mod verdaccio_folder;
 mod web_login;

@@ -66,6 +66,10 @@ const SHOWN: &[(&str, &str)] = &[
         "config::effects::libraries_speak_where_they_may",
     ),
     (
+        "AUTH_HTPASSWD_FILE AUTH_HTPASSWD_ROUNDS",
+        "verdaccio_accounts::passwords::a_registration_and_a_new_password_are_lines_as_verdaccio_writes_them",
+    ),
+    (
         "FORWARDED_PROTO_HEADER",
         "config::verdaccio::a_proxy_may_say_https_in_a_header_of_its_own",
     ),

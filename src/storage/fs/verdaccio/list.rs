@@ -57,6 +57,9 @@ pub(super) enum Condition {
     Damaged(String),
 }
 
+/// A state of the file, and what is in it or why that cannot be read.
+type ListRead = (Stamp, Result<Contents, String>);
+
 /// What is in the file.
 struct Contents {
     /// All members, in their order.
@@ -284,7 +287,7 @@ impl List {
     }
 
     /// What is in the file, or why that cannot be read, with the stamp before.
-    fn read(&self) -> Result<Option<(Stamp, Result<Contents, String>)>, StorageError> {
+    fn read(&self) -> Result<Option<ListRead>, StorageError> {
         let Some(stamp) = self.stamp()? else {
             return Ok(None);
         };

@@ -85,8 +85,8 @@ pub(super) fn merged(
     let own = new.members(ATTACHMENTS);
     for (version, raw) in &new.versions() {
         let dist = dist_of(raw);
-        let file = dist.tarball.as_deref();
-        let Some(file) = file.and_then(|at| TarballName::at(at, name, version)) else {
+        let address = dist.tarball.as_deref().unwrap_or_default();
+        let Some(file) = TarballName::at(address, name, version) else {
             continue;
         };
         let file = file.as_str();
@@ -200,4 +200,68 @@ fn attachment(before: Option<&Bytes>, version: &str, shasum: Option<&str>) -> By
     }
     members.insert("version".to_owned(), text(version));
     object(&members)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A file with versions that were published, came from an uplink, or came from one that did not leave
+    /// a record of where.
+    fn sidecar(origins: &[u8]) -> (Sidecar, HashSet<String>) {
+        let mut file = json!({ "versions": {}, "_distfiles": {}, "_attachments": {}, "time": {},
+            "dist-tags": {}, "_uplinks": { "up": {} }, "extra": [1, 2] });
+        let mut hosted = HashSet::new();
+        for (number, origin) in origins.iter().enumerate() {
+            let (version, tarball) = (format!("{number}.0.0"), format!("n-{number}.0.0.tgz"));
+            file["versions"][&version] = json!({ "dist": { "tarball": format!("x/{tarball}") } });
+            file["time"][&version] = json!(number);
+            file["dist-tags"][format!("tag{number}")] = json!(version);
+            match origin {
+                0 => {
+                    file["_attachments"][&tarball] = json!({ "version": version });
+                    hosted.insert(version);
+                }
+                1 => file["_distfiles"][&tarball] = json!({ "registry": "up" }),
+                _ => {}
+            }
+        }
+        let sidecar = Sidecar::parse(&file.to_string().into()).unwrap();
+        (sidecar, hosted)
+    }
+
+    fn value(json: &Bytes) -> Value {
+        serde_json::from_slice(json).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_changes_sides(origins in prop::collection::vec(0_u8..3, 0..8)) {
+            let name: PackageName = "n".parse().unwrap();
+            let (old, hosted) = sidecar(&origins);
+            prop_assert_eq!(&old.hosted(&name, true), &hosted);
+            let view = Sidecar::parse(&old.view(&hosted)).unwrap();
+            prop_assert_eq!(view.versions().len(), hosted.len());
+            let merged = merged(&name, Some((&old, &hosted)), &view);
+            let again = Sidecar::parse(&merged).unwrap();
+            prop_assert_eq!(&again.hosted(&name, true), &hosted);
+            for field in [VERSIONS, TIME, TAGS, UPLINKS, DISTFILES, "extra"] {
+                let before = old.fields.get(field).map(value);
+                prop_assert_eq!(again.fields.get(field).map(value), before, "{}", field);
+            }
+            let rest = without_hosted(&name, &again, &hosted);
+            prop_assert_eq!(rest.is_some(), hosted.len() < origins.len());
+            if let Some(rest) = rest {
+                let rest = Sidecar::parse(&rest).unwrap();
+                prop_assert_eq!(rest.versions().len(), origins.len() - hosted.len());
+                prop_assert!(rest.hosted(&name, false).is_empty());
+                let (document, _) = rest.of_uplink(&name, "up", &HashSet::new()).unwrap();
+                let document = Sidecar::parse(&document).unwrap();
+                prop_assert_eq!(document.versions().len(), rest.versions().len());
+            }
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! A folder that Verdaccio made, used where it is, so that Verdaccio can go on with it.
 
 mod cached;
+pub mod fuzz;
 mod list;
 mod manifests;
 mod merge;
@@ -220,12 +221,15 @@ fn announce(folder: &VerdaccioFolder, manifests: &VerdaccioManifests) -> Result<
     Ok(())
 }
 
+/// Manifests and tarballs.
+type Hosting = (Arc<dyn MetadataStore>, Arc<dyn Blobs>);
+
 /// Manifests and tarballs of such a folder alone, to be written, or only to be read. Blocks.
 pub fn verdaccio_hosting(
     folder: &VerdaccioFolder,
     data_dir: &Path,
     is_read_only: bool,
-) -> Result<(Arc<dyn MetadataStore>, Arc<dyn Blobs>), StorageError> {
+) -> Result<Hosting, StorageError> {
     let opened = if is_read_only {
         open_to_read(folder, data_dir)?
     } else {

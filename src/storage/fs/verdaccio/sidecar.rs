@@ -104,7 +104,7 @@ impl Sidecar {
     pub(super) fn hosted(&self, name: &PackageName, is_listed: bool) -> HashSet<String> {
         let is_mixed = self.is_mixed();
         let attachments = self.members(ATTACHMENTS);
-        let published = attachments.values().filter_map(|raw| published(raw));
+        let published = attachments.values().filter_map(published);
         let mut published: HashSet<String> = published.collect();
         if is_mixed && !is_listed && published.is_empty() {
             // Most of what is cached. Its versions are not looked at.
@@ -174,7 +174,7 @@ impl Sidecar {
         let attachments = self.members(ATTACHMENTS);
         let is_hosted = |file: &String| {
             let raw = attachments.get(file);
-            raw.and_then(|raw| published(raw))
+            raw.and_then(published)
                 .is_some_and(|version| hosted.contains(&version))
         };
         let files = self.members(DISTFILES).into_keys();

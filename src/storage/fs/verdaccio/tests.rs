@@ -14,7 +14,8 @@ use crate::{
     config::VerdaccioFolder,
     models::{PackageName, Revision},
     storage::{
-        Blobs as _, Document, Expected, MetadataStore, Stamp, StorageError, conformance,
+        Blobs as _, Document, Expected, MetadataStore, MetadataStoreExt as _, Stamp, StorageError,
+        conformance,
         fs::{
             TemporaryFolder,
             atomic::{MODE_PUBLIC, create_folder_synced, write_atomic},
@@ -237,7 +238,6 @@ async fn two_stores_on_one_folder_lose_nothing() {
             let own = name(&format!("p{writer}"));
             store.put(&own, "1".into(), Expected::Absent).await.unwrap();
             let shared = name("shared");
-            use crate::storage::MetadataStoreExt as _;
             let more = |document: Option<&Document>| {
                 let mut text = document.map_or_else(Vec::new, |document| document.json.to_vec());
                 text.push(b'x');
