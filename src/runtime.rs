@@ -14,6 +14,7 @@ mod restore;
 mod sealed;
 mod snapshots;
 mod telemetry;
+mod verdaccio;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 

@@ -61,7 +61,10 @@ async fn hot_requests_allocate_little() {
     ]
     .into_iter()
     .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let registry = Hot(build_router(build_state(&config, None).await.unwrap()));
     let token = registry.sign_up().await;
     for number in 0..30 {

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::header;
 use rustaccio::{
-    auth::Credentials,
+    auth::{self, Credentials},
     config::{Config, Env, Sources},
     models::{
         BaseUrl, Integrity, Origin, PackageName, Pattern, Tag, TarballName, Timestamp, Username,
@@ -21,6 +21,7 @@ use rustaccio::{
         },
     },
     search::Query,
+    storage,
     web::fuzz,
 };
 
@@ -28,9 +29,10 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
+    ("htpasswd", htpasswd),
     ("names", names),
     ("packument", packument),
     ("patterns", patterns),
@@ -41,6 +43,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("settings", settings),
     ("sidecar", sidecar),
     ("tarball", tarball),
+    ("verdaccio_tokens", verdaccio_tokens),
 ];
 
 /// A tree that a client wants audited.
@@ -53,6 +56,11 @@ pub fn authorization(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Credentials::parse(text);
     }
+}
+
+/// A file of users: whoever is in it can get another hash, and somebody else can be added.
+pub fn htpasswd(data: &[u8]) {
+    storage::fuzz::htpasswd(data);
 }
 
 /// Every typed name, and texts like them. What is accepted comes back as it was.
@@ -212,7 +220,10 @@ pub fn settings(data: &[u8]) {
     let env: Env = [("RUSTACCIO_CONFIG_BASE64", STANDARD.encode(data))]
         .into_iter()
         .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let _ = (config.describe_problems(), config.show(true));
 }
 
@@ -227,5 +238,10 @@ pub fn tarball(data: &[u8]) {
 
 /// Verdaccio's file of a package.
 pub fn sidecar(data: &[u8]) {
-    rustaccio::storage::fuzz::sidecar(data);
+    storage::fuzz::sidecar(data);
+}
+
+/// A token that Verdaccio made, and what is under its signature or behind its key.
+pub fn verdaccio_tokens(data: &[u8]) {
+    auth::fuzz_verdaccio_token(data);
 }

@@ -8,11 +8,11 @@ use std::{
 use clap::Subcommand;
 
 use super::{all_problems, complain};
-use crate::config::{Config, examples};
+use crate::config::{Config, Reading, examples};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Say whether a registry could start with these settings
+    /// Say what each line of the files means, and whether a registry could start with these settings
     Check,
     /// List the settings in force, without secrets
     Show {
@@ -35,6 +35,8 @@ pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Wri
                     return ExitCode::FAILURE;
                 }
             };
+            // There is nobody left to tell if this cannot be written.
+            let _ = explain(settings, out);
             if !problems.is_empty() {
                 return complain(&problems);
             }
@@ -59,4 +61,29 @@ pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Wri
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// What each line of the files means here.
+fn explain(settings: &Config, out: &mut impl Write) -> io::Result<()> {
+    for Reading {
+        path,
+        value,
+        meaning,
+    } in settings.readings()
+    {
+        let space = if value.is_empty() { "" } else { " " };
+        writeln!(out, "{path}:{space}{value}\n    {meaning}")?;
+    }
+    if let Some(folder) = &settings.storage.verdaccio {
+        let (root, own) = (folder.root.display(), settings.storage.data_dir.display());
+        writeln!(
+            out,
+            "\n{root} is a folder of Verdaccio's: its packages are used where they are, and everything \
+             else is kept in {own}"
+        )?;
+    }
+    if !settings.readings().is_empty() {
+        writeln!(out)?;
+    }
+    Ok(())
 }

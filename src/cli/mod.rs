@@ -15,10 +15,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
 use crate::{
-    config::{Config, Env, Problem, Sources},
+    config::{Config, Env, FEATURES, Problem, Sources},
     runtime::find_problems,
     telemetry::check_logs,
 };
@@ -31,12 +31,22 @@ const USAGE: u8 = 2;
 #[command(
     name = "rustaccio",
     version,
+    disable_version_flag = true,
     after_help = "Everything can be set with RUSTACCIO_* variables; `rustaccio config reference` lists them."
 )]
 struct Cli {
     /// A YAML file with settings, in Verdaccio's words
     #[arg(short, long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Where to listen, such as `4873` or `0.0.0.0:4873`; overrules every other setting
+    #[arg(short, long, global = true, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Say what this is and what it runs on, for a report of a problem
+    #[arg(short, long)]
+    info: bool,
+    /// Print version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: (),
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -117,9 +127,13 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
+    if cli.info {
+        return info(out);
+    }
     let settings = Config::load(&Sources {
         env,
         file: cli.config,
+        listen: cli.listen,
     });
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
@@ -160,6 +174,25 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),
+    }
+}
+
+/// What a report of a problem should say.
+fn info(out: &mut impl Write) -> ExitCode {
+    let features = FEATURES.iter().filter(|(_, is_built_in)| *is_built_in);
+    let features: Vec<&str> = features.map(|(name, _)| *name).collect();
+    let processors = std::thread::available_parallelism().map_or(0, usize::from);
+    let written = writeln!(
+        out,
+        "rustaccio {}\nfeatures: {}\nsystem: {} {}, {processors} processors",
+        env!("CARGO_PKG_VERSION"),
+        features.join(" "),
+        std::env::consts::OS,
+        std::env::consts::ARCH,
+    );
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

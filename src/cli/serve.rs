@@ -114,7 +114,7 @@ mod tests {
         let variables = [("RUSTACCIO_TOKIO_MAX_BLOCKING_THREADS", blocking)];
         let config = Config::load(&Sources {
             env: variables.into_iter().collect::<Env>(),
-            file: None,
+            ..Sources::default()
         });
         threads(&config.server).unwrap()
     }

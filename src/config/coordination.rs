@@ -113,7 +113,10 @@ mod tests {
         let env: Env = variables
             .map(|(name, value)| (format!("RUSTACCIO_{name}"), (*value).to_owned()))
             .collect();
-        let config = Config::load(&Sources { env, file: None });
+        let config = Config::load(&Sources {
+            env,
+            ..Sources::default()
+        });
         assert_eq!(config.describe_problems(), "");
         config.coordination.bucket.with_packages(&config.storage.s3)
     }

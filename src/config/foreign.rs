@@ -92,7 +92,6 @@ const FOREIGN: &[Foreign] = &[
         &[],
         "does nothing: plugins of Verdaccio are JavaScript and do not run here; remove it",
     ),
-    missing("theme", &[], LOOK),
     missing(
         "user_agent",
         &["false", "hidden"],
@@ -291,6 +290,7 @@ pub(super) fn plugin(key: &str, name: &str) -> Plugin {
             "is a plugin of Verdaccio, which does not run here, and without it what it keeps out would come in; use \
              rules in `packages`, or a service that decides with RUSTACCIO_POLICY_BACKEND=http (docs/access.md), and remove it",
         ),
+        "theme" => LeftOut(LOOK),
         _ if is(&["metrics", "prometheus"]) => LeftOut(
             "is a plugin of Verdaccio, which does not run here; RUSTACCIO_METRICS_BACKEND=prometheus counts (docs/metrics.md)",
         ),

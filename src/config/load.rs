@@ -32,6 +32,8 @@ pub struct Sources {
     pub env: Env,
     /// The file of `--config`.
     pub file: Option<PathBuf>,
+    /// The addresses of `--listen`, which overrule all others.
+    pub listen: Option<String>,
 }
 
 /// A file that was read.
@@ -57,6 +59,9 @@ pub(super) fn load(sources: &Sources) -> Config {
         loader.file(layer);
     }
     loader.environment();
+    if let Some(listen) = &sources.listen {
+        loader.give_from("--listen", "RUSTACCIO_BIND", listen.clone());
+    }
     loader.finish()
 }
 
@@ -167,9 +172,10 @@ impl Loader<'_> {
                     }
                 }
                 key @ ("auth" | "store" | "middlewares" | "filters") => {
-                    let node = self.plugins(key, node, &source);
-                    self.subtree(key, node, &source);
+                    let settings = self.plugins(key, node, &source);
+                    self.subtree(key, Node::Map(settings), &source);
                 }
+                _ if key == "theme" => drop(self.plugins("theme", node, &source)),
                 _ => self.subtree(&key, node, &source),
             }
         }

@@ -155,7 +155,7 @@ impl Config {
     pub fn from_env() -> Self {
         Self::load(&Sources {
             env: Env::of_process(),
-            file: None,
+            ..Sources::default()
         })
     }
 
@@ -164,6 +164,7 @@ impl Config {
         let config = Self::load(&Sources {
             env: Env::of_process(),
             file: Some(path),
+            ..Sources::default()
         });
         if config.problems.is_empty() {
             Ok(config)

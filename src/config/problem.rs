@@ -1,6 +1,9 @@
 //! [`Problem`]: what is wrong with a setting, and where it came from.
 
-use std::{fmt, path::Path};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use super::show::displayable;
 
@@ -24,7 +27,8 @@ impl Source {
         match self {
             Self::File(file) if !path.is_empty() => {
                 let folder = Path::new(file).parent().unwrap_or(Path::new(""));
-                folder.join(path).display().to_string()
+                let path: PathBuf = folder.join(path).components().collect();
+                path.display().to_string()
             }
             _ => path.to_owned(),
         }

@@ -439,7 +439,10 @@ async fn a_file_that_cannot_be_opened_stops_the_start() {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let error = Box::pin(build_state(&config, None)).await.unwrap_err();
     let error = error.to_string();
     assert!(error.contains("RUSTACCIO_AUDIT_LOG_FILE"), "{error}");

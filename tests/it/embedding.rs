@@ -83,7 +83,10 @@ async fn router(
     .into_iter()
     .chain(variables.iter().copied())
     .collect();
-    let mut config = Config::load(&Sources { env, file: None });
+    let mut config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     config.url_prefix = prefix.to_owned();
     let state = build_state(&config, Some(hook)).await.unwrap();
     (build_router(state), folder)
@@ -229,7 +232,10 @@ async fn a_registry_with_wrong_settings_is_not_built() {
     let env: Env = [("RUSTACCIO_MAX_BODY_SIZE", "huge"), ("PORT", "x")]
         .into_iter()
         .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let error = build_state(&config, None).await.unwrap_err().to_string();
     assert!(
         error.contains("RUSTACCIO_MAX_BODY_SIZE") && error.contains("PORT"),

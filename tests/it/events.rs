@@ -525,7 +525,11 @@ async fn a_sink_without_an_address_stops_the_start() {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        Config::load(&Sources { env, file: None }).describe_problems()
+        Config::load(&Sources {
+            env,
+            ..Sources::default()
+        })
+        .describe_problems()
     };
     let problem = config(&[("RUSTACCIO_EVENT_SINK", "http")]);
     assert!(problem.contains("RUSTACCIO_EVENT_SINK"), "{problem}");

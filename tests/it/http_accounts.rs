@@ -543,7 +543,7 @@ async fn a_service_without_an_address_stops_the_start() {
         ];
         let config = rustaccio::config::Config::load(&rustaccio::config::Sources {
             env: env.into_iter().collect(),
-            file: None,
+            ..rustaccio::config::Sources::default()
         });
         let refused = rustaccio::runtime::build_state(&config, None).await;
         let refused = refused.expect_err("it does not start").to_string();

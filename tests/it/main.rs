@@ -102,6 +102,8 @@ mod signatures;
 mod snapshots;
 mod stars;
 mod storage_reports;
+#[cfg(feature = "test-clients")]
+mod takeover;
 mod tidy;
 mod tls;
 mod tokens;
@@ -109,6 +111,7 @@ mod tokens;
 mod traces;
 mod unpublishing;
 mod upstream;
+mod verdaccio_accounts;
 mod verdaccio_data;
 mod verdaccio_folder;
 mod web_login;

@@ -222,7 +222,10 @@ async fn requests_whose_clients_hang_up_are_counted() {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let state = Box::pin(build_state(&config, None)).await.unwrap();
     let router = build_router(state);
     let ask = |path: &str| {

@@ -169,6 +169,7 @@ async fn what_waits_for_a_hook_is_bounded_in_bytes() {
     let config = Config::load(&Sources {
         env: Env::default(),
         file: Some(path),
+        ..Sources::default()
     });
     let (metrics, lifecycle) = (Metrics::counting(), Lifecycle::new());
     let trail = AuditLogConfig::default();
@@ -230,6 +231,7 @@ async fn what_is_wrong_with_a_hook_stops_the_start_by_its_key() {
         let config = Config::load(&Sources {
             env: Env::default(),
             file: Some(path),
+            ..Sources::default()
         });
         let problems = config.describe_problems();
         assert!(problems.starts_with(key), "{problems}");

@@ -198,7 +198,7 @@ mod clients {
         let env = variables.map(|(name, value)| (name.to_owned(), value));
         let config = Config::load(&Sources {
             env: env.into_iter().collect::<Env>(),
-            file: None,
+            ..Sources::default()
         });
         let state = build_state(&config, None).await.unwrap();
         let seen = Seen::default();

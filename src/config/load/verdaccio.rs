@@ -13,7 +13,12 @@ const S3_PLUGIN: &str = "aws-s3-storage";
 
 impl Loader<'_> {
     /// Says which plugins do not run here, as they are JavaScript. What is left below `key` are settings.
-    pub(super) fn plugins(&mut self, key: &str, node: Node, source: &Source) -> Node {
+    pub(super) fn plugins(
+        &mut self,
+        key: &str,
+        node: Node,
+        source: &Source,
+    ) -> Vec<(String, Node)> {
         let own: &[&str] = match key {
             "auth" => &["htpasswd", "local", "http", "backend", "external", "plugin"],
             "store" => &["backend", "s3", S3_PLUGIN],
@@ -21,7 +26,7 @@ impl Loader<'_> {
             _ => &[],
         };
         let Node::Map(members) = node else {
-            return node;
+            return Vec::new();
         };
         let mut left = Vec::new();
         for (name, node) in members {
@@ -43,7 +48,7 @@ impl Loader<'_> {
                 }
             }
         }
-        Node::Map(left)
+        left
     }
 
     fn in_a_bucket(&mut self, source: &Source) {
@@ -154,7 +159,7 @@ impl Loader<'_> {
         }
     }
 
-    fn give_from(&mut self, variable: &str, setting: &str, text: String) {
+    pub(super) fn give_from(&mut self, variable: &str, setting: &str, text: String) {
         let source = Source::Variable(variable.to_owned());
         if let Some(setting) = settings().find(|known| known.variable == setting) {
             self.give(setting, text, source);

@@ -123,7 +123,10 @@ async fn others_get_their_turn_while_names_are_looked_up() {
     ]
     .into_iter()
     .collect();
-    let config = Config::load(&Sources { env, file: None });
+    let config = Config::load(&Sources {
+        env,
+        ..Sources::default()
+    });
     let router = build_router(build_state(&config, None).await.unwrap());
     let request = Request::post(BULK).header("host", "host.example");
     let request = request

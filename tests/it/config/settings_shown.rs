@@ -66,6 +66,26 @@ const SHOWN: &[(&str, &str)] = &[
         "config::effects::libraries_speak_where_they_may",
     ),
     (
+        "FORWARDED_PROTO_HEADER",
+        "config::verdaccio::a_proxy_may_say_https_in_a_header_of_its_own",
+    ),
+    (
+        "WEB_LANGUAGE",
+        "config::verdaccio::pages_have_the_language_of_the_file_for_who_asks_for_none",
+    ),
+    (
+        "WEB_SIGN_IN",
+        "config::verdaccio::nobody_signs_in_on_pages_where_the_file_says_so",
+    ),
+    (
+        "UPSTREAM_SEARCH",
+        "config::verdaccio::uplinks_are_not_searched_where_the_file_says_so",
+    ),
+    (
+        "PASSWORD_PATTERN",
+        "config::verdaccio::new_passwords_match_what_the_file_wants",
+    ),
+    (
         "WEB_ENABLE WEB_TITLE WEB_LOGIN",
         "config::effects::pages_can_be_left_out_and_have_a_title",
     ),

@@ -34,7 +34,15 @@ const PROMISED: &[(&str, &str)] = &[
         "CONNECT_TIMEOUT_SECS TIMEOUT_SECS POOL_IDLE_TIMEOUT_SECS TCP_KEEPALIVE_SECS",
     ),
     ("UPSTREAM_", "POOL_MAX_IDLE_PER_HOST"),
-    ("AUTH_", "BACKEND EXTERNAL_MODE"),
+    (
+        "AUTH_",
+        "BACKEND EXTERNAL_MODE HTPASSWD_FILE HTPASSWD_ROUNDS",
+    ),
+    (
+        "",
+        "PASSWORD_PATTERN FORWARDED_PROTO_HEADER UPSTREAM_SEARCH",
+    ),
+    ("WEB_", "LANGUAGE SIGN_IN"),
     (
         "AUTH_HTTP_",
         "BASE_URL ADDUSER_ENDPOINT LOGIN_ENDPOINT CHANGE_PASSWORD_ENDPOINT TIMEOUT_MS",
@@ -183,7 +191,7 @@ fn examples_can_be_used_as_they_are() {
         let pairs = pairs_of(&example.text);
         let config = Config::load(&Sources {
             env: pairs.clone().into_iter().collect(),
-            file: None,
+            ..Sources::default()
         });
         assert!(
             config.problems().is_empty(),

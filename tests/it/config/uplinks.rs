@@ -67,9 +67,10 @@ fn none_turns_the_uplinks_of_a_file_off_too() {
         let config = load_text(&format!("{text}\nupstream: None\n"));
         assert_eq!(proxying(&config), (Vec::new(), Vec::new()), "{text}");
     }
-    // A name that the file does not have is still a mistake.
+    // A name that the file does not have is still pointed out.
     let config = with_upstream("none", &format!("{UPLINKS}{}", rules("tean")));
-    check_problem(&config, &["packages.**.proxy = `tean`"]);
+    check_fine(&config);
+    check_warnings(&config, &["packages.**.proxy = `tean`"]);
 }
 
 #[test]

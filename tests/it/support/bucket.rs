@@ -94,7 +94,10 @@ impl Bucket {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), value.clone()))
             .collect();
-        let config = Config::load(&Sources { env, file: None });
+        let config = Config::load(&Sources {
+            env,
+            ..Sources::default()
+        });
         let (inside, _) = object::open(&config.storage).await.unwrap();
         Self { variables, inside }
     }

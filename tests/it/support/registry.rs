@@ -347,6 +347,7 @@ fn config(
     let config = Config::load(&Sources {
         env: env.into_iter().collect::<Env>(),
         file,
+        ..Sources::default()
     });
     assert!(
         config.problems().is_empty(),

@@ -6,6 +6,12 @@ use crate::config::{load, load_text};
 /// Values of settings whose default does not tell what another value is like.
 const VALUES: &[(&str, &str)] = &[
     ("BIND", "127.0.0.1:1"),
+    ("DATA_DIR", "/other"),
+    ("CACHE_DIR", "/other"),
+    ("S3_CA_BUNDLE", "/other"),
+    ("AUDIT_LOG_FILE", "/other"),
+    ("AUTH_HTPASSWD_FILE", "/other"),
+    ("WEB_LANGUAGE", "de"),
     ("PUBLIC_URL", "https://npm.example/x"),
     ("URL_PREFIX", "/npm"),
     ("TRUST_PROXY", "10.0.0.0/8"),
@@ -43,7 +49,7 @@ const VALUES: &[(&str, &str)] = &[
 /// Those that change nothing, change it elsewhere, or need others beside them.
 const OTHERS: &str = "RUNTIME_PROFILE MANAGED_MODE TLS_CERT TLS_KEY PACKAGE_METADATA_AUTHORITY \
     PACKAGE_CACHE_MAX_ENTRIES PACKAGE_CACHE_PRUNE_INTERVAL_SECS NPM_TOKEN CACHE_SHARED \
-    TARBALL_BACKEND EVENT_SINK";
+    TARBALL_BACKEND EVENT_SINK AUTH_HTPASSWD_ROUNDS";
 
 fn value(name: &str, default: &str) -> String {
     let known = VALUES.iter().find(|(known, _)| *known == name);
