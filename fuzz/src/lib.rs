@@ -236,12 +236,12 @@ pub fn tarball(data: &[u8]) {
     let _ = inspect(data, limits);
 }
 
+/// Verdaccio's file of a package.
+pub fn sidecar(data: &[u8]) {
+    storage::fuzz::sidecar(data);
+}
+
 /// A token that Verdaccio made, and what is under its signature or behind its key.
 pub fn verdaccio_tokens(data: &[u8]) {
     auth::fuzz_verdaccio_token(data);
-}
-
-/// Verdaccio's file of a package.
-pub fn sidecar(data: &[u8]) {
-    rustaccio::storage::fuzz::sidecar(data);
 }

@@ -12,7 +12,7 @@ use crate::models::PackageName;
 ///
 /// # Panics
 /// What is written cannot be read again.
-pub fn sidecar(json: &[u8]) {
+pub(in crate::storage) fn sidecar(json: &[u8]) {
     let Ok(name) = "@scope/name".parse::<PackageName>() else {
         return;
     };

@@ -1,7 +1,7 @@
 //! A folder that Verdaccio made, used where it is, so that Verdaccio can go on with it.
 
 mod cached;
-pub mod fuzz;
+pub(in crate::storage) mod fuzz;
 mod list;
 mod manifests;
 mod merge;
