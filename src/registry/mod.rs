@@ -23,6 +23,7 @@ pub mod fsck;
 #[doc(hidden)]
 pub mod fuzz;
 mod hosted_documents;
+pub mod import;
 mod keeping;
 mod listings;
 mod locks;
