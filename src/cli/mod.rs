@@ -2,9 +2,13 @@
 
 mod backup;
 mod cache;
+mod chosen;
 mod config;
 mod fsck;
+mod import;
 mod migrate;
+mod mirror;
+mod progress;
 mod serve;
 mod signing_key;
 
@@ -87,6 +91,10 @@ enum Command {
         #[arg(long)]
         incomplete: bool,
     },
+    /// Take over the packages of another registry; the registry must not be running
+    Import(import::ImportCommand),
+    /// Have everything at hand that lockfiles name, so that it installs without an upstream
+    Mirror(mirror::MirrorCommand),
     /// Look after what came from upstream; the registry may be running
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -118,7 +126,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         }
     };
     let settings = Config::load(&Sources {
-        env,
+        env: env.clone(),
         file: cli.config,
     });
     match cli.command.unwrap_or(Command::Serve) {
@@ -157,6 +165,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
             };
             migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)
         }
+        Command::Import(command) => import::run(&command, &settings, &env, out),
+        Command::Mirror(command) => mirror::run(&command, &settings, &env, out),
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),

@@ -28,6 +28,7 @@ mod keeping;
 mod listings;
 mod locks;
 mod metadata;
+pub mod mirror;
 pub mod packument;
 pub mod publish;
 mod read;

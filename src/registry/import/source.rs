@@ -57,7 +57,7 @@ impl Source {
     }
 
     /// Asks with `ask` in its turn, again where that may help.
-    pub(super) async fn patiently<T, F>(
+    pub(in crate::registry) async fn patiently<T, F>(
         &self,
         ask: impl Fn() -> F,
     ) -> Result<T, UplinkError>
@@ -85,7 +85,7 @@ impl Source {
     }
 
     /// The packument of `name`; `None` where there is none.
-    pub(super) async fn packument(&self, name: &PackageName) -> Result<Option<Bytes>, UplinkError> {
+    pub(in crate::registry) async fn packument(&self, name: &PackageName) -> Result<Option<Bytes>, UplinkError> {
         let none = Validators::default();
         let answer = self.patiently(|| self.uplink.packument(name, &none)).await?;
         match answer {
@@ -102,12 +102,12 @@ impl Source {
     }
 
     /// The client that asks.
-    pub(super) fn uplink(&self) -> &Uplink {
+    pub(in crate::registry) fn uplink(&self) -> &Uplink {
         &self.uplink
     }
 
     /// The registry's own address of a tarball.
-    pub(super) fn own_address(&self, name: &PackageName, file: &str) -> Option<Url> {
+    pub(in crate::registry) fn own_address(&self, name: &PackageName, file: &str) -> Option<Url> {
         let path = format!("{}/-/{file}", name.to_path_segment());
         self.uplink.url_of(&path).ok()
     }
