@@ -14,6 +14,7 @@ mod mirror;
 mod problems;
 mod restore;
 mod sealed;
+mod shadow;
 mod snapshots;
 mod telemetry;
 
@@ -26,6 +27,7 @@ pub(crate) use import::{Importing, import};
 pub(crate) use migrate::{Migrated, Route, migrate};
 pub(crate) use mirror::{Mirroring, mirror};
 pub use problems::find_problems;
+pub(crate) use shadow::{Shadowing, own_address, shadow};
 pub(crate) use snapshots::choose;
 pub use telemetry::Telemetry;
 

@@ -65,11 +65,6 @@ impl Chosen {
         self.npmrc.as_deref()
     }
 
-    /// Whether some packages are named.
-    pub(super) fn is_narrowed(&self) -> bool {
-        self.names.is_some() || self.search.is_some() || !self.lockfile.is_empty()
-    }
-
     /// The packages that are meant, of the registry at `url`.
     pub(super) async fn names(&self, env: &Env, url: &Url) -> Result<Names, RegistryError> {
         if let Some(path) = &self.names {
@@ -115,7 +110,8 @@ fn is_below(address: &str, base: &Url) -> bool {
     };
     let path = base.path().trim_end_matches('/');
     let rest = address.path().strip_prefix(path);
-    address.origin() == base.origin() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    address.origin() == base.origin()
+        && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The lockfile at `path`.
@@ -171,7 +167,11 @@ fn unusable(path: &Path, why: &str) -> RegistryError {
 
 /// A base address of a registry.
 pub(super) fn registry_address(text: &str) -> Result<Url, String> {
-    let wrong = |why: &str| Err(format!("{why}; give an address such as https://npm.example.com"));
+    let wrong = |why: &str| {
+        Err(format!(
+            "{why}; give an address such as https://npm.example.com"
+        ))
+    };
     let Ok(mut url) = text.parse::<Url>() else {
         return wrong("it is no address");
     };
@@ -219,7 +219,14 @@ mod tests {
     fn only_plain_addresses_are_taken() {
         let of = |text: &str| registry_address(text).map(|url| url.to_string());
         assert_eq!(of("http://r.example/npm/").unwrap(), "http://r.example/npm");
-        for wrong in ["", "npm", "ftp://r.example", "http://bob:x@r.example", "http://r/?x", "http://r/#x"] {
+        for wrong in [
+            "",
+            "npm",
+            "ftp://r.example",
+            "http://bob:x@r.example",
+            "http://r/?x",
+            "http://r/#x",
+        ] {
             assert!(of(wrong).is_err(), "{wrong}");
         }
     }

@@ -107,7 +107,12 @@ fn run_import(
         .map_err(RegistryError::internal)?;
     let bar = Bar::new("import", "packages");
     let watch = |imported: &Imported, all: usize| {
-        let Imported { packages, versions, bytes, .. } = imported;
+        let Imported {
+            packages,
+            versions,
+            bytes,
+            ..
+        } = imported;
         let more = format!("{versions} versions, {} MB, ", bytes / 1_000_000);
         bar.show(*packages, all, &more);
     };

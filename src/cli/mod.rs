@@ -10,6 +10,7 @@ mod migrate;
 mod mirror;
 mod progress;
 mod serve;
+mod shadow;
 mod signing_key;
 
 use std::{
@@ -95,6 +96,8 @@ enum Command {
     Import(import::ImportCommand),
     /// Have everything at hand that lockfiles name, so that it installs without an upstream
     Mirror(mirror::MirrorCommand),
+    /// Compare what two registries answer that both run
+    Shadow(shadow::ShadowCommand),
     /// Look after what came from upstream; the registry may be running
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -167,6 +170,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         }
         Command::Import(command) => import::run(&command, &settings, &env, out),
         Command::Mirror(command) => mirror::run(&command, &settings, &env, out),
+        Command::Shadow(command) => shadow::run(&command, &settings, &env, out),
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),

@@ -63,7 +63,9 @@ impl NpmSettings {
 pub fn credentials_in(env: &Env, group: &str) -> Option<UplinkAuth> {
     let get = |name: &str| env.get(&format!("RUSTACCIO_{group}_{name}"));
     if let Some(token) = get("TOKEN") {
-        return Some(UplinkAuth::Bearer(SecretString::from(token.trim().to_owned())));
+        return Some(UplinkAuth::Bearer(SecretString::from(
+            token.trim().to_owned(),
+        )));
     }
     Some(basic(get("USERNAME")?, get("PASSWORD")?))
 }
@@ -113,7 +115,10 @@ mod tests {
         };
         let user = ("RUSTACCIO_IMPORT_USERNAME", "bob");
         assert_eq!(of(&[user]), "none");
-        assert_eq!(of(&[user, ("RUSTACCIO_IMPORT_PASSWORD", "x")]), "Basic Ym9iOng=");
+        assert_eq!(
+            of(&[user, ("RUSTACCIO_IMPORT_PASSWORD", "x")]),
+            "Basic Ym9iOng="
+        );
         assert_eq!(of(&[user, ("RUSTACCIO_IMPORT_TOKEN", " t ")]), "Bearer t");
     }
 }

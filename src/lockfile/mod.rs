@@ -102,7 +102,11 @@ fn has_line(text: &str, start: &str) -> bool {
 
 /// `name@rest`, where the name may have a scope.
 fn split_at_version(text: &str) -> Option<(&str, &str)> {
-    let at = text.char_indices().skip(1).find(|(_, char)| *char == '@')?.0;
+    let at = text
+        .char_indices()
+        .skip(1)
+        .find(|(_, char)| *char == '@')?
+        .0;
     Some((text.get(..at)?, text.get(at + 1..)?))
 }
 

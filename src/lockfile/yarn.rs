@@ -30,7 +30,10 @@ pub(super) fn parse_classic(text: &str) -> Vec<Locked> {
             block.key = unquoted(key.unwrap_or_default()).to_owned();
             continue;
         }
-        let Some(field) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) else {
+        let Some(field) = line
+            .strip_prefix("  ")
+            .filter(|line| !line.starts_with(' '))
+        else {
             continue;
         };
         match field.split_once(' ') {

@@ -7,7 +7,10 @@ use serde::Serialize;
 use url::Url;
 
 use super::{
-    Registry, TarballBytes, document::TarballSource, import::Source, packument::{Dist, Packument},
+    Registry, TarballBytes,
+    document::TarballSource,
+    import::Source,
+    packument::{Dist, Packument},
     small_tarballs::Promised,
 };
 use crate::{
@@ -71,7 +74,10 @@ impl Registry {
         let found = match self.documents.find(name).await {
             Ok(Some(found)) => found,
             Ok(None) => {
-                mirrored.fail(name, "neither this registry nor an uplink of its rule has it");
+                mirrored.fail(
+                    name,
+                    "neither this registry nor an uplink of its rule has it",
+                );
                 return mirrored;
             }
             Err(error) => {
@@ -149,7 +155,9 @@ impl Source {
         };
         for version in versions {
             let what = format!("{name}@{version}");
-            let dist = packument.version(version.as_str()).and_then(|raw| Dist::of(raw));
+            let dist = packument
+                .version(version.as_str())
+                .and_then(|raw| Dist::of(raw));
             let file = dist.and_then(|dist| dist.file(name, version.as_str()));
             let address = file.and_then(|file| self.own_address(name, file.as_str()));
             let Some(address) = address else {

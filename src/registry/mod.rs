@@ -37,6 +37,7 @@ mod rendered;
 mod room;
 mod search;
 mod search_upstream;
+pub mod shadow;
 mod shown;
 mod side_documents;
 mod signatures;

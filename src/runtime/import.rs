@@ -86,27 +86,52 @@ pub(super) fn direct_uplink(
     auth: Option<UplinkAuth>,
     clock: &SharedClock,
 ) -> Result<Uplink, RegistryError> {
-    let uplinks = &config.uplinks;
-    let known = uplinks
-        .uplinks
-        .iter()
-        .map(|(_, uplink)| uplink)
-        .find(|uplink| uplink.url.origin() == url.origin());
+    let mut settings = settings_of(config, url);
+    if auth.is_some() {
+        settings.auth = auth;
+    }
+    open_uplink(config, &settings, clock)
+}
+
+/// The same without any credentials.
+pub(super) fn anonymous_uplink(
+    config: &Config,
+    url: &Url,
+    clock: &SharedClock,
+) -> Result<Uplink, RegistryError> {
+    let mut settings = settings_of(config, url);
+    settings.auth = None;
+    settings.headers.clear();
+    open_uplink(config, &settings, clock)
+}
+
+fn settings_of(config: &Config, url: &Url) -> UplinkConfig {
+    let mut uplinks = config.uplinks.uplinks.iter().map(|(_, uplink)| uplink);
+    let known = uplinks.find(|uplink| uplink.url.origin() == url.origin());
     let mut settings = known
         .cloned()
         .unwrap_or_else(|| UplinkConfig::new(url.clone()));
     settings.url = url.clone();
     settings.max_fails = 0;
-    if auth.is_some() {
-        settings.auth = auth;
-    }
+    settings
+}
+
+fn open_uplink(
+    config: &Config,
+    settings: &UplinkConfig,
+    clock: &SharedClock,
+) -> Result<Uplink, RegistryError> {
     let name: UplinkName = "source".parse().map_err(RegistryError::internal)?;
-    let configured = uplinks.uplinks.iter().map(|(_, uplink)| uplink.url.origin());
+    let uplinks = &config.uplinks;
+    let configured = uplinks
+        .uplinks
+        .iter()
+        .map(|(_, uplink)| uplink.url.origin());
     let further = uplinks.allowed_origins.iter().map(Url::origin);
-    let allowed: Arc<[WebOrigin]> = std::iter::once(url.origin())
+    let allowed: Arc<[WebOrigin]> = std::iter::once(settings.url.origin())
         .chain(configured)
         .chain(further)
         .collect();
     let metrics = Metrics::default().uplink(name.as_str());
-    Uplink::new(name, &settings, allowed, Arc::clone(clock), metrics).map_err(unusable)
+    Uplink::new(name, settings, allowed, Arc::clone(clock), metrics).map_err(unusable)
 }

@@ -41,7 +41,10 @@ pub(crate) async fn mirror(
 ) -> Result<Mirrored, RegistryError> {
     let mut packages = BTreeMap::<PackageName, Vec<Version>>::new();
     for locked in mirroring.locked {
-        packages.entry(locked.name).or_default().push(locked.version);
+        packages
+            .entry(locked.name)
+            .or_default()
+            .push(locked.version);
     }
     for versions in packages.values_mut() {
         versions.sort();
@@ -69,9 +72,10 @@ pub(crate) async fn mirror(
     let folder = config.storage.data_dir.clone();
     if FolderClaim::is_taken(folder).await? {
         return Err(RegistryError::Settings {
-            message: "a registry runs on this data folder; name its address with --registry, and it \
+            message:
+                "a registry runs on this data folder; name its address with --registry, and it \
                       warms its own cache"
-                .to_owned(),
+                    .to_owned(),
         });
     }
     let state = build_state(config, None).await?;

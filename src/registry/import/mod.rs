@@ -70,7 +70,11 @@ impl Import<'_> {
         let mut packages = packages.buffer_unordered(self.jobs.max(1));
         let mut unanswered = 0;
         while let Some(done) = packages.next().await {
-            unanswered = if done.is_unanswered { unanswered + 1 } else { 0 };
+            unanswered = if done.is_unanswered {
+                unanswered + 1
+            } else {
+                0
+            };
             imported.packages += 1;
             imported.add(done.report);
             (self.watch)(&imported, names.len());

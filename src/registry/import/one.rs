@@ -110,7 +110,9 @@ impl Package<'_> {
         match self.import_document(&source).await {
             Ok(done) => done,
             Err(error) => {
-                done.report.failures.push(format!("{name}: {}", explain(&error)));
+                done.report
+                    .failures
+                    .push(format!("{name}: {}", explain(&error)));
                 done
             }
         }
@@ -129,7 +131,11 @@ impl Package<'_> {
         let now = self.import.clock.now();
         let empty = Hosted::new(&self.name, self.import.origin, now);
         let own = own.unwrap_or(empty);
-        let Plan { new, same, mut done } = self.plan(source, &own);
+        let Plan {
+            new,
+            same,
+            mut done,
+        } = self.plan(source, &own);
         done.report.same = same.len();
         if self.import.target.temporary.is_none() {
             let mut tried = own.clone();
@@ -154,7 +160,11 @@ impl Package<'_> {
         if taken.is_empty()
             && let Some(revision) = reserved
         {
-            self.import.target.metadata.delete(&self.name, &revision).await?;
+            self.import
+                .target
+                .metadata
+                .delete(&self.name, &revision)
+                .await?;
             count(&mut done, false);
             return Ok(done);
         }
@@ -206,11 +216,15 @@ impl Package<'_> {
                 continue;
             }
             if own.was_unpublished(&version) {
-                report.conflicts.push(format!("{what} was unpublished here"));
+                report
+                    .conflicts
+                    .push(format!("{what} was unpublished here"));
                 continue;
             }
             let Some(dist) = Dist::of(raw) else {
-                report.missing.push(format!("{what}, which names no tarball"));
+                report
+                    .missing
+                    .push(format!("{what}, which names no tarball"));
                 continue;
             };
             let is_free = |file: &TarballName| !files.contains(file);
@@ -265,7 +279,13 @@ impl Package<'_> {
         own: &Hosted,
         done: &mut Done,
     ) -> Result<Vec<Taken>, RegistryError> {
-        let Import { source, target, clock, jobs, .. } = self.import;
+        let Import {
+            source,
+            target,
+            clock,
+            jobs,
+            ..
+        } = self.import;
         let here = target.blobs.list(&self.name).await?;
         let here: BTreeSet<TarballName> = here.into_iter().map(|blob| blob.file).collect();
         let here = &here;
@@ -287,7 +307,10 @@ impl Package<'_> {
         while let Some((new, outcome)) = fetched.next().await {
             let what = format!("{}@{}", self.name, new.version);
             match outcome {
-                Ok(Fetched { digests, downloaded }) => {
+                Ok(Fetched {
+                    digests,
+                    downloaded,
+                }) => {
                     done.report.tarballs += usize::from(downloaded.is_some());
                     done.report.bytes += downloaded.unwrap_or_default();
                     let address = format!("{STORED_ORIGIN}/{}/-/{}", self.name, new.file);
@@ -299,7 +322,10 @@ impl Package<'_> {
                             file: new.file.clone(),
                             manifest,
                         }),
-                        None => done.report.failures.push(format!("{what}: it is no object")),
+                        None => done
+                            .report
+                            .failures
+                            .push(format!("{what}: it is no object")),
                     }
                 }
                 Err(Trouble::Missing) => {

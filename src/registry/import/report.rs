@@ -40,7 +40,12 @@ pub struct Imported {
 impl Imported {
     /// Whether all that was asked for is here.
     pub fn is_complete(&self) -> bool {
-        let lists = [&self.conflicts, &self.damaged, &self.missing, &self.failures];
+        let lists = [
+            &self.conflicts,
+            &self.damaged,
+            &self.missing,
+            &self.failures,
+        ];
         lists.iter().all(|list| list.is_empty())
     }
 

@@ -85,14 +85,20 @@ impl Source {
     }
 
     /// The packument of `name`; `None` where there is none.
-    pub(in crate::registry) async fn packument(&self, name: &PackageName) -> Result<Option<Bytes>, UplinkError> {
+    pub(in crate::registry) async fn packument(
+        &self,
+        name: &PackageName,
+    ) -> Result<Option<Bytes>, UplinkError> {
         let none = Validators::default();
-        let answer = self.patiently(|| self.uplink.packument(name, &none)).await?;
+        let answer = self
+            .patiently(|| self.uplink.packument(name, &none))
+            .await?;
         match answer {
             PackumentAnswer::Found { body, coding, .. } => {
                 let length = decoded_length(&body, coding);
                 let decoded = compute_on(length, move || decode_packument(&body, coding)).await;
-                let decoded = decoded.map_err(|_| UplinkError::BadBody("nobody could decode it"))?;
+                let decoded =
+                    decoded.map_err(|_| UplinkError::BadBody("nobody could decode it"))?;
                 decoded.map(Some)
             }
             PackumentAnswer::Missing => Ok(None),
@@ -182,7 +188,10 @@ impl Source {
 
     async fn direct(&self, path: &str) -> Result<DirectAnswer, RegistryError> {
         let ask = || async {
-            let answer = self.uplink.direct(path, "application/json", MAX_LIST).await?;
+            let answer = self
+                .uplink
+                .direct(path, "application/json", MAX_LIST)
+                .await?;
             match answer.status.as_u16() {
                 429 => Err(UplinkError::RateLimited {
                     retry_after: answer.retry_after.map(Duration::from_secs),
@@ -250,7 +259,9 @@ fn pause_before_next(error: &UplinkError, attempt: u32) -> Option<Duration> {
         UplinkError::Timeout(_) | UplinkError::Unreachable(_) | UplinkError::Truncated { .. } => {
             Some(growing)
         }
-        UplinkError::BadStatus(status) => (matches!(status, 408 | 500 | 502..=504)).then_some(growing),
+        UplinkError::BadStatus(status) => {
+            (matches!(status, 408 | 500 | 502..=504)).then_some(growing)
+        }
         _ => None,
     }
 }
@@ -268,6 +279,9 @@ fn refused(status: u16) -> RegistryError {
 /// The source cannot be used at all.
 fn unusable(error: &UplinkError) -> RegistryError {
     RegistryError::Settings {
-        message: format!("the source cannot be used: {}", crate::error::explain(error)),
+        message: format!(
+            "the source cannot be used: {}",
+            crate::error::explain(error)
+        ),
     }
 }

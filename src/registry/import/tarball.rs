@@ -7,16 +7,14 @@ use url::Url;
 use super::{Source, Target};
 use crate::{
     error::{RegistryError, explain},
+    lifecycle::SharedClock,
     lifecycle::crash_point,
     models::{Integrity, PackageName, TarballName, Verifier},
     registry::{
         packument::{Digests, Hosted},
         publish::hashing::{TarballDigests, TarballHasher},
     },
-    storage::{
-        Created, MetadataStoreExt as _, Observer, Seen, StorageError, TemporaryBlob,
-    },
-    lifecycle::SharedClock,
+    storage::{Created, MetadataStoreExt as _, Observer, Seen, StorageError, TemporaryBlob},
     uplink::UplinkError,
 };
 
@@ -156,7 +154,9 @@ impl Wanted<'_> {
             hosted.touch(now);
             Ok(Some(hosted.to_json()))
         });
-        touched.await.map_err(|error| Trouble::Other(explain(&error)))?;
+        touched
+            .await
+            .map_err(|error| Trouble::Other(explain(&error)))?;
         let (blobs, finished) = (&self.target.blobs, blob.finished());
         if blobs.replace(self.name, self.file, seen, finished).await? {
             return Ok(());
@@ -188,7 +188,9 @@ impl Wanted<'_> {
     async fn download(&self) -> Result<(TemporaryBlob<Looking>, TarballDigests), Trouble> {
         let own = self.source.own_address(self.name, self.file.as_str());
         let named = Url::parse(self.address).ok();
-        let mut addresses = named.iter().chain(own.iter().filter(|own| Some(*own) != named.as_ref()));
+        let mut addresses = named
+            .iter()
+            .chain(own.iter().filter(|own| Some(*own) != named.as_ref()));
         let mut trouble = Trouble::Missing;
         // A registry behind a proxy may not know its own address.
         for address in addresses.by_ref() {
@@ -208,11 +210,15 @@ impl Wanted<'_> {
 
     /// Downloads it from `address`; nothing where it is not there. What is worth another attempt is the
     /// outer error.
-    #[expect(clippy::type_complexity, reason = "the outer error is for who tries again")]
+    #[expect(
+        clippy::type_complexity,
+        reason = "the outer error is for who tries again"
+    )]
     async fn download_from(
         &self,
         address: &Url,
-    ) -> Result<Result<Option<(TemporaryBlob<Looking>, TarballDigests)>, Trouble>, UplinkError> {
+    ) -> Result<Result<Option<(TemporaryBlob<Looking>, TarballDigests)>, Trouble>, UplinkError>
+    {
         let Some(response) = self.source.uplink().tarball(address).await? else {
             return Ok(Ok(None));
         };

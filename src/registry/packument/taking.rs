@@ -2,8 +2,12 @@
 
 use bytes::Bytes;
 
-use super::{Fields, Hosted, Packument, members::member, parse_fields, quoted, text_of, write_object};
-use crate::models::{Algorithm, Integrity, Origin, PackageName, Tag, TarballName, Timestamp, Version};
+use super::{
+    Fields, Hosted, Packument, members::member, parse_fields, quoted, text_of, write_object,
+};
+use crate::models::{
+    Algorithm, Integrity, Origin, PackageName, Tag, TarballName, Timestamp, Version,
+};
 
 /// What only the registry that keeps a document says in it.
 const OF_THE_KEEPER: [&str; 10] = [
@@ -96,7 +100,11 @@ pub fn taken_version(
         }
     }
     let id = format!("{name}@{version}");
-    for (key, value) in [("name", name.as_str()), ("version", version.as_str()), ("_id", &id)] {
+    for (key, value) in [
+        ("name", name.as_str()),
+        ("version", version.as_str()),
+        ("_id", &id),
+    ] {
         fields.insert(key.to_owned(), quoted(value));
     }
     fields.insert("dist".to_owned(), object(&dist));
@@ -144,7 +152,9 @@ impl Hosted {
         let other_tags = self.take_tags(source, follows);
         self.repair_latest();
         if is_new && let Some(created) = source.time.get("created") {
-            self.packument.time.insert("created".to_owned(), created.clone());
+            self.packument
+                .time
+                .insert("created".to_owned(), created.clone());
         }
         let is_changed = *self != before;
         if is_changed {
@@ -152,7 +162,9 @@ impl Hosted {
             // Nothing has happened to it since.
             let modified = source.time.get("modified").filter(|raw| is_time(raw));
             if is_new && let Some(modified) = modified {
-                self.packument.time.insert("modified".to_owned(), modified.clone());
+                self.packument
+                    .time
+                    .insert("modified".to_owned(), modified.clone());
             }
         }
         Took {
@@ -192,7 +204,9 @@ impl Hosted {
             }
         }
         let fans = source.fields.get("users");
-        let fans = fans.and_then(|raw| parse_fields(raw).ok()).unwrap_or_default();
+        let fans = fans
+            .and_then(|raw| parse_fields(raw).ok())
+            .unwrap_or_default();
         let is_fan = |raw: &Bytes| raw == "true";
         let fans: Vec<_> = fans.into_iter().filter(|(_, raw)| is_fan(raw)).collect();
         if !fans.is_empty() {
@@ -202,7 +216,11 @@ impl Hosted {
 
     fn take_tags(&mut self, source: &Packument, follows: bool) -> Vec<String> {
         let mut others = Vec::new();
-        let Packument { versions, dist_tags, .. } = &mut self.packument;
+        let Packument {
+            versions,
+            dist_tags,
+            ..
+        } = &mut self.packument;
         for (tag, version) in &source.dist_tags {
             if tag.parse::<Tag>().is_err() || !versions.contains_key(version) {
                 continue;
@@ -274,7 +292,11 @@ mod tests {
         // Once more changes nothing.
         let again = Hosted::parse(&hosted.to_json()).unwrap();
         let mut twice = again.clone();
-        assert!(!twice.take(&source, &versions, now().plus_millis(5)).is_changed);
+        assert!(
+            !twice
+                .take(&source, &versions, now().plus_millis(5))
+                .is_changed
+        );
         assert_eq!(twice.to_json(), again.to_json());
     }
 
@@ -299,7 +321,10 @@ mod tests {
     #[test]
     fn digests_are_compared_by_what_they_share() {
         let of = |dist: &str| Digests::of(format!(r#"{{"dist":{dist}}}"#).as_bytes());
-        let (one, other) = ("aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d", "0000000000000000000000000000000000000000");
+        let (one, other) = (
+            "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d",
+            "0000000000000000000000000000000000000000",
+        );
         let shasum = |text: &str| of(&format!(r#"{{"shasum":"{text}"}}"#));
         assert!(shasum(one).differ(&shasum(other)));
         assert!(!shasum(one).differ(&shasum(&one.to_uppercase())));
