@@ -6,6 +6,7 @@ use http::header;
 use rustaccio::{
     auth::Credentials,
     config::{Config, Env, Sources},
+    lockfile::Lockfile,
     models::{
         BaseUrl, Integrity, Origin, PackageName, Tag, TarballName, Timestamp, Username, Version,
         VersionKey,
@@ -29,9 +30,10 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
+    ("lockfile", lockfile),
     ("names", names),
     ("packument", packument),
     ("patterns", patterns),
@@ -53,6 +55,18 @@ pub fn authorization(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Credentials::parse(text);
     }
+}
+
+/// A lockfile of any client. What it names can be named.
+pub fn lockfile(data: &[u8]) {
+    let Ok(lockfile) = Lockfile::parse(data) else {
+        return;
+    };
+    for locked in &lockfile.packages {
+        assert!(locked.name.as_str().parse::<PackageName>().is_ok());
+        assert!(locked.version.as_str().parse::<Version>().is_ok());
+    }
+    assert!(lockfile.names().len() <= lockfile.packages.len());
 }
 
 /// Every typed name, and texts like them. What is accepted comes back as it was.
