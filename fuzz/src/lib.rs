@@ -8,10 +8,9 @@ use rustaccio::{
     config::{Config, Env, Sources},
     lockfile::Lockfile,
     models::{
-        BaseUrl, Integrity, Origin, PackageName, Tag, TarballName, Timestamp, Username, Version,
-        VersionKey,
+        BaseUrl, Integrity, Origin, PackageName, Pattern, Tag, TarballName, Timestamp, Username,
+        Version, VersionKey,
     },
-    policy::Pattern,
     registry::{
         self,
         packument::{Form, Hosted, Ours, Packument, View, render},

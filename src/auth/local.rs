@@ -505,7 +505,11 @@ impl Auth {
     }
 
     fn check_new_password(&self, password: &SecretString) -> Result<(), RegistryError> {
-        if passwords::is_long_enough(password.expose_secret(), self.config.password_min) {
+        let (text, pattern) = (password.expose_secret(), &self.config.password_pattern);
+        let is_wanted = pattern
+            .as_ref()
+            .is_none_or(|pattern| pattern.is_match(text));
+        if is_wanted && passwords::is_long_enough(text, self.config.password_min) {
             Ok(())
         } else {
             Err(RegistryError::bad_request(passwords::INVALID))

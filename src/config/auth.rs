@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use regex::Regex;
 use url::Url;
 
 /// Whether visitors may make accounts.
@@ -108,6 +109,8 @@ pub struct AuthConfig {
     pub max_users: Option<usize>,
     /// The smallest length of a new password in characters.
     pub password_min: usize,
+    /// What a new password has to match besides, if anything.
+    pub password_pattern: Option<Regex>,
     /// How long a login token lives; `None` for ever.
     pub token_ttl: Option<Duration>,
     /// How long a web login may take.
@@ -131,6 +134,7 @@ impl Default for AuthConfig {
             registration: Registration::Open,
             max_users: None,
             password_min: 3,
+            password_pattern: None,
             token_ttl: Some(Duration::from_secs(2_592_000)),
             login_session_ttl: Duration::from_secs(120),
         }

@@ -2,6 +2,8 @@
 
 mod nearest;
 mod proxying;
+mod reading;
+mod verdaccio;
 
 use std::{
     collections::BTreeMap,
@@ -11,6 +13,7 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use nearest::closest;
+pub use reading::{Meaning, Reading};
 
 use super::{
     Config, Env, Given, ListenAddress, Problem, Source, TarballBackend, UplinkDefaults,
@@ -22,25 +25,6 @@ use super::{
     uplink_file::http_address,
     yaml::{Node, snake_case},
 };
-
-/// Keys of Verdaccio that change nothing here.
-const HARMLESS: [&str; 15] = [
-    "secret",
-    "security",
-    "i18n",
-    "user_agent",
-    "userAgent",
-    "theme",
-    "plugins",
-    "experiments",
-    "flags",
-    "server_id",
-    "config_path",
-    "self_path",
-    "_debug",
-    "userRateLimit",
-    "logs",
-];
 
 /// Where settings come from.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +52,7 @@ pub(super) fn load(sources: &Sources) -> Config {
         notify: Vec::new(),
         proxies: Vec::new(),
         last_file: None,
+        readings: Vec::new(),
     };
     for layer in loader.layers(sources.file.as_ref()) {
         loader.file(layer);
@@ -88,6 +73,8 @@ struct Loader<'a> {
     proxies: Vec<(&'static str, String, Source)>,
     /// The file that was read last.
     last_file: Option<Source>,
+    /// What each line of the files means.
+    readings: Vec<Reading>,
 }
 
 impl Loader<'_> {
@@ -158,7 +145,9 @@ impl Loader<'_> {
         let Layer { source, members } = layer;
         self.last_file = Some(source.clone());
         for (key, node) in members {
-            match known(&key, FILE) {
+            let known = known(&key, FILE);
+            self.reads_map(known, &key, &node);
+            match known {
                 "packages" => self.packages = Some((node, source.clone())),
                 "uplinks" => self.uplinks = Some((node, source.clone())),
                 key @ ("notify" | "notifications") => {
@@ -169,46 +158,20 @@ impl Loader<'_> {
                     let text = node.to_text().unwrap_or_default();
                     self.proxies.push((key, text, source.clone()));
                 }
-                "log" | "logs" if matches!(node, Node::List(_)) => {
-                    if let Node::List(items) = node {
-                        for item in items {
-                            self.subtree("log", item, &source);
-                        }
+                "log" | "logs" => {
+                    let items = match node {
+                        Node::List(items) => items,
+                        node => vec![node],
+                    };
+                    for item in items {
+                        self.subtree("log", item, &source);
                     }
                 }
                 key @ ("auth" | "store" | "middlewares" | "filters") => {
-                    self.plugins(key, &node, &source);
+                    let node = self.plugins(key, node, &source);
                     self.subtree(key, node, &source);
                 }
                 _ => self.subtree(&key, node, &source),
-            }
-        }
-    }
-
-    /// Plugins of Verdaccio are JavaScript, which does not run here.
-    fn plugins(&mut self, key: &str, node: &Node, source: &Source) {
-        let known: &[&str] = match key {
-            "auth" => &["htpasswd", "local", "http", "backend", "external", "plugin"],
-            "store" => &["backend", "s3"],
-            "middlewares" => &["audit"],
-            _ => &[],
-        };
-        let Node::Map(members) = node else { return };
-        for (name, _) in members {
-            let path = format!("{key}_{}", snake_case(name));
-            let is_setting = settings().any(|setting| setting.has_path(&path));
-            if !is_setting && !known.contains(&name.as_str()) {
-                let setting = format!("{key}.{name}");
-                let message = match key {
-                    "auth" => {
-                        "is a plugin of Verdaccio, which does not run here; use local accounts"
-                    }
-                    "store" => {
-                        "is a plugin of Verdaccio, which does not run here; use the folder of RUSTACCIO_DATA_DIR, or a bucket with RUSTACCIO_TARBALL_BACKEND"
-                    }
-                    _ => "is a plugin of Verdaccio, which does not run here; remove it",
-                };
-                self.problem(&setting, "", source, message);
             }
         }
     }
@@ -223,9 +186,11 @@ impl Loader<'_> {
         match (setting, node) {
             (Some(setting), node) if node.is_blank() => {
                 self.given.remove(setting.variable);
+                self.reads(path, "", Meaning::Blank);
             }
             (Some(setting), node) if !matches!(node, Node::Map(_)) => {
                 let text = node.to_text().unwrap_or_default();
+                self.reads(path, &text, Meaning::Setting(setting));
                 let text = if setting.is_path() {
                     source.from_its_folder(&text)
                 } else {
@@ -238,34 +203,13 @@ impl Loader<'_> {
                     self.subtree(&format!("{path}.{key}"), node, source);
                 }
             }
-            (None, _) => self.unknown(path, source),
+            (None, node) => self.foreign(path, &node, source),
             (Some(_), _) => {}
         }
     }
 
-    fn unknown(&mut self, path: &str, source: &Source) {
-        const QUIET: [&str; 6] = [
-            "auth.htpasswd.",
-            "log.type",
-            "logs.type",
-            "log.colors",
-            "web.",
-            "auth.local",
-        ];
-        let first = path.split('.').next().unwrap_or_default();
-        let is_harmless =
-            HARMLESS.contains(&first) || QUIET.iter().any(|known| path.starts_with(known));
-        if !is_harmless {
-            let message = match closest(&snake_case(&path.replace('.', "_"))) {
-                Some(near) => format!("is not known and does nothing; did you mean `{near}`?"),
-                None => "is not known and does nothing".to_owned(),
-            };
-            let warning = Problem::new(path, "", source, message);
-            self.findings.warnings.push(warning);
-        }
-    }
-
     fn environment(&mut self) {
+        self.verdaccios_environment();
         for setting in settings() {
             if let Some(text) = self.env.get(setting.variable) {
                 let source = Source::Variable(setting.variable.to_owned());
@@ -355,6 +299,7 @@ impl Loader<'_> {
         config
             .storage
             .recognise_verdaccio(&config.packages, database);
+        self.check_subfolders(&config);
         let file = self.last_file.take();
         config.settle_htpasswd(file.as_ref());
         let combination = Combination {
@@ -365,6 +310,7 @@ impl Loader<'_> {
             config.publish.strict_revision_check = true;
         }
         config.given = given;
+        config.readings = self.readings;
         config.problems = self.findings.problems;
         config.warnings.append(&mut self.findings.warnings);
         config

@@ -6,6 +6,7 @@ mod env;
 mod events;
 mod examples;
 mod features;
+mod foreign;
 mod governance;
 mod keys;
 mod load;
@@ -43,7 +44,7 @@ pub use examples::{Example, examples};
 pub use features::FEATURES;
 pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfig};
 pub use keys::FILE_KEYS;
-pub use load::Sources;
+pub use load::{Meaning, Reading, Sources};
 pub use log::{LogConfig, LogFormat};
 pub use npmrc::{NpmSettings, credentials_in};
 pub use packages::{PackageRule, PackagesConfig};
@@ -60,7 +61,7 @@ pub use telemetry::{MetricsConfig, TracesConfig};
 pub(crate) use units::{size as parse_size, span as parse_span};
 use uplink_file::UplinkDefaults;
 pub use uplinks::{UplinkAuth, UplinkConfig, UplinksConfig};
-pub use web::WebConfig;
+pub use web::{LANGUAGES, WebConfig};
 
 /// All settings of a registry.
 #[derive(Clone, Debug)]
@@ -103,6 +104,7 @@ pub struct Config {
     pub metrics: MetricsConfig,
     /// What is traced.
     pub traces: TracesConfig,
+    readings: Vec<Reading>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
     given: BTreeMap<&'static str, Given>,
@@ -139,6 +141,7 @@ impl Default for Config {
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             traces: TracesConfig::default(),
+            readings: Vec::new(),
             problems: Vec::new(),
             warnings: Vec::new(),
             given: BTreeMap::new(),
@@ -177,6 +180,11 @@ impl Config {
         // RUST_LOG is everybody's, not ours, and has no place in the table.
         config.log.directives = sources.env.get("RUST_LOG").map(str::to_owned);
         config
+    }
+
+    /// What each line of the files means, in their order.
+    pub fn readings(&self) -> &[Reading] {
+        &self.readings
     }
 
     /// What must be put right before a registry can start.

@@ -1,5 +1,7 @@
 //! `packages` in a file.
 
+use std::path::{Component, Path, PathBuf};
+
 use super::{
     PackageRule, PackagesConfig, Problem, Source,
     keys::{RULE, known},
@@ -90,9 +92,11 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
                 Some(Ok(merge)) => rule.merge = Some(merge),
                 _ => wrong("must be `true` or `false`"),
             },
-            "storage" => wrong(
-                "is not in this version of rustaccio; remove it, and all packages are kept together",
-            ),
+            "storage" if value.is_blank() => {}
+            "storage" => match value.to_text().as_deref().map(subfolder) {
+                Some(Some(folder)) => rule.storage = Some(folder),
+                _ => wrong("must be a folder below that of `storage`, such as `team`"),
+            },
             _ => findings.warnings.push(Problem::new(
                 path(key),
                 "",
@@ -111,6 +115,15 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
         }
     }
     rule
+}
+
+/// A folder below another: no way leads out of it.
+fn subfolder(text: &str) -> Option<PathBuf> {
+    let path = Path::new(text.trim());
+    let is_below = path
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    is_below.then(|| path.to_owned())
 }
 
 fn principals(node: &Node, wrong: &mut impl FnMut(&str)) -> Vec<Principal> {

@@ -2,6 +2,7 @@
 
 use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use crate::models::BaseUrl;
@@ -77,6 +78,8 @@ pub struct ServerConfig {
     pub public_url: Option<BaseUrl>,
     /// Whose forwarded headers count.
     pub trust_proxy: TrustProxy,
+    /// The header in which they say whether the client uses TLS.
+    pub forwarded_proto: HeaderName,
     /// The largest request body in bytes.
     pub max_body_size: u64,
     /// How long an idle connection is kept.
@@ -104,6 +107,7 @@ impl Default for ServerConfig {
             tls: TlsConfig::default(),
             public_url: None,
             trust_proxy: TrustProxy::No,
+            forwarded_proto: HeaderName::from_static("x-forwarded-proto"),
             max_body_size: 50 * 1024 * 1024,
             keep_alive_timeout: Duration::from_secs(75),
             request_timeout: Duration::from_secs(30),

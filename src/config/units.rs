@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use regex::{Regex, RegexBuilder};
 use url::Url;
 
 use super::{ListenAddress, TrustProxy};
@@ -15,7 +16,8 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-/// Bytes: a number with `b`, `kb`, `mb` or `gb` (of 1024 each) behind it, or none.
+/// Bytes: a number with `b`, `kb`, `mb`, `gb`, `tb` or `pb` (of 1024 each) behind it, or none; with a
+/// unit it may have a fraction.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let wrong = || "must be a size such as `50mb`".to_owned();
     let text = text.trim().to_ascii_lowercase();
@@ -25,10 +27,29 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         "k" | "kb" => 1 << 10,
         "m" | "mb" => 1 << 20,
         "g" | "gb" => 1 << 30,
+        "t" | "tb" => 1 << 40,
+        "p" | "pb" => 1 << 50,
         _ => return Err(wrong()),
     };
-    let number: u64 = digits.trim_end().parse().map_err(|_| wrong())?;
-    number.checked_mul(factor).ok_or_else(wrong)
+    let digits = digits.trim_end();
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let has_odd_fraction = digits.contains('.') && (fraction.is_empty() || factor == 1);
+    if fraction.len() > 9 || has_odd_fraction {
+        return Err(wrong());
+    }
+    let number = |digits: &str| -> Result<u64, String> {
+        let is_plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_plain).ok_or_else(wrong)
+    };
+    let parts = u64::pow(10, u32::try_from(fraction.len()).unwrap_or(0));
+    let fraction = if fraction.is_empty() {
+        0
+    } else {
+        number(fraction)?
+    };
+    let fraction = u128::from(factor) * u128::from(fraction) / u128::from(parts);
+    let whole = u128::from(number(whole)?) * u128::from(factor);
+    u64::try_from(whole + fraction).map_err(|_| wrong())
 }
 
 /// Verdaccio's spans: numbers with `ms s m h d w M y`, as in `1h 30m`; without a unit, seconds.
@@ -112,6 +133,19 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(text))
 }
 
+/// A regular expression, in JavaScript's slashes or without.
+pub(super) fn pattern(text: &str) -> Result<Regex, String> {
+    let inner = text
+        .strip_prefix('/')
+        .and_then(|rest| rest.rsplit_once('/'));
+    let (pattern, flags) = inner.unwrap_or((text, ""));
+    let ignores_case = flags.contains('i');
+    RegexBuilder::new(pattern)
+        .case_insensitive(ignores_case)
+        .build()
+        .map_err(|_| "must be a regular expression such as `/.{8}$/`".to_owned())
+}
+
 /// An http(s) origin: an address without a path.
 pub(super) fn origin(text: &str) -> Result<Url, String> {
     let url = text.parse::<Url>().ok().filter(|url| {
@@ -131,9 +165,19 @@ pub(super) fn trust_proxy(text: &str) -> Result<TrustProxy, String> {
             TrustProxy::No
         });
     }
+    // So many proxies in front: no client comes without one.
+    if text.trim().parse::<u8>().is_ok() {
+        return Ok(TrustProxy::Yes);
+    }
     let networks = words(text)
         .map(|word| match word {
             "loopback" => Ok(vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()]),
+            "linklocal" => Ok(vec!["169.254.0.0/16".to_owned(), "fe80::/10".to_owned()]),
+            "uniquelocal" => Ok(
+                ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"]
+                    .map(str::to_owned)
+                    .to_vec(),
+            ),
             other => Ok(vec![other.to_owned()]),
         })
         .collect::<Result<Vec<_>, String>>()?;
@@ -189,7 +233,19 @@ mod tests {
         assert_eq!(size("50mb"), Ok(50 << 20));
         assert_eq!(size(" 10 KB "), Ok(10 << 10));
         assert_eq!(size("16"), Ok(16));
-        for text in ["", "mb", "1.5mb", "-1", "10tb", "99999999999gb"] {
+        assert_eq!(size("1.5mb"), Ok(3 << 19));
+        assert_eq!(size("10tb"), Ok(10 << 40));
+        for text in [
+            "",
+            "mb",
+            "1.5",
+            "1.mb",
+            ".5mb",
+            "-1",
+            "+1",
+            "10xb",
+            "99999999999gb",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
     }
@@ -237,6 +293,9 @@ mod tests {
         assert!(networks.covers("::1".parse().ok()));
         assert!(!networks.covers("192.168.1.2".parse().ok()));
         assert!(trust_proxy("nobody").is_err());
+        assert_eq!(trust_proxy("2"), Ok(TrustProxy::Yes));
+        let near = trust_proxy("linklocal, uniquelocal").unwrap();
+        assert!(near.covers("172.20.1.1".parse().ok()) && !near.covers("127.0.0.1".parse().ok()));
     }
 
     #[test]

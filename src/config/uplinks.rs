@@ -92,4 +92,6 @@ pub struct UplinksConfig {
     /// Origins (`https://host[:port]`) that tarballs may come from although they are private or
     /// foreign.
     pub allowed_origins: Vec<Url>,
+    /// Whether searches look for what is hosted here alone.
+    pub searches_are_local: bool,
 }

@@ -1,5 +1,8 @@
 //! What browsers see.
 
+/// The languages of pages by their tags; the first one is that of whoever asks for none of them.
+pub const LANGUAGES: [&str; 6] = ["en", "de", "es", "fr", "zh", "ja"];
+
 /// Settings of the web interface.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
@@ -7,6 +10,10 @@ pub struct WebConfig {
     pub enable: bool,
     /// Its title.
     pub title: String,
+    /// Its language for browsers that ask for none that there is.
+    pub language: &'static str,
+    /// Whether people sign in there.
+    pub sign_in: bool,
     /// Whether `npm login` may go through the browser.
     pub web_login: bool,
 }
@@ -16,6 +23,8 @@ impl Default for WebConfig {
         Self {
             enable: true,
             title: "Rustaccio".to_owned(),
+            language: LANGUAGES[0],
+            sign_in: true,
             web_login: false,
         }
     }

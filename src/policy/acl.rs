@@ -1,9 +1,8 @@
 //! [`Rules`]: the compiled `packages` section. The first rule that matches decides.
 
-use super::pattern::{InvalidPattern, Pattern};
 use crate::{
     config::{PackageRule, PackagesConfig},
-    models::{AuthIdentity, PackageName, Principal, Right, UplinkName},
+    models::{AuthIdentity, InvalidPattern, PackageName, Pattern, Principal, Right, UplinkName},
 };
 
 /// The rules in the order in which they are tried.

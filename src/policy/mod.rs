@@ -2,9 +2,7 @@
 
 mod acl;
 mod admin;
-mod braces;
 mod owners;
-mod pattern;
 mod restrictions;
 mod service;
 
@@ -15,7 +13,6 @@ use tokio::time::{Instant, timeout};
 pub use acl::Rules;
 pub use admin::{Admins, require_no_limits};
 pub use owners::check_owner;
-pub use pattern::{InvalidPattern, Pattern};
 pub use restrictions::{require_proof, require_shown_second_factor, require_unrestricted};
 pub use service::PolicyService;
 

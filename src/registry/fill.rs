@@ -355,11 +355,32 @@ impl Download {
         if let Some(downloaded) = self.download_shared().await? {
             return Ok(downloaded);
         }
+        if let Some(kept) = self.take_over().await {
+            return Ok(kept);
+        }
         let Some(response) = self.uplink.tarball(&self.url).await? else {
             return Ok(Downloaded::Missing);
         };
         let body = response.body.map_err(FillError::from);
         self.receive(response.length, Box::pin(body)).await
+    }
+
+    /// What Verdaccio has downloaded, in a folder of its.
+    async fn take_over(&self) -> Option<Downloaded> {
+        let (cache, file) = (self.store.cache(), &self._landing.key.1);
+        let taken = async {
+            if cache
+                .take_over_tarball(&self.name, file, &self.integrity)
+                .await?
+            {
+                return self.kept().await;
+            }
+            Ok(None)
+        };
+        taken.await.unwrap_or_else(|error| {
+            warn_of_cache(&self.name, &error);
+            None
+        })
     }
 
     /// What another node has downloaded, where nodes share a cache. `None`: upstream is to be asked.

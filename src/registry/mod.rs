@@ -101,6 +101,8 @@ pub struct RegistryOptions {
     pub store: Store,
     /// The upstream registries.
     pub uplinks: Uplinks,
+    /// Whether searches leave the uplinks out.
+    pub searches_are_local: bool,
     /// Who may do what.
     pub policy: Policy,
     /// Who may look at packages that nobody may use, and name their owners.
@@ -135,6 +137,7 @@ pub struct RegistryOptions {
 #[derive(Debug)]
 pub struct Registry {
     store: Store,
+    searches_are_local: bool,
     policy: Arc<Policy>,
     admins: Admins,
     publish: PublishConfig,
@@ -177,6 +180,7 @@ impl Registry {
         let RegistryOptions {
             store,
             uplinks,
+            searches_are_local,
             policy,
             admins,
             publish,
@@ -231,6 +235,7 @@ impl Registry {
                 .time_to_live(RETRY_WINDOW)
                 .build(),
             store,
+            searches_are_local,
             policy,
             admins,
             publish,

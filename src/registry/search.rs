@@ -43,7 +43,7 @@ impl Registry {
         let found = self.search_here(caller, text, window).await?;
         let mut objects: Vec<Value> = found.hits.iter().map(SearchHit::to_json).collect();
         let mut total = found.total;
-        if !text.is_empty() {
+        if !text.is_empty() && !self.searches_are_local {
             let from = window.from.saturating_sub(total);
             let size = window.size.saturating_sub(objects.len());
             let wanted = from.saturating_add(size);

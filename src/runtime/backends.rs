@@ -10,6 +10,7 @@ use crate::{
     storage::{
         AccountStore, Blobs, FileAccounts, FileKeys, FsBlobs, FsMetadata, KeyStore, Layout, Leases,
         MemorySessions, MetadataStore, Secrets, SessionStore, SigningKeys, Store, StoreOptions,
+        verdaccio_hosting,
     },
 };
 
@@ -118,6 +119,7 @@ impl Backends {
         expect(clippy::unused_async, reason = "the features await")
     )]
     async fn connect_as(config: &Config, access: Access) -> Result<Self, RegistryError> {
+        require_sidecars(config)?;
         #[cfg(not(any(feature = "object", feature = "postgres")))]
         let _ = access;
         #[cfg(feature = "object")]
@@ -208,6 +210,11 @@ impl Backends {
             return Ok((metadata, Arc::new(blobs)));
         }
         let folder = &config.storage.data_dir;
+        if let Some(verdaccio) = &config.storage.verdaccio
+            && self.is_in_folder()
+        {
+            return Ok(verdaccio_hosting(verdaccio, folder, false)?);
+        }
         let layout = Layout::native(folder.join("tarballs"));
         let quarantine = folder.join("quarantine");
         Ok(match &self.shared {
@@ -231,6 +238,9 @@ impl Backends {
             return self.hosted(config);
         }
         let folder = &config.storage.data_dir;
+        if let Some(verdaccio) = &config.storage.verdaccio {
+            return Ok(verdaccio_hosting(verdaccio, folder, true)?);
+        }
         let layout = Layout::native(folder.join("tarballs"));
         let metadata = FsMetadata::foreign(layout.clone());
         let blobs = FsBlobs::new(layout, metadata.clone(), folder.join("quarantine"));
@@ -279,6 +289,9 @@ impl Backends {
                 }
                 _ => None,
             };
+            if let Some(verdaccio) = &config.storage.verdaccio {
+                tracing::warn!(folder = %verdaccio.root.display(), "hosted packages are in the bucket; those of Verdaccio's folder are served once they are there, which `rustaccio migrate to-bucket` sees to");
+            }
             let store = Store::open_bucket(options, opened, metadata, redirects).await?;
             return Ok(if config.storage.cache.is_shared {
                 store.with_shared_cache()
@@ -294,7 +307,10 @@ impl Backends {
                 let metadata = Arc::new(PgMetadata::new(database.clone()));
                 Store::open_beside(options, metadata).await?
             }
-            _ => Store::open_with_options(options).await?,
+            _ => match &config.storage.verdaccio {
+                Some(verdaccio) => Store::open_verdaccio(options, verdaccio.clone()).await?,
+                None => Store::open_with_options(options).await?,
+            },
         })
     }
 
@@ -466,6 +482,37 @@ async fn open_database(config: &Config, access: Access) -> Result<Database, Regi
 /// What is said where no database is named.
 #[cfg(feature = "postgres")]
 pub(crate) const NO_URL: &str = "RUSTACCIO_METADATA_POSTGRES_URL names no database; set it to postgres://user:password@host/database";
+
+/// Fails where manifests are to be in a database and tarballs in a folder of Verdaccio's, which would know
+/// nothing of what is published.
+fn require_sidecars(config: &Config) -> Result<(), RegistryError> {
+    let storage = &config.storage;
+    match &storage.verdaccio {
+        Some(verdaccio)
+            if storage.metadata == MetadataBackend::Transactional
+                && storage.tarballs == TarballBackend::Local =>
+        {
+            Err(RegistryError::Settings {
+                message: format!(
+                    "{} is Verdaccio's folder, in which manifests lie beside their tarballs, and \
+                     RUSTACCIO_METADATA_BACKEND is `transactional`: set it to `sidecar`, or take its \
+                     packages over into another data folder with `rustaccio import`, or into a bucket with \
+                     `rustaccio migrate to-bucket` and after that into Postgres with `to-postgres`",
+                    verdaccio.root.display()
+                ),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The folder of hosted packages, where they are in one.
+pub(super) fn packages_path(config: &Config) -> PathBuf {
+    match &config.storage.verdaccio {
+        Some(verdaccio) => verdaccio.root.clone(),
+        None => config.storage.data_dir.join("tarballs"),
+    }
+}
 
 /// Where accounts of a single node are kept.
 pub(crate) fn accounts_path(config: &Config) -> PathBuf {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    backends::{Backends, accounts_path},
+    backends::{Backends, accounts_path, packages_path},
     end::{End, has_none},
     migrate::Watch,
     restore::fill_from,
@@ -186,7 +186,11 @@ async fn remove(folder: &Path) -> Result<(), RegistryError> {
 
 /// Fails where the data folder and the backup are not apart.
 async fn require_apart(config: &Config, folder: &Path) -> Result<(), RegistryError> {
-    let data = &config.storage.data_dir;
+    let storage = &config.storage;
+    let data = storage
+        .verdaccio
+        .as_ref()
+        .map_or(&storage.data_dir, |verdaccio| &verdaccio.root);
     let (one, other) = (resolve(data).await?, resolve(folder).await?);
     if !one.starts_with(&other) && !other.starts_with(&one) {
         return Ok(());
@@ -247,7 +251,10 @@ pub(crate) async fn restore(
 async fn open_source(config: &Config) -> Result<End, RegistryError> {
     let storage = &config.storage;
     let is_in_folder = storage.tarballs == TarballBackend::Local;
-    let folder = &storage.data_dir;
+    let folder = storage
+        .verdaccio
+        .as_ref()
+        .map_or(&storage.data_dir, |verdaccio| &verdaccio.root);
     if is_in_folder && is_empty(folder).await? {
         return Err(wrong(config, "is not there, or empty"));
     }
@@ -257,7 +264,7 @@ async fn open_source(config: &Config) -> Result<End, RegistryError> {
             is_there.map_err(RegistryError::internal)
         };
         // A start makes it, and nothing takes it away.
-        if !is_there(folder.join("tarballs")).await? {
+        if !is_there(packages_path(config)).await? {
             let has_accounts = is_there(accounts_path(config)).await?;
             return Err(wrong(
                 config,

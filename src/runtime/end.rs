@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::TryStreamExt as _;
 
 use super::{
-    backends::{Backends, Hosting},
+    backends::{Backends, Hosting, packages_path},
     marks::{self, Ground, Mark, Spot},
 };
 use crate::{
@@ -69,7 +69,7 @@ impl End {
         if self.config.storage.tarballs != TarballBackend::Local {
             return Ok(true);
         }
-        let folder = self.config.storage.data_dir.join("tarballs");
+        let folder = packages_path(&self.config);
         let is_there = tokio::fs::try_exists(folder).await;
         is_there.map_err(RegistryError::internal)
     }

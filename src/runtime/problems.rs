@@ -5,8 +5,8 @@ use crate::{
         AuthBackend, Config, CoordinationBackend, FEATURES, MetadataBackend, PolicyBackend,
         Problem, TarballBackend,
     },
+    models::Pattern,
     net::read_authorities,
-    policy::Pattern,
     server::Tls,
 };
 

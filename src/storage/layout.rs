@@ -1,9 +1,16 @@
-//! [`Layout`]: which folder a package has. The native folder, and later a bucket and a Verdaccio
-//! folder, are opened through it.
+//! [`Layout`]: which folder a package has, in a folder of ours and in one of Verdaccio's.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Component, Path, PathBuf},
+    sync::Arc,
+};
 
-use crate::models::{PackageName, TarballName};
+use crate::{
+    config::VerdaccioFolder,
+    models::{InvalidPattern, PackageName, Pattern, TarballName},
+};
 
 /// The file in a package's folder that holds its manifest.
 pub(super) const MANIFEST: &str = "package.json";
@@ -12,6 +19,9 @@ pub(super) const MANIFEST: &str = "package.json";
 #[derive(Clone, Debug)]
 pub struct Layout {
     root: PathBuf,
+    /// In a folder of Verdaccio's, the patterns of its rules in their order, each with the folder of
+    /// the packages for which it decides.
+    rules: Option<Arc<[(Pattern, PathBuf)]>>,
 }
 
 impl Layout {
@@ -20,7 +30,23 @@ impl Layout {
     /// A scoped name that itself contains `__` keeps its slash as `%2f`, so that no two names
     /// share a folder.
     pub fn native(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, rules: None }
+    }
+
+    /// Verdaccio's layout: `<root>[/<folder of the first rule that matches>]/<name>/<file>`, where a
+    /// scope is a folder of its own.
+    pub fn verdaccio(folder: &VerdaccioFolder) -> Result<Self, InvalidPattern> {
+        let rules = folder.subfolders.iter().map(|(pattern, subfolder)| {
+            let base = match subfolder {
+                Some(subfolder) => folder.root.join(relative(subfolder)),
+                None => folder.root.clone(),
+            };
+            Ok((Pattern::compile(pattern)?, base))
+        });
+        Ok(Self {
+            root: folder.root.clone(),
+            rules: Some(rules.collect::<Result<_, InvalidPattern>>()?),
+        })
     }
 
     /// The folder of all packages.
@@ -30,7 +56,15 @@ impl Layout {
 
     /// The folder of `name`.
     pub fn folder(&self, name: &PackageName) -> PathBuf {
-        self.root.join(folder_name(name))
+        let Some(rules) = &self.rules else {
+            return self.root.join(folder_name(name));
+        };
+        let rule = rules
+            .iter()
+            .find(|(pattern, _)| pattern.matches(name.as_str()));
+        let base = rule.map_or(&self.root, |(_, base)| base);
+        // A name has one slash at most, and neither `..` nor a leading dot or slash.
+        base.join(name.as_str())
     }
 
     /// The manifest of `name`.
@@ -41,6 +75,84 @@ impl Layout {
     /// The blob `file` of `name`.
     pub fn blob(&self, name: &PackageName, file: &TarballName) -> PathBuf {
         self.folder(name).join(file.as_str())
+    }
+
+    /// The names for which there are folders, with these. Blocks.
+    pub(super) fn packages(&self) -> io::Result<Vec<(PackageName, PathBuf)>> {
+        let Some(rules) = &self.rules else {
+            let named = |folder: &Path| package_of(folder.file_name()?.to_str()?);
+            let folders = folders_in(&self.root)?.into_iter();
+            return Ok(folders
+                .filter_map(|folder| Some((named(&folder)?, folder)))
+                .collect());
+        };
+        let mut bases: BTreeSet<&Path> = rules.iter().map(|(_, base)| base.as_path()).collect();
+        bases.insert(&self.root);
+        let mut found = Vec::new();
+        for base in bases {
+            for folder in existing_folders_in(base)? {
+                let is_scope = |folder: &Path| name_of(folder).is_some_and(|n| n.starts_with('@'));
+                if is_scope(&folder) {
+                    let scope = name_of(&folder).unwrap_or_default();
+                    for folder in existing_folders_in(&folder)? {
+                        let base = name_of(&folder).unwrap_or_default();
+                        found.push((format!("{scope}/{base}"), folder));
+                    }
+                } else if let Some(name) = name_of(&folder) {
+                    found.push((name.to_owned(), folder));
+                }
+            }
+        }
+        let named = found.into_iter().filter_map(|(name, folder)| {
+            let name: PackageName = name.parse().ok()?;
+            // What lies where nobody looks for it belongs to nobody: what was left behind when a rule got
+            // another folder, and folders that only hold other packages' ones.
+            (self.folder(&name) == folder
+                && (folder.join(MANIFEST).exists() || !holds(rules, &folder)))
+            .then_some((name, folder))
+        });
+        Ok(named.collect())
+    }
+}
+
+/// Whether packages' folders are in `folder` by the rules.
+fn holds(rules: &[(Pattern, PathBuf)], folder: &Path) -> bool {
+    rules.iter().any(|(_, base)| base.starts_with(folder))
+}
+
+/// `path` as Node.js joins it to another: one that is absolute begins there too, and `..` leads
+/// out of a folder as it stands in the text.
+fn relative(path: &Path) -> PathBuf {
+    path.components()
+        .filter(|part| !matches!(part, Component::RootDir | Component::Prefix(_)))
+        .filter(|part| !matches!(part, Component::CurDir))
+        .collect()
+}
+
+fn name_of(folder: &Path) -> Option<&str> {
+    folder.file_name()?.to_str()
+}
+
+/// The folders in `folder` whose names do not begin with a dot, links to folders among them. Blocks.
+fn folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+        let kind = entry.file_type()?;
+        let is_folder = kind.is_dir() || (kind.is_symlink() && entry.path().is_dir());
+        if is_folder && !is_hidden {
+            folders.push(entry.path());
+        }
+    }
+    Ok(folders)
+}
+
+/// The same; none where there is no such folder.
+fn existing_folders_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    match folders_in(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        found => found,
     }
 }
 
@@ -90,5 +202,62 @@ mod tests {
         for folder in ["@a__b__c", ".rustaccio", "@a", "", "..", "@a%2fb"] {
             assert_eq!(package_of(folder), None, "{folder:?}");
         }
+    }
+
+    #[test]
+    fn verdaccios_folders_are_where_its_rules_say() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |text: &str| Some(PathBuf::from(text));
+        let verdaccio = VerdaccioFolder {
+            root: root.path().to_owned(),
+            database: root.path().join(".verdaccio-db.json"),
+            subfolders: vec![
+                ("@acme/*".to_owned(), folder("private")),
+                ("deep-*".to_owned(), folder("/private/deep")),
+                ("@*/*".to_owned(), None),
+                ("**".to_owned(), None),
+            ],
+        };
+        let layout = Layout::verdaccio(&verdaccio).unwrap();
+        for (name, place) in [
+            ("@acme/app", "private/@acme/app"),
+            ("@other/app", "@other/app"),
+            ("deep-one", "private/deep/deep-one"),
+            ("lodash", "lodash"),
+            ("private", "private"),
+        ] {
+            let name: PackageName = name.parse().unwrap();
+            assert_eq!(layout.folder(&name), root.path().join(place));
+        }
+        for made in [
+            "private/@acme/app",
+            "private/deep/deep-one",
+            "private/stray",
+            "@other/app",
+            "@acme/elsewhere",
+            "lodash",
+            ".rustaccio/tmp",
+            ".stage",
+        ] {
+            fs::create_dir_all(root.path().join(made)).unwrap();
+        }
+        fs::write(root.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink(root.path().join("lodash"), root.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink(root.path().join("nowhere"), root.path().join("dead")).unwrap();
+        let listed = || {
+            let mut names: Vec<String> = layout
+                .packages()
+                .unwrap()
+                .into_iter()
+                .map(|(name, _)| name.to_string())
+                .collect();
+            names.sort();
+            names
+        };
+        let names = ["@acme/app", "@other/app", "deep-one", "linked", "lodash"];
+        assert_eq!(listed(), names);
+        // A package may have the name of a folder of packages.
+        fs::write(root.path().join("private/package.json"), "{}").unwrap();
+        assert!(listed().contains(&"private".to_owned()));
     }
 }

@@ -42,6 +42,7 @@ pub use cache::{
 };
 pub use coherence::{Coherence, Epoch, LONGEST_SILENCE, Notice, Watcher};
 pub use error::StorageError;
+pub use fs::verdaccio::verdaccio_hosting;
 pub use fs::{FileBlob, FsBlobs, FsMetadata, Observer, Pieces, TemporaryBlob, TemporaryFolder};
 pub use keys::{FileKeys, KeyStore};
 pub use layout::Layout;

@@ -12,10 +12,10 @@ use super::{
     Blobs, FsBlobs, FsMetadata, Holding, Layout, MetadataStore, StorageError, TemporaryFolder,
     UpstreamCache,
     counted::Counted,
-    fs::{atomic::create_folder_synced, blocking},
+    fs::{atomic::create_folder_synced, blocking, verdaccio},
     sweep,
 };
-use crate::{models::PackageName, telemetry::Metrics};
+use crate::{config::VerdaccioFolder, models::PackageName, telemetry::Metrics};
 
 /// Where everything is kept.
 #[derive(Clone, Debug)]
@@ -62,6 +62,31 @@ impl Store {
         metadata: Arc<dyn Holding>,
     ) -> Result<Self, StorageError> {
         blocking(move || Self::open_folder(options, Some(metadata))).await
+    }
+
+    /// Opens the folder for everything but hosted packages, which are in a folder of Verdaccio's, with
+    /// what that has cached of upstream.
+    pub async fn open_verdaccio(
+        options: StoreOptions,
+        folder: VerdaccioFolder,
+    ) -> Result<Self, StorageError> {
+        blocking(move || {
+            let local = Self::open_local(&options)?;
+            let opened = verdaccio::open(&folder, &options.data_dir)?;
+            Ok(Self {
+                metadata: Arc::new(opened.manifests),
+                blobs: Arc::new(opened.tarballs),
+                #[cfg(feature = "object")]
+                bucket: None,
+                is_shared: false,
+                redirects: false,
+                cache: local.cache.behind_which(opened.cache),
+                temporary: local.temporary,
+                data_dir: options.data_dir,
+                _exclusive: Arc::new(local.exclusive),
+            })
+        })
+        .await
     }
 
     /// Opens the folder for everything but hosted packages, whose tarballs are in `bucket`, and their

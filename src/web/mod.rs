@@ -64,9 +64,10 @@ pub fn router(state: WebState) -> Router {
 #[rustfmt::skip]
 fn routes(state: WebState) -> (Router, Counting) {
     let (has_pages, has_logins) = (state.settings.has_pages, state.settings.has_local_logins);
+    let has_page_logins = has_pages && state.settings.has_page_logins;
     let table = if has_logins { logins(Table::new()) } else { Table::new() };
     let table = if has_pages { data_of_pages(table) } else { table };
-    let table = if has_pages && has_logins { logins_of_pages(table) } else { table };
+    let table = if has_page_logins { logins_of_pages(table) } else { table };
     let table = table
         .route("/", get(health::root))
         .route("/favicon.ico", get(not_found))

@@ -2,7 +2,10 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use http::HeaderName;
+
 use super::extract::Bases;
+
 use crate::{
     admin::Administration,
     auth::Auth,
@@ -31,6 +34,12 @@ pub struct WebSettings {
     pub max_body_size: u64,
     /// Whether users sign in here, and keep their tokens and passwords here.
     pub has_local_logins: bool,
+    /// Whether people sign in on pages.
+    pub has_page_logins: bool,
+    /// The language of pages for browsers that ask for none that there is.
+    pub language: &'static str,
+    /// The header in which proxies say whether the client uses TLS.
+    pub forwarded_proto: HeaderName,
     /// Whether there are pages for browsers.
     pub has_pages: bool,
     /// Whether `npm login` may go through the browser.

@@ -133,21 +133,24 @@ impl Loader<'_> {
         }
     }
 
-    fn check_proxies(&mut self, config: &Config, upstream: &Upstream) {
+    /// Leaves out what names no uplink.
+    fn check_proxies(&mut self, config: &mut Config, upstream: &Upstream) {
         let uplinks = &config.uplinks.uplinks;
         let has_default = find(uplinks, "default").is_some();
         let has_none = matches!(upstream, Upstream::Off | Upstream::Unusable);
-        for rule in &config.packages.rules {
-            for name in &rule.proxy {
-                let is_known = find(uplinks, name.as_str()).is_some()
-                    || (name.as_str() == "npmjs" && has_default)
-                    || (has_none && matches!(name.as_str(), "npmjs" | "default"));
-                if !is_known {
-                    let setting = format!("packages.{}.proxy", rule.pattern);
-                    let message = "names no uplink; add it to `uplinks` or remove it here";
-                    let source = config.packages_source.clone();
-                    self.problem(&setting, name.as_str(), &source, message);
-                }
+        let is_known = |name: &UplinkName| {
+            find(uplinks, name.as_str()).is_some()
+                || (name.as_str() == "npmjs" && has_default)
+                || (has_none && matches!(name.as_str(), "npmjs" | "default"))
+        };
+        for rule in &mut config.packages.rules {
+            let setting = format!("packages.{}.proxy", rule.pattern);
+            for name in rule.proxy.extract_if(.., |name| !is_known(name)) {
+                let message = "names no uplink, so that none is asked here; add it to `uplinks` or \
+                               remove it";
+                let source = &config.packages_source;
+                let warning = Problem::new(&setting, name.as_str(), source, message);
+                self.findings.warnings.push(warning);
             }
         }
     }

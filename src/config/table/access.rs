@@ -65,13 +65,25 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The smallest length of a new password in characters.",
     ),
     Setting::new(
+        "RUSTACCIO_PASSWORD_PATTERN",
+        "",
+        Text(|target, text| {
+            target.config.auth.password_pattern = Some(units::pattern(text)?);
+            Ok(())
+        }),
+        "What a new password has to match besides: a regular expression, as in Verdaccio with slashes \
+         around it or without.",
+    )
+    .also(&["server_password_validation_regex"]),
+    Setting::new(
         "RUSTACCIO_AUTH_TOKEN_TTL_SECS",
         "2592000",
         Seconds(0..=u64::MAX, |target, span| {
             target.config.auth.token_ttl = (!span.is_zero()).then_some(span);
         }),
         "How long a login lasts; 0 for ever. Tokens of `npm token create` have their own expiry.",
-    ),
+    )
+    .also(&["security_api_jwt_sign_expires_in"]),
     Setting::new(
         "RUSTACCIO_LOGIN_SESSION_TTL_SECONDS",
         "120",

@@ -102,47 +102,47 @@ pub(super) const SETTINGS: &[Setting] = &[
          minutes, instead of through this registry. The bucket must be reachable for them.",
     ),
     text!("RUSTACCIO_S3_BUCKET", "", s3.bucket, "The bucket. It must be there.")
-        .also(&["store_s3_bucket", "storage_s3_bucket"]),
+        .also(&["store_s3_bucket", "storage_s3_bucket", "store_aws_s3_storage_bucket"]),
     text!(
         "RUSTACCIO_S3_REGION",
         "us-east-1",
         s3.region,
         "The region of the bucket."
     )
-    .also(&["store_s3_region", "storage_s3_region"]),
+    .also(&["store_s3_region", "storage_s3_region", "store_aws_s3_storage_region"]),
     endpoint(
         "RUSTACCIO_S3_ENDPOINT",
         |target, endpoint| target.config.storage.s3.endpoint = Some(endpoint),
         "The address of a store that speaks S3; without it, Amazon's.",
     )
-    .also(&["store_s3_endpoint", "storage_s3_endpoint"]),
+    .also(&["store_s3_endpoint", "storage_s3_endpoint", "store_aws_s3_storage_endpoint"]),
     text!(
         secret "RUSTACCIO_S3_ACCESS_KEY_ID",
         s3.access_key_id,
         "The key's name. Without it, credentials are found as Amazon's tools find them: \
          `AWS_ACCESS_KEY_ID`, a web identity, the container, the instance."
     )
-    .also(&["store_s3_access_key_id", "storage_s3_access_key_id"]),
+    .also(&["store_s3_access_key_id", "storage_s3_access_key_id", "store_aws_s3_storage_access_key_id"]),
     text!(
         secret "RUSTACCIO_S3_SECRET_ACCESS_KEY",
         s3.secret_access_key,
         "The key itself."
     )
-    .also(&["store_s3_secret_access_key", "storage_s3_secret_access_key"]),
+    .also(&["store_s3_secret_access_key", "storage_s3_secret_access_key", "store_aws_s3_storage_secret_access_key"]),
     text!(
         checked "RUSTACCIO_S3_PREFIX",
         prefix,
         s3.prefix,
         "What all keys begin with, such as `npm/`."
     )
-    .also(&["store_s3_prefix", "storage_s3_prefix"]),
+    .also(&["store_s3_prefix", "storage_s3_prefix", "store_aws_s3_storage_key_prefix"]),
     Setting::new(
         "RUSTACCIO_S3_FORCE_PATH_STYLE",
         "true",
         Switch(|target, on| target.config.storage.s3.force_path_style = on),
         "Whether the bucket is in the path of addresses, or in the host's name.",
     )
-    .also(&["store_s3_force_path_style", "storage_s3_force_path_style"]),
+    .also(&["store_s3_force_path_style", "storage_s3_force_path_style", "store_aws_s3_storage_s3_force_path_style"]),
     Setting::new(
         "RUSTACCIO_S3_CA_BUNDLE",
         "",

@@ -25,6 +25,8 @@ use super::{Config, Source, UplinkDefaults};
 pub struct Setting {
     /// The environment variable.
     pub variable: &'static str,
+    /// Its path in the file, where it is not the variable's words: they mean another there.
+    pub(super) in_files: Option<&'static str>,
     /// Other paths in the file, with `_` between their parts: Verdaccio's, and older ones.
     pub aliases: &'static [&'static str],
     /// What is assumed where it is not set, as text; empty for nothing.
@@ -62,6 +64,8 @@ pub(super) enum Kind {
     Choice(&'static [&'static str], Put<&'static str>),
     /// Any text that the function takes.
     Text(fn(&mut Target, &str) -> Result<(), String>),
+    /// Any text; what is to be said of one that is not used as it is.
+    Wish(fn(&mut Target, &str) -> Result<(), String>),
     /// The path of a file or folder; in a file, from the folder of that file on.
     Path(Put<PathBuf>),
     /// The address of a store.
@@ -83,6 +87,7 @@ impl Setting {
     ) -> Self {
         Self {
             variable,
+            in_files: None,
             aliases: &[],
             default,
             help,
@@ -96,6 +101,12 @@ impl Setting {
         self
     }
 
+    /// With another path in files.
+    const fn in_files(mut self, path: &'static str) -> Self {
+        self.in_files = Some(path);
+        self
+    }
+
     const fn secret(mut self) -> Self {
         self.is_secret = true;
         self
@@ -103,6 +114,9 @@ impl Setting {
 
     /// Its path in the file: any grouping of these words does, as in `web.title`.
     pub fn path(&self) -> String {
+        if let Some(path) = self.in_files {
+            return path.to_owned();
+        }
         let name = self.variable.trim_start_matches("RUSTACCIO_");
         name.to_ascii_lowercase()
     }
@@ -198,6 +212,10 @@ impl Setting {
             Kind::Address(put) => put(target, bucket::address(text.trim())?),
             Kind::Path(put) => put(target, super::units::path(text.trim())?),
             Kind::Text(put) => put(target, text.trim())?,
+            Kind::Wish(put) => {
+                let taken = put(target, text.trim());
+                return Ok(taken.map_or_else(Read::Warned, |()| Read::Fine));
+            }
             Kind::Endpoint(put) => put(target, endpoint(text.trim())?),
             Kind::Unused => {}
             Kind::Former if text.trim() == self.default => {}

@@ -1,10 +1,10 @@
 //! Settings of the server and its runtime.
 
 use super::{
-    Kind::{Choice, Number, Path, Seconds, Size, Switch, Text},
+    Kind::{Choice, Number, Path, Seconds, Size, Switch, Text, Wish},
     Setting,
 };
-use crate::config::{LogFormat, units};
+use crate::config::{LANGUAGES, LogFormat, units};
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(
@@ -48,6 +48,16 @@ pub(super) const SETTINGS: &[Setting] = &[
         }),
         "The address that clients use, such as `https://npm.example.com`. Without it, the address \
          that each request was sent to.",
+    ),
+    Setting::new(
+        "RUSTACCIO_FORWARDED_PROTO_HEADER",
+        "x-forwarded-proto",
+        Text(|target, text| {
+            let name = text.parse().map_err(|_| "must be the name of a header".to_owned())?;
+            target.config.server.forwarded_proto = name;
+            Ok(())
+        }),
+        "The header in which trusted proxies say `https` or `http`.",
     ),
     Setting::new(
         "RUSTACCIO_URL_PREFIX",
@@ -172,7 +182,8 @@ pub(super) const SETTINGS: &[Setting] = &[
         "true",
         Switch(|target, on| target.config.web.enable = on),
         "Whether there are pages for browsers.",
-    ),
+    )
+    .also(&["web_enabled"]),
     Setting::new(
         "RUSTACCIO_WEB_TITLE",
         "Rustaccio",
@@ -183,12 +194,37 @@ pub(super) const SETTINGS: &[Setting] = &[
         "The title of those pages.",
     ),
     Setting::new(
+        "RUSTACCIO_WEB_LANGUAGE",
+        "en",
+        Wish(|target, text| {
+            let tag = text.split(['-', '_']).next().unwrap_or_default();
+            let tag = tag.to_ascii_lowercase();
+            let known = LANGUAGES.into_iter().find(|known| *known == tag);
+            target.config.web.language = known.unwrap_or(LANGUAGES[0]);
+            let all = LANGUAGES.join("`, `");
+            known.map(drop).ok_or_else(|| {
+                format!("is none that pages have, which are `{all}`; `{}` is used", LANGUAGES[0])
+            })
+        }),
+        "The language of pages for browsers that ask for none of theirs: `en`, `de`, `es`, `fr`, `zh` or \
+         `ja`.",
+    )
+    .also(&["i18n_web"]),
+    Setting::new(
+        "RUSTACCIO_WEB_SIGN_IN",
+        "true",
+        Switch(|target, on| target.config.web.sign_in = on),
+        "Whether people sign in on those pages, to see what only they may and to look after their tokens. \
+         npm and the others do in any case.",
+    )
+    .also(&["web_login"]),
+    Setting::new(
         "RUSTACCIO_WEB_LOGIN",
         "false",
         Switch(|target, on| target.config.web.web_login = on),
         "Whether `npm login` may go through the browser. Without it, npm asks in the terminal.",
     )
-    .also(&["flags_web_login"]),
+    .in_files("flags_web_login"),
     Setting::new(
         "RUSTACCIO_AUDIT_ENABLED",
         "true",

@@ -1,7 +1,7 @@
 //! Settings of storage and of the upstream registries.
 
 use super::{
-    Kind::{Choice, Number, Path, Seconds, Text},
+    Kind::{Choice, Number, Path, Seconds, Switch, Text},
     Setting,
 };
 use crate::config::units;
@@ -45,6 +45,13 @@ pub(super) const SETTINGS: &[Setting] = &[
          their addresses are private, with commas or spaces between. Uplinks' own origins always \
          may; public addresses too. Credentials go to an uplink's own origin only.",
     ),
+    Setting::new(
+        "RUSTACCIO_UPSTREAM_SEARCH",
+        "true",
+        Switch(|target, on| target.config.uplinks.searches_are_local = !on),
+        "Whether a search asks the uplinks too.",
+    )
+    .also(&["flags_search_remote"]),
     Setting::new(
         "RUSTACCIO_UPSTREAM_CONNECT_TIMEOUT_SECS",
         "3",

@@ -35,8 +35,11 @@ use tier::folder_of;
 pub(in crate::storage) use tier::{DOCUMENTS, Folder, PACKAGES};
 pub(in crate::storage) use tier::{Entry, Kind, Place, Tier};
 
-use super::{Blob, FileBlob, FinishedBlob, Observer, StorageError, TemporaryBlob, fs::blocking};
-use crate::models::{Digest, PackageName, UplinkName};
+use super::{
+    Blob, FileBlob, FinishedBlob, Observer, StorageError, TemporaryBlob,
+    fs::{blocking, verdaccio::VerdaccioCache},
+};
+use crate::models::{Digest, Integrity, PackageName, TarballName, UplinkName};
 
 /// How often something is put in its place whose folder goes away at that moment.
 const ATTEMPTS: u8 = 3;
@@ -52,6 +55,8 @@ const ATTEMPTS: u8 = 3;
 pub struct UpstreamCache {
     local: FolderTier,
     shared: Option<Arc<Shared>>,
+    /// What Verdaccio has cached, in a folder of its.
+    earlier: Option<VerdaccioCache>,
     care: Arc<Mutex<Care>>,
 }
 
@@ -61,6 +66,7 @@ impl UpstreamCache {
         Ok(Self {
             local: FolderTier::open(root)?,
             shared: None,
+            earlier: None,
             care: Arc::default(),
         })
     }
@@ -81,6 +87,16 @@ impl UpstreamCache {
         }
     }
 
+    /// The same with what Verdaccio has cached behind all of it, which is read where nothing newer is
+    /// known.
+    #[must_use]
+    pub(in crate::storage) fn behind_which(self, earlier: VerdaccioCache) -> Self {
+        Self {
+            earlier: Some(earlier),
+            ..self
+        }
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.local.root
@@ -92,7 +108,11 @@ impl UpstreamCache {
         name: &PackageName,
         uplink: &UplinkName,
     ) -> Result<Option<CachedDocument>, StorageError> {
-        self.read(Place::packument(name, uplink)).await
+        let found = self.read(Place::packument(name, uplink)).await?;
+        match &self.earlier {
+            Some(earlier) if found.is_none() => earlier.packument(name, uplink).await,
+            _ => Ok(found),
+        }
     }
 
     /// What another node has learned of a packument since this one was `known`: the next state of
@@ -232,6 +252,28 @@ impl UpstreamCache {
             shared.tier().remove(&folder, &[entry]).await?;
         }
         Ok(())
+    }
+
+    /// Takes over the tarball `file` that Verdaccio has downloaded, if it has one with this integrity.
+    /// Whether it has; [`UpstreamCache::tarball`] opens it then.
+    pub async fn take_over_tarball(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        integrity: &Integrity,
+    ) -> Result<bool, StorageError> {
+        let Some(earlier) = &self.earlier else {
+            return Ok(false);
+        };
+        let Some((path, length)) = earlier.tarball(name, file, integrity).await? else {
+            return Ok(false);
+        };
+        let place = Place::tarball(name, integrity.strongest());
+        let path = &path;
+        self.local
+            .put_tarball(&place, FinishedBlob { path, length })
+            .await?;
+        Ok(true)
     }
 
     /// Keeps the finished, durable and verified `blob` as the tarball with `digest`.

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, ErrorKind},
     ops::Range,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -142,17 +142,12 @@ impl FsBlobs {
         .await
     }
 
-    fn packages_now(root: &Path) -> Result<Vec<PackageName>, StorageError> {
-        let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(root).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let folder = entry.file_name();
-            let name = folder.to_str().and_then(layout::package_of);
-            if entry.file_type().map_err(failed)?.is_dir() {
-                names.extend(name);
-            }
-        }
+    fn packages_now(layout: &Layout) -> Result<Vec<PackageName>, StorageError> {
+        let listing = || format!("listing {}", layout.root().display());
+        let found = layout
+            .packages()
+            .map_err(|error| StorageError::io(listing(), error))?;
+        let mut names: Vec<PackageName> = found.into_iter().map(|(name, _)| name).collect();
         names.sort();
         Ok(names)
     }
@@ -168,15 +163,12 @@ impl Blobs for FsBlobs {
     ) -> Result<Created, StorageError> {
         let (from, to) = (blob.path.to_owned(), self.layout.blob(name, file));
         let folder = self.layout.folder(name);
-        blocking(move || {
-            let linked = create_folder_synced(&folder).and_then(|()| link_new(&from, &to));
-            match linked {
-                Ok(true) => Ok(Created::New),
-                Ok(false) => seen_at(&to).map(Created::Taken),
-                Err(error) => {
-                    let operation = format!("creating {}", to.display());
-                    Err(StorageError::io(operation, error))
-                }
+        blocking(move || match link_into(&folder, &from, &to) {
+            Ok(true) => Ok(Created::New),
+            Ok(false) => seen_at(&to).map(Created::Taken),
+            Err(error) => {
+                let operation = format!("creating {}", to.display());
+                Err(StorageError::io(operation, error))
             }
         })
         .await
@@ -219,9 +211,8 @@ impl Blobs for FsBlobs {
             if seen.0.is_none() || seen_at(&to)? != seen {
                 return Ok(false);
             }
-            let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
-            fs::hard_link(&from, &beside)
-                .and_then(|()| fs::rename(&beside, &to))
+            bring_beside(&from, &to)
+                .and_then(|beside| fs::rename(&beside, &to))
                 .and_then(|()| sync_parent(&to))
                 .map_err(|error| StorageError::io(format!("replacing {}", to.display()), error))?;
             drop(changing);
@@ -287,7 +278,7 @@ impl Blobs for FsBlobs {
         self.each_while(name, doomed, revision, move |from, file| {
             let to = folder.join(format!("{}.{file}", random_hex::<4>()));
             create_folder_synced(&folder)
-                .and_then(|()| fs::rename(from, &to))
+                .and_then(|()| rename_anywhere(from, &to))
                 .and_then(|()| sync_parent(&to))
                 .and_then(|()| sync_parent(from))
                 .map_err(|error| StorageError::io(format!("moving {}", from.display()), error))
@@ -296,14 +287,14 @@ impl Blobs for FsBlobs {
     }
 
     fn packages(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
-        let root = self.layout.root().to_owned();
-        all_of(async move { blocking(move || Self::packages_now(&root)).await })
+        let layout = self.layout.clone();
+        all_of(async move { blocking(move || Self::packages_now(&layout)).await })
     }
 
     fn perhaps_lost(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         let layout = self.layout.clone();
         let lost = move || {
-            let mut names = Self::packages_now(layout.root())?;
+            let mut names = Self::packages_now(&layout)?;
             names.retain(|name| !layout.manifest(name).is_file());
             Ok(names)
         };
@@ -325,6 +316,52 @@ impl Blobs for FsBlobs {
     }
 }
 
+/// Links `from` to the new name `to` in `folder`, which is made if it is missing. `false` if there is
+/// such a file already.
+fn link_into(folder: &Path, from: &Path, to: &Path) -> io::Result<bool> {
+    let mut attempts = 1;
+    loop {
+        let linked = create_folder_synced(folder).and_then(|()| link_new(from, to));
+        match linked {
+            // An empty folder of Verdaccio's layout may be removed at any time.
+            Err(error) if error.kind() == ErrorKind::NotFound && attempts < 3 => attempts += 1,
+            // Some packages may be on another disk than the folder of unfinished files.
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                let beside = bring_beside(from, to)?;
+                let linked = link_new(&beside, to);
+                fs::remove_file(&beside)?;
+                return linked;
+            }
+            linked => return linked,
+        }
+    }
+}
+
+/// Links or copies `from` to a temporary name in the folder of `to`, durably.
+fn bring_beside(from: &Path, to: &Path) -> io::Result<PathBuf> {
+    let beside = to.with_file_name(format!(".{}.tmp", random_hex::<16>()));
+    match fs::hard_link(from, &beside) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            fs::copy(from, &beside)?;
+            File::open(&beside)?.sync_all()?;
+        }
+        linked => linked?,
+    }
+    Ok(beside)
+}
+
+/// Moves a file, also to another disk.
+fn rename_anywhere(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+            fs::copy(from, to)?;
+            File::open(to)?.sync_all()?;
+            fs::remove_file(from)
+        }
+        renamed => renamed,
+    }
+}
+
 /// Links `from` to the new name `to`. `false` if there is such a file already.
 fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
     match fs::hard_link(from, to) {
@@ -332,7 +369,7 @@ fn link_new(from: &Path, to: &Path) -> io::Result<bool> {
             crash_point("blob-linked");
             sync_parent(to).map(|()| true)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -345,7 +382,7 @@ pub(in crate::storage) fn open_blob(path: &Path) -> Result<Option<FileBlob>, Sto
             let length = file.metadata().map_err(failed)?.len();
             Ok(Some(FileBlob { file, length }))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(error)),
     }
 }
@@ -358,7 +395,7 @@ fn seen_at(path: &Path) -> Result<Seen, StorageError> {
             let text = format!("{} {seconds}.{nanoseconds}", metadata.ino());
             Ok(Seen(Some(text.into())))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seen::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Seen::default()),
         Err(error) => Err(StorageError::io(
             format!("reading {}", path.display()),
             error,
@@ -368,7 +405,7 @@ fn seen_at(path: &Path) -> Result<Seen, StorageError> {
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
@@ -377,7 +414,7 @@ fn list(folder: &Path) -> Result<Vec<StoredBlob>, StorageError> {
     let failed = |error| StorageError::io(format!("listing {}", folder.display()), error);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error)),
     };
     let mut blobs = Vec::new();

@@ -2,7 +2,6 @@
 
 use std::{
     fs::{self, File, Metadata},
-    hash::{DefaultHasher, Hash as _, Hasher as _},
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -14,22 +13,20 @@ use bytes::Bytes;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha2::Digest as _;
-use tokio::sync::Mutex;
 
 use super::{
     all_of,
     atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic},
     blocking,
+    locks::Locks,
 };
 use crate::{
     models::{PackageName, Revision},
     storage::{
         Document, Expected, Hold, Holding, MetadataStore, Stamp, StorageError,
-        layout::{self, Layout, MANIFEST},
+        layout::{Layout, MANIFEST},
     },
 };
-
-const SHARDS: usize = 256;
 
 /// Keeps each manifest in `package.json` of the package's folder.
 ///
@@ -40,12 +37,6 @@ const SHARDS: usize = 256;
 pub struct FsMetadata {
     layout: Layout,
     locks: Arc<Locks>,
-}
-
-#[derive(Debug)]
-struct Locks {
-    folder: PathBuf,
-    mutexes: Vec<Arc<Mutex<()>>>,
 }
 
 impl FsMetadata {
@@ -66,11 +57,7 @@ impl FsMetadata {
     }
 
     fn of(layout: Layout, lock_folder: PathBuf) -> Self {
-        let mutexes = (0..SHARDS).map(|_| Arc::default()).collect();
-        let locks = Arc::new(Locks {
-            folder: lock_folder,
-            mutexes,
-        });
+        let locks = Arc::new(Locks::new(lock_folder));
         Self { layout, locks }
     }
 
@@ -81,17 +68,7 @@ impl FsMetadata {
         T: Send + 'static,
         W: FnOnce() -> Result<T, StorageError> + Send + 'static,
     {
-        let shard = shard_of(name);
-        let _in_process = self.locks.mutexes[shard].lock().await;
-        let path = self.locks.folder.join(format!("{shard:02x}"));
-        blocking(move || {
-            let lock = lock_file(&path)
-                .map_err(|error| StorageError::io(format!("locking {}", path.display()), error))?;
-            let result = work();
-            drop(lock);
-            result
-        })
-        .await
+        self.locks.locked(name, work).await
     }
 
     /// The revision of what is stored now. Blocks.
@@ -170,8 +147,8 @@ impl MetadataStore for FsMetadata {
     }
 
     fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>> {
-        let root = self.layout.root().to_owned();
-        all_of(async move { blocking(move || list(&root)).await })
+        let layout = self.layout.clone();
+        all_of(async move { blocking(move || list(&layout)).await })
     }
 }
 
@@ -182,39 +159,14 @@ impl Holding for FsMetadata {
         name: &PackageName,
         revision: Option<&Revision>,
     ) -> Result<Option<Hold>, StorageError> {
-        let shard = shard_of(name);
-        let in_process = Arc::clone(&self.locks.mutexes[shard]).lock_owned().await;
-        let path = self.locks.folder.join(format!("{shard:02x}"));
         let (layout, package) = (self.layout.clone(), name.clone());
-        let (lock, current) = blocking(move || {
-            let lock = lock_file(&path)
-                .map_err(|error| StorageError::io(format!("locking {}", path.display()), error))?;
-            Ok((lock, Self::current_revision(&layout, &package)?))
-        })
-        .await?;
-        let is_current = current.as_ref() == revision;
-        Ok(is_current.then(|| Box::new((lock, in_process)) as Hold))
+        let current = move || Self::current_revision(&layout, &package);
+        self.locks.hold(name, revision, current).await
     }
 }
 
-fn shard_of(name: &PackageName) -> usize {
-    // Different processes must agree on it: `DefaultHasher::new` has fixed keys.
-    let mut hasher = DefaultHasher::new();
-    name.as_str().hash(&mut hasher);
-    usize::from(hasher.finish().to_le_bytes()[0])
-}
-
-fn lock_file(path: &Path) -> io::Result<File> {
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)?;
-    file.lock()?;
-    Ok(file)
-}
-
-fn read(path: &Path) -> Result<Option<Document>, StorageError> {
+/// The document at `path`; `None` if there is none. Blocks.
+pub(super) fn read(path: &Path) -> Result<Option<Document>, StorageError> {
     let failed = |error| StorageError::io(format!("reading {}", path.display()), error);
     // Our own writes replace the file; an editor may change it in place while it is being read.
     for _ in 0..3 {
@@ -240,16 +192,11 @@ fn read(path: &Path) -> Result<Option<Document>, StorageError> {
     )))
 }
 
-fn list(root: &Path) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
-    let failed = |error| StorageError::io(format!("listing {}", root.display()), error);
+fn list(layout: &Layout) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
+    let failed = |error| StorageError::io(format!("listing {}", layout.root().display()), error);
     let mut found = Vec::new();
-    for entry in fs::read_dir(root).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let folder = entry.file_name();
-        let Some(name) = folder.to_str().and_then(layout::package_of) else {
-            continue;
-        };
-        match fs::metadata(entry.path().join(MANIFEST)) {
+    for (name, folder) in layout.packages().map_err(failed)? {
+        match fs::metadata(folder.join(MANIFEST)) {
             // What is no file there is a failure of whoever reads it.
             Ok(metadata) => found.push((name, stamp_of(&metadata))),
             // Also where a file has the name of a package.
@@ -265,7 +212,8 @@ fn list(root: &Path) -> Result<Vec<(PackageName, Stamp)>, StorageError> {
     Ok(found)
 }
 
-fn stamp_of(metadata: &Metadata) -> Stamp {
+/// The stamp of the file that has this metadata.
+pub(super) fn stamp_of(metadata: &Metadata) -> Stamp {
     let nanoseconds = |seconds: i64, rest: i64| {
         seconds
             .wrapping_mul(1_000_000_000)

@@ -2,11 +2,13 @@
 
 pub(crate) mod atomic;
 mod blobs;
+mod locks;
 mod metadata;
 mod new_package;
 mod pieces;
 pub(crate) mod secret;
 mod temporary;
+pub(super) mod verdaccio;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};

@@ -94,7 +94,7 @@ fn base_url(
     }
     let is_proxied = settings.trust_proxy.covers(connection.peer);
     let forwarded = |name| is_proxied.then(|| first(headers, name)).flatten();
-    let scheme = match forwarded("x-forwarded-proto") {
+    let scheme = match forwarded(settings.forwarded_proto.as_str()) {
         Some("https") => "https",
         None if connection.is_tls => "https",
         _ => "http",
@@ -159,6 +159,9 @@ mod tests {
     fn check(trust_proxy: TrustProxy, sent: &[(&str, &str)], expected: &str) {
         let settings = WebSettings {
             has_local_logins: true,
+            has_page_logins: true,
+            language: "en",
+            forwarded_proto: HeaderName::from_static("x-forwarded-proto"),
             instance: "".into(),
             url_prefix: String::new(),
             public_url: None,

@@ -32,8 +32,8 @@ static LANGUAGES: LazyLock<Vec<Language>> = LazyLock::new(|| {
 });
 
 impl Language {
-    /// The one that a browser likes best of those that there are.
-    pub(in crate::web) fn of(headers: &HeaderMap) -> &'static Self {
+    /// The one that a browser likes best of those that there are, or else that with the tag `otherwise`.
+    pub(in crate::web) fn of(headers: &HeaderMap, otherwise: &str) -> &'static Self {
         let wanted = headers.get(header::ACCEPT_LANGUAGE);
         let wanted = wanted.and_then(|value| value.to_str().ok());
         let mut best: Option<(&Self, f32)> = None;
@@ -52,7 +52,9 @@ impl Language {
                 best = Some((language, quality));
             }
         }
-        best.map_or(&LANGUAGES[0], |(language, _)| language)
+        let otherwise = || LANGUAGES.iter().find(|language| language.tag == otherwise);
+        let best = best.map(|(language, _)| language);
+        best.or_else(otherwise).unwrap_or(&LANGUAGES[0])
     }
 
     /// The words of `key`; those of English, where this language has none yet.
@@ -71,7 +73,7 @@ mod tests {
     fn best(accept: &str) -> &'static str {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_LANGUAGE, accept.parse().unwrap());
-        Language::of(&headers).tag
+        Language::of(&headers, "en").tag
     }
 
     #[test]
@@ -81,7 +83,9 @@ mod tests {
         assert_eq!(best("zh-Hant-TW"), "zh");
         assert_eq!(best("nl"), "en");
         assert_eq!(best("de;q=0,ja;q=x"), "en");
-        assert_eq!(Language::of(&HeaderMap::new()).tag, "en");
+        assert_eq!(Language::of(&HeaderMap::new(), "de").tag, "de");
+        assert_eq!(Language::of(&HeaderMap::new(), "xx").tag, "en");
+        assert_eq!(FILES.map(|(tag, _)| tag), crate::config::LANGUAGES);
     }
 
     #[test]

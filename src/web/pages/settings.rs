@@ -87,7 +87,7 @@ impl Row {
 
 /// The user whose account it is, if the browser may change it.
 fn owner(visit: &Visit) -> Result<Username, RegistryError> {
-    if !visit.state.settings.has_local_logins {
+    if !visit.state.settings.has_page_logins {
         return Err(RegistryError::not_found("not found"));
     }
     let name = visit.caller.username();
@@ -106,7 +106,7 @@ async fn changer(visit: &Visit) -> Result<Username, RegistryError> {
 
 /// `GET /-/web/settings`
 pub(in crate::web) async fn settings(visit: Visit) -> Response {
-    if visit.caller.is_anonymous() && visit.state.settings.has_local_logins {
+    if visit.caller.is_anonymous() && visit.state.settings.has_page_logins {
         return visit.go_to(&visit.shell.sign_in());
     }
     show(&visit, News::default(), StatusCode::OK).await

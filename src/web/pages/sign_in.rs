@@ -32,6 +32,9 @@ struct Page<'a> {
 
 /// `GET /-/web/login?back=…`
 pub(in crate::web) fn sign_in_page(visit: &Visit, query: &Query) -> Response {
+    if !visit.state.settings.has_page_logins {
+        return visit.refuse(&RegistryError::not_found("not found"));
+    }
     let back = visit.way_back(query.get("back"));
     if visit.shell.user.is_some() {
         return visit.go_to(&back);
@@ -66,6 +69,9 @@ pub(in crate::web) async fn sign_in(Sent(visit, form): Sent<Form>) -> Response {
         Ok(form) => form,
         Err(error) => return visit.refuse(&error),
     };
+    if !visit.state.settings.has_page_logins {
+        return visit.refuse(&RegistryError::not_found("not found"));
+    }
     let back = visit.way_back(Some(&form.back));
     match logged_in(&visit, &form).await {
         Ok(logged_in) => {

@@ -106,11 +106,11 @@ impl FromRequestParts<WebState> for Visit {
             registry: format!("{}/", base.as_str().trim_end_matches('/')),
             here: format!("{prefix}{path}"),
             prefix,
-            language: Language::of(&parts.headers),
+            language: Language::of(&parts.headers, state.settings.language),
             theme: Theme::of(&parts.headers),
             user: caller.username().map(|user| user.to_string()),
             is_admin: state.administration.require_to_look(&caller).is_ok(),
-            has_sign_in: state.settings.has_local_logins,
+            has_sign_in: state.settings.has_page_logins,
             form_token: cookie.as_ref().map(session::form_token).unwrap_or_default(),
         };
         Ok(Self {

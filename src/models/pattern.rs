@@ -5,7 +5,7 @@
 //! `+(a)`, `!(a)`. Upper and lower case are the same. Checked against a corpus recorded from
 //! minimatch itself.
 
-use super::braces;
+mod braces;
 
 /// More work than any sensible pattern needs for a name of 214 bytes.
 const MAX_STEPS: u32 = 200_000;

@@ -1,0 +1,97 @@
+//! [`Locks`]: who changes the manifest of a package does so alone, among all processes.
+
+use std::{
+    fs::File,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio::sync::Mutex;
+
+use super::blocking;
+use crate::{
+    models::{PackageName, Revision},
+    storage::{Hold, StorageError},
+};
+
+const SHARDS: usize = 256;
+
+/// One of 256 lock files for each name, and a mutex in front of each, which keeps the threads of one
+/// process from waiting for the file lock on the blocking pool.
+#[derive(Debug)]
+pub(super) struct Locks {
+    folder: PathBuf,
+    mutexes: Vec<Arc<Mutex<()>>>,
+}
+
+impl Locks {
+    /// The locks in `folder`.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        let mutexes = (0..SHARDS).map(|_| Arc::default()).collect();
+        Self { folder, mutexes }
+    }
+
+    /// Runs `work`, which may block, while nobody else in any process changes the manifest of
+    /// `name`.
+    pub(super) async fn locked<T, W>(&self, name: &PackageName, work: W) -> Result<T, StorageError>
+    where
+        T: Send + 'static,
+        W: FnOnce() -> Result<T, StorageError> + Send + 'static,
+    {
+        let shard = shard_of(name);
+        let _in_process = self.mutexes[shard].lock().await;
+        let path = self.path(shard);
+        blocking(move || {
+            let lock = lock_file(&path)?;
+            let result = work();
+            drop(lock);
+            result
+        })
+        .await
+    }
+
+    /// Keeps others from changing the manifest of `name`, if what `current` says is `revision`.
+    pub(super) async fn hold<C>(
+        &self,
+        name: &PackageName,
+        revision: Option<&Revision>,
+        current: C,
+    ) -> Result<Option<Hold>, StorageError>
+    where
+        C: FnOnce() -> Result<Option<Revision>, StorageError> + Send + 'static,
+    {
+        let shard = shard_of(name);
+        let in_process = Arc::clone(&self.mutexes[shard]).lock_owned().await;
+        let path = self.path(shard);
+        let (lock, current) = blocking(move || Ok((lock_file(&path)?, current()?))).await?;
+        let is_current = current.as_ref() == revision;
+        Ok(is_current.then(|| Box::new((lock, in_process)) as Hold))
+    }
+
+    fn path(&self, shard: usize) -> PathBuf {
+        self.folder.join(format!("{shard:02x}"))
+    }
+}
+
+fn shard_of(name: &PackageName) -> usize {
+    // Different processes must agree on it: `DefaultHasher::new` has fixed keys.
+    let mut hasher = DefaultHasher::new();
+    name.as_str().hash(&mut hasher);
+    usize::from(hasher.finish().to_le_bytes()[0])
+}
+
+/// Waits for the lock on the file, which is made if it is missing. Blocks.
+pub(super) fn lock_file(path: &Path) -> Result<File, StorageError> {
+    let lock = || -> io::Result<File> {
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    lock().map_err(|error| StorageError::io(format!("locking {}", path.display()), error))
+}
