@@ -17,6 +17,7 @@ mod sealed;
 mod shadow;
 mod snapshots;
 mod telemetry;
+mod verdaccio;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 

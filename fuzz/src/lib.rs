@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::header;
 use rustaccio::{
-    auth::Credentials,
+    auth::{self, Credentials},
     config::{Config, Env, Sources},
     lockfile::Lockfile,
     models::{
@@ -22,6 +22,7 @@ use rustaccio::{
         },
     },
     search::Query,
+    storage,
     web::fuzz,
 };
 
@@ -29,9 +30,10 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 12] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
+    ("htpasswd", htpasswd),
     ("lockfile", lockfile),
     ("names", names),
     ("packument", packument),
@@ -42,6 +44,7 @@ pub const TARGETS: [(&str, Target); 12] = [
     ("requests", requests),
     ("settings", settings),
     ("tarball", tarball),
+    ("verdaccio_tokens", verdaccio_tokens),
 ];
 
 /// A tree that a client wants audited.
@@ -54,6 +57,11 @@ pub fn authorization(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Credentials::parse(text);
     }
+}
+
+/// A file of users: whoever is in it can get another hash, and somebody else can be added.
+pub fn htpasswd(data: &[u8]) {
+    storage::fuzz::htpasswd(data);
 }
 
 /// A lockfile of any client. What it names can be named.
@@ -236,4 +244,9 @@ pub fn tarball(data: &[u8]) {
         entries: 100,
     };
     let _ = inspect(data, limits);
+}
+
+/// A token that Verdaccio made, and what is under its signature or behind its key.
+pub fn verdaccio_tokens(data: &[u8]) {
+    auth::fuzz_verdaccio_token(data);
 }

@@ -14,8 +14,9 @@ use parking_lot::Mutex;
 use crate::{
     models::{Organisation, Timestamp, Username},
     storage::{
-        AccountEntry, AccountStore, AccountsError, Coherence, Epoch, Notice, OrganisationEdit,
-        OrganisationRecord, Remember, StorageError, TokenKind, TokenRecord, UserEdit, UserRecord,
+        AccountEntry, AccountStore, AccountsError, Coherence, Epoch, HashForm, Notice,
+        OrganisationEdit, OrganisationRecord, Remember, StorageError, TokenKind, TokenRecord,
+        UserEdit, UserRecord,
     },
 };
 
@@ -278,5 +279,9 @@ impl AccountStore for Known {
 
     fn remember(&self) -> Remember {
         self.store.remember()
+    }
+
+    fn hash_form(&self) -> HashForm {
+        self.store.hash_form()
     }
 }

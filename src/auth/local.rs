@@ -14,6 +14,7 @@ use super::{
     sessions::Sessions,
     throttle::Throttle,
     tokens,
+    verdaccio_tokens::VerdaccioTokens,
 };
 use crate::{
     config::{AuthConfig, Registration},
@@ -49,6 +50,8 @@ pub struct AuthOptions {
     pub clock: SharedClock,
     /// Who keeps accounts in our place.
     pub outside: Outside,
+    /// Tokens that Verdaccio made, where it was used before.
+    pub verdaccio: Option<VerdaccioTokens>,
 }
 
 /// The answer to a login or a registration.
@@ -94,8 +97,9 @@ pub struct Auth {
     pub(super) accounts: Arc<Known>,
     pub(super) clock: SharedClock,
     pub(super) outside: Outside,
+    pub(super) verdaccio: Option<VerdaccioTokens>,
     pub(super) second_factors: SecondFactors,
-    passwords: Passwords,
+    pub(super) passwords: Passwords,
     pub(super) throttle: Throttle,
     pub(super) sessions: Sessions,
     /// Passwords that were right, or are being looked at: see [`Auth::digest`].
@@ -123,6 +127,7 @@ impl Auth {
             secrets,
             clock,
             outside,
+            verdaccio,
         } = options;
         let accounts = Arc::new(Known::new(accounts));
         let known = Arc::clone(&accounts);
@@ -141,6 +146,7 @@ impl Auth {
             second_factors,
             clock,
             outside,
+            verdaccio,
             passwords: Passwords::new(),
             asked: Cache::builder()
                 .max_capacity(MAX_REMEMBERED)
@@ -190,6 +196,7 @@ impl Auth {
     ) -> Result<LoggedIn, RegistryError> {
         let hash = self.checked_hash(user, password, sender).await?;
         self.require_second_factor(user, pass).await?;
+        let hash = self.strengthened(user, password, hash).await;
         let record = self.record(user, TokenKind::Login, self.config.token_ttl);
         let (token, record) = self.keep(user, record).await?;
         // Who changes a password revokes the tokens that are there, and this one may have come after.
@@ -233,6 +240,7 @@ impl Auth {
         }
         self.require_open_registration(false)?;
         self.check_new_password(password)?;
+        self.require_whole(password)?;
         if let Some(max) = self.config.max_users
             && self.accounts.user_count().await? >= max
         {
@@ -240,9 +248,10 @@ impl Auth {
         }
         let now = self.clock.now();
         let record = UserRecord {
-            password_hash: self.passwords.hash(password).await?,
+            password_hash: self.hash(password).await?,
             created: now,
             updated: Some(now),
+            password_changed: Some(now),
             second_factor: None,
             profile,
         };
@@ -278,6 +287,7 @@ impl Auth {
         }
         self.check_new_password(new)
             .map_err(|error| RegistryError::unauthorized(error.to_string()))?;
+        self.require_whole(new)?;
         let checked = self.checked_hash(user, old, sender).await;
         let checked = checked.map_err(|error| match error {
             RegistryError::Unauthorized { message } => RegistryError::Forbidden { message },
@@ -286,7 +296,7 @@ impl Auth {
         if self.password_hash(user).await? != checked {
             return Err(RegistryError::forbidden(BAD_PASSWORD));
         }
-        let hash = self.passwords.hash(new).await?;
+        let hash = self.hash(new).await?;
         let now = self.clock.now();
         let login = TokenKind::Login;
         let changed = self.accounts.set_password(user, hash, now, login);
@@ -359,7 +369,8 @@ impl Auth {
     pub async fn tokens(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, RegistryError> {
         let now = self.clock.now();
         let mut tokens = self.accounts.tokens_of(user).await?;
-        tokens.retain(|token| !token.is_expired(now));
+        tokens.retain(|token| !token.is_expired(now) && token.kind != TokenKind::Ended);
+        tokens.extend(self.listed_by_verdaccio(user).await?);
         tokens.sort_by(|one, other| (one.created, &one.key).cmp(&(other.created, &other.key)));
         Ok(tokens)
     }
@@ -368,14 +379,19 @@ impl Auth {
     /// itself. Whether there was one.
     pub async fn revoke(&self, user: &Username, token: &str) -> Result<bool, RegistryError> {
         let hash = tokens::key_of(token);
-        let own = self.accounts.tokens_of(user).await?;
-        let mut matching = own
-            .iter()
-            .filter(|own| own.key == hash || (token.len() >= 6 && own.key.starts_with(token)));
+        let own = self.tokens(user).await?;
+        let verdaccios = self.key_at_verdaccio(user, token);
+        let is_meant = |own: &&Arc<TokenRecord>| {
+            own.key == hash
+                || verdaccios.as_ref().is_some_and(|key| own.key == **key)
+                || (token.len() >= 6 && own.key.starts_with(token))
+        };
+        let mut matching = own.iter().filter(is_meant);
         let (Some(found), None) = (matching.next(), matching.next()) else {
             return Ok(false);
         };
-        Ok(self.accounts.remove_token(&found.key).await?)
+        let is_ours = self.accounts.remove_token(&found.key).await?;
+        Ok(is_ours || self.revoke_at_verdaccio(user, &found.key).await?)
     }
 
     /// Removes tokens that have ended.
@@ -524,7 +540,12 @@ impl Auth {
         Ok(self.keep(user, record).await?.0)
     }
 
-    fn record(&self, user: &Username, kind: TokenKind, lifetime: Option<Duration>) -> TokenRecord {
+    pub(super) fn record(
+        &self,
+        user: &Username,
+        kind: TokenKind,
+        lifetime: Option<Duration>,
+    ) -> TokenRecord {
         let now = self.clock.now();
         TokenRecord {
             key: String::new(),

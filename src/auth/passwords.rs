@@ -1,15 +1,12 @@
-//! Passwords: Argon2id on the blocking pool, a bounded number at a time.
+//! Passwords: hashed and verified on the blocking pool, a bounded number at a time.
 
 use std::sync::{Arc, LazyLock};
 
-use argon2::{
-    Argon2,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
-};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
-use crate::error::RegistryError;
+use super::hashes::{self, verify};
+use crate::{error::RegistryError, storage::HashForm};
 
 /// One hash takes 19 MiB (the library's default, OWASP's first choice); a flood of logins must
 /// not take all memory.
@@ -21,7 +18,19 @@ pub(super) const INVALID: &str = "The provided password does not pass the valida
 
 /// What unknown users' passwords are compared with, so that they take as long as known ones.
 static DUMMY_HASH: LazyLock<String> =
-    LazyLock::new(|| hash("not a password").unwrap_or_else(|_| String::new()));
+    LazyLock::new(|| hashes::argon2id("not a password").unwrap_or_else(|_| String::new()));
+
+/// What is said of a password that is longer than what its hash would be made of.
+pub(super) const TOO_LONG: &str =
+    "the password may have 72 bytes at most: bcrypt, which the file of users has, reads no more";
+
+/// Whether hashes of this form are made of all of the new password.
+pub(super) fn fits(password: &str, form: HashForm) -> bool {
+    match form {
+        HashForm::Argon2id => true,
+        HashForm::Bcrypt { .. } => password.len() <= hashes::MAX_BCRYPT_LENGTH,
+    }
+}
 
 /// Whether a new password has `min` characters, and not absurdly many.
 pub(super) fn is_long_enough(password: &str, min: usize) -> bool {
@@ -41,10 +50,18 @@ impl Passwords {
         }
     }
 
-    /// The password's hash in PHC form.
-    pub(super) async fn hash(&self, password: &SecretString) -> Result<String, RegistryError> {
+    /// The password's hash in this form.
+    pub(super) async fn hash(
+        &self,
+        password: &SecretString,
+        form: HashForm,
+    ) -> Result<String, RegistryError> {
         let password = password.clone();
-        self.run(move || hash(password.expose_secret())).await?
+        self.run(move || match form {
+            HashForm::Argon2id => hashes::argon2id(password.expose_secret()),
+            HashForm::Bcrypt { cost } => hashes::bcrypt(password.expose_secret(), cost),
+        })
+        .await?
     }
 
     /// Whether the password has the hash. Without a hash: false, after the same time.
@@ -80,21 +97,6 @@ impl Passwords {
     }
 }
 
-fn hash(password: &str) -> Result<String, RegistryError> {
-    Argon2::default()
-        .hash_password(password.as_bytes())
-        .map(|hash| hash.to_string())
-        .map_err(|error| RegistryError::internal(error.to_string()))
-}
-
-fn verify(password: &str, hash: &str) -> bool {
-    PasswordHash::new(hash).is_ok_and(|hash| {
-        Argon2::default()
-            .verify_password(password.as_bytes(), &hash)
-            .is_ok()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,7 +104,8 @@ mod tests {
     #[tokio::test]
     async fn only_the_right_password_passes() {
         let passwords = Passwords::new();
-        let hash = passwords.hash(&"secret".into()).await.unwrap();
+        let secret = "secret".into();
+        let hash = passwords.hash(&secret, HashForm::Argon2id).await.unwrap();
         assert!(
             hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
             "{hash}"

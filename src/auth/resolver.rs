@@ -9,6 +9,7 @@ use super::{Auth, Credentials, Sender, cidr, tokens};
 use crate::{
     error::RegistryError,
     models::{AuthIdentity, Proof, RequestInfo, SecondFactor, TokenLimits, Username},
+    storage::{TokenKind, TokenRecord},
 };
 
 /// Who a request comes from.
@@ -51,7 +52,7 @@ pub enum CredentialProblem {
 }
 
 impl Authentication {
-    fn problem(problem: CredentialProblem) -> Self {
+    pub(super) fn problem(problem: CredentialProblem) -> Self {
         Self {
             problem: Some(problem),
             ..Self::default()
@@ -107,7 +108,16 @@ impl Auth {
             let problem = CredentialProblem::UnknownToken;
             return Ok(Authentication::problem(problem));
         }
-        self.token(&tokens::key_of(token), None, presented).await
+        let key = tokens::key_of(token);
+        let record = self.accounts.known_token(&key).await?;
+        if record.is_none() && self.verdaccio.is_some() {
+            // In a box, for those whose token is ours.
+            let old = Box::pin(self.old_token(token, None, presented)).await?;
+            if let Some(found) = old {
+                return Ok(found);
+            }
+        }
+        self.token(record, &key, None, presented).await
     }
 
     async fn known_outside(
@@ -155,16 +165,19 @@ impl Auth {
         }
     }
 
-    /// The bearer of the token with this hash, who must be `user` if one is given.
+    /// The bearer of the token with this hash and `record`, who must be `user` if one is given.
     async fn token(
         &self,
+        record: Option<Arc<TokenRecord>>,
         key: &str,
         user: Option<&str>,
         presented: Presented<'_>,
     ) -> Result<Authentication, RegistryError> {
         let problem = |problem| Ok(Authentication::problem(problem));
-        let record = self.accounts.known_token(key).await?.filter(|record| {
-            !record.is_expired(self.clock.now()) && user.is_none_or(|user| record.user == user)
+        let record = record.filter(|record| {
+            !record.is_expired(self.clock.now())
+                && record.kind != TokenKind::Ended
+                && user.is_none_or(|user| record.user == user)
         });
         let Some(record) = record else {
             return problem(CredentialProblem::UnknownToken);
@@ -204,8 +217,15 @@ impl Auth {
             return self.outside_token(username, password, presented).await;
         }
         let key = tokens::key_of(password.expose_secret());
-        if self.accounts.known_token(&key).await?.is_some() {
-            return self.token(&key, Some(username), presented).await;
+        let record = self.accounts.known_token(&key).await?;
+        if record.is_some() {
+            return self.token(record, &key, Some(username), presented).await;
+        }
+        if self.verdaccio.is_some() {
+            let old = self.old_token(password.expose_secret(), Some(username), presented);
+            if let Some(found) = Box::pin(old).await? {
+                return Ok(found);
+            }
         }
         let Ok(user) = username.parse::<Username>() else {
             // Each costs nobody a look at a password: without this they would come as fast as can be.
@@ -215,11 +235,23 @@ impl Auth {
             };
             return Ok(Authentication::problem(problem));
         };
+        let by = hex::encode(sha2::Sha256::digest(header));
+        self.by_password(&user, password, &by, presented).await
+    }
+
+    /// A user with her password. `by` tells what it came in from other credentials.
+    pub(super) async fn by_password(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        by: &str,
+        presented: Presented<'_>,
+    ) -> Result<Authentication, RegistryError> {
         let sender = Sender {
             address: presented.address,
             request_id: Arc::clone(&presented.request.id),
         };
-        let checked = self.recognise_password(&user, password, &sender);
+        let checked = self.recognise_password(user, password, &sender);
         match checked.await {
             Ok(()) => {}
             Err(RegistryError::RateLimited { .. }) => {
@@ -230,11 +262,10 @@ impl Auth {
             }
             Err(error) => return Err(error),
         }
-        let by = hex::encode(sha2::Sha256::digest(header));
-        let second_factor = self.second_factors.of(&user, presented.pass, &by).await?;
+        let second_factor = self.second_factors.of(user, presented.pass, by).await?;
         // A password alone would be worth more here than at a login.
         if second_factor.mode.is_some() {
-            match self.second_factors.proof_of(&user, &second_factor).await {
+            match self.second_factors.proof_of(user, &second_factor).await {
                 Ok(Proof::Given) => {}
                 Ok(_) => return Ok(Authentication::problem(CredentialProblem::PasswordAlone)),
                 Err(RegistryError::RateLimited { .. }) => {
@@ -245,11 +276,11 @@ impl Auth {
         }
         Ok(Authentication {
             second_factor,
-            ..self.signed_in(&user).await?
+            ..self.signed_in(user).await?
         })
     }
 
-    async fn signed_in(&self, user: &Username) -> Result<Authentication, RegistryError> {
+    pub(super) async fn signed_in(&self, user: &Username) -> Result<Authentication, RegistryError> {
         let identity = AuthIdentity {
             username: Some(user.as_str().to_owned()),
             groups: self.accounts.known_groups(user).await?,

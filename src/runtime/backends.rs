@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::marks::{self, Ground};
+use super::{
+    marks::{self, Ground},
+    verdaccio,
+};
 use crate::{
     config::{Config, MetadataBackend, TarballBackend},
     error::RegistryError,
@@ -323,8 +326,14 @@ impl Backends {
     ) -> Result<Arc<dyn AccountStore>, RegistryError> {
         #[cfg(not(feature = "object"))]
         let _ = leases;
+        if !matches!(self.shared, Shared::Files) {
+            verdaccio::warn_of_unused_users(config);
+        }
         Ok(match &self.shared {
-            Shared::Files => Arc::new(FileAccounts::open(accounts_path(config)).await?),
+            Shared::Files => {
+                let kept = FileAccounts::open(accounts_path(config)).await?;
+                verdaccio::accounts(config, kept).await?
+            }
             #[cfg(feature = "object")]
             Shared::Bucket(records) => {
                 let (records, leases) = (records.clone(), leases.clone());
@@ -341,7 +350,8 @@ impl Backends {
         config: &Config,
     ) -> Result<Arc<dyn AccountStore>, RegistryError> {
         if matches!(self.shared, Shared::Files) {
-            return Ok(Arc::new(FileAccounts::read(accounts_path(config)).await?));
+            let kept = FileAccounts::read(accounts_path(config)).await?;
+            return verdaccio::accounts(config, kept).await;
         }
         self.open_accounts(config, &Leases::none()).await
     }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Backends, connectivity, find_problems, governance, leases, unusable, warn_of_strangers,
-    without_ourselves,
+    Backends, connectivity, find_problems, governance, leases, unusable, verdaccio,
+    warn_of_strangers, without_ourselves,
 };
 use crate::{
     admin::Administration,
@@ -66,6 +66,7 @@ pub async fn build_state_with_clock(
         secrets: secrets.clone(),
         clock: Arc::clone(&clock),
         outside: outside.clone(),
+        verdaccio: Box::pin(verdaccio::tokens(config)).await?,
     }));
     // Where there may be very many, it is done while others are served.
     if !is_shared {

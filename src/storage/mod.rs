@@ -9,6 +9,7 @@ pub(crate) mod conformance;
 mod counted;
 mod error;
 pub(crate) mod fs;
+pub mod fuzz;
 #[cfg(any(feature = "object", feature = "postgres"))]
 mod json;
 mod keys;
@@ -31,9 +32,10 @@ mod sweep;
 mod unix_millis;
 
 pub use accounts::{
-    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, OrganisationEdit,
-    OrganisationRecord, PackageNameText, Profile, Remember, Role, SecondFactorRecord, TeamRecord,
-    TokenKind, TokenRecord, UserEdit, UserRecord,
+    AccountEntry, AccountStore, AccountStoreExt, AccountsError, FileAccounts, HashForm,
+    HtpasswdAccounts, OrganisationEdit, OrganisationRecord, PackageNameText, Profile, Remember,
+    Role, SecondFactorRecord, TeamRecord, TokenKind, TokenRecord, UserEdit, UserRecord,
+    VerdaccioToken, VerdaccioTokenList, verdaccio_secret,
 };
 pub use blobs::{Blob, Blobs, Created, Doomed, FinishedBlob, Seen, StoredBlob};
 pub use cache::{

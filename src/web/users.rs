@@ -162,7 +162,13 @@ pub(super) async fn sign_out(
     PathText(token): PathText,
 ) -> Result<Response, Error> {
     let prefix = token.chars().take(8).collect();
-    if state.auth.logout(&SecretString::from(token)).await? {
+    let token = SecretString::from(token);
+    let is_ended = state.auth.logout(&token).await?
+        || state
+            .auth
+            .end_old_token(&token, &Sender::from(&caller))
+            .await?;
+    if is_ended {
         let event = Event::LoggedOut { token: prefix };
         state.events.tell(&caller, None, &event);
     }

@@ -110,5 +110,6 @@ mod tokens;
 mod traces;
 mod unpublishing;
 mod upstream;
+mod verdaccio_accounts;
 mod verdaccio_data;
 mod web_login;

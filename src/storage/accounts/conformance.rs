@@ -40,6 +40,7 @@ pub(crate) fn user() -> UserRecord {
         password_hash: "$argon2id$".to_owned(),
         created: at(1),
         updated: None,
+        password_changed: None,
         second_factor: None,
         profile: Profile {
             fullname: "Ada \u{0} \u{1f980} \\ \" '".to_owned(),
@@ -159,6 +160,10 @@ async fn refused_edits_change_nothing(stores: &Stores) {
 async fn tokens_work_on_all_nodes_until_they_are_removed(stores: &Stores) {
     let [one, other] = stores;
     let bob = name("bob");
+    // Tokens are of somebody who is there.
+    for owner in ["bob", "bobby", "carola", "dave"] {
+        one.create_user(&name(owner), user(), None).await.unwrap();
+    }
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..10 {
         let store = Arc::clone(&stores[index % 2]);

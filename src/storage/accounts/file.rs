@@ -48,13 +48,16 @@ struct Inner {
     is_foreign: bool,
 }
 
+/// What came of writing.
+type Written = Result<(), Arc<StorageError>>;
+
 /// What is to be written.
 #[derive(Debug)]
 struct Pending {
     /// The durable state with all changes since.
     state: Arc<State>,
     /// Those who wait until `state` is durable.
-    waiting: Vec<oneshot::Sender<Result<(), Arc<StorageError>>>>,
+    waiting: Vec<oneshot::Sender<Written>>,
     /// Whether somebody is writing, who will see what is added meanwhile.
     is_written: bool,
 }
@@ -142,7 +145,7 @@ impl FileAccounts {
         }
     }
 
-    fn state(&self) -> Arc<State> {
+    pub(super) fn state(&self) -> Arc<State> {
         Arc::clone(&self.inner.durable.read())
     }
 
@@ -151,23 +154,61 @@ impl FileAccounts {
         &self,
         edit: impl FnOnce(&mut State) -> Result<T, AccountsError>,
     ) -> Result<T, AccountsError> {
-        let (done, written) = oneshot::channel();
-        let value = {
-            let mut pending = self.inner.pending.lock();
-            let mut state = State::clone(&pending.state);
-            let value = edit(&mut state)?;
-            pending.state = Arc::new(state);
-            pending.waiting.push(done);
-            if !pending.is_written {
-                pending.is_written = true;
-                let inner = Arc::clone(&self.inner);
-                // Begun before anybody can hang up, and nobody's to cancel.
-                tokio::task::spawn_blocking(move || inner.write_all());
-            }
-            value
+        let (value, written) = self.begin(edit)?;
+        self.outcome(written.await)?;
+        Ok(value)
+    }
+
+    /// The same; once the result is durable, what `edit` wants done then is done on the blocking pool,
+    /// whoever has gone away. Returns after that.
+    pub(super) async fn change_then<T, W>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<(T, Option<W>), AccountsError>,
+    ) -> Result<T, AccountsError>
+    where
+        W: FnOnce() -> Result<(), AccountsError> + Send + 'static,
+    {
+        let ((value, then), written) = self.begin(edit)?;
+        let Some(then) = then else {
+            self.outcome(written.await)?;
+            return Ok(value);
         };
-        match written.await {
-            Ok(Ok(())) => Ok(value),
+        let this = self.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            this.outcome(written.blocking_recv())?;
+            then()
+        });
+        let failed = |error| StorageError::backend("work on the blocking pool", error);
+        done.await.map_err(failed)??;
+        Ok(value)
+    }
+
+    /// Applies `edit` and has the result written.
+    fn begin<T>(
+        &self,
+        edit: impl FnOnce(&mut State) -> Result<T, AccountsError>,
+    ) -> Result<(T, oneshot::Receiver<Written>), AccountsError> {
+        let (done, written) = oneshot::channel();
+        let mut pending = self.inner.pending.lock();
+        let mut state = State::clone(&pending.state);
+        let value = edit(&mut state)?;
+        pending.state = Arc::new(state);
+        pending.waiting.push(done);
+        if !pending.is_written {
+            pending.is_written = true;
+            let inner = Arc::clone(&self.inner);
+            // Begun before anybody can hang up, and nobody's to cancel.
+            tokio::task::spawn_blocking(move || inner.write_all());
+        }
+        Ok((value, written))
+    }
+
+    fn outcome(
+        &self,
+        written: Result<Written, oneshot::error::RecvError>,
+    ) -> Result<(), AccountsError> {
+        match written {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(StorageError::shared(&error).into()),
             Err(error) => {
                 let operation = format!("writing {}", self.inner.path.display());
@@ -316,7 +357,7 @@ impl AccountStore for FileAccounts {
     }
 }
 
-fn is_of(token: &TokenRecord, user: &Username) -> bool {
+pub(super) fn is_of(token: &TokenRecord, user: &Username) -> bool {
     token.user == user.as_str()
 }
 
@@ -366,10 +407,7 @@ impl Inner {
     }
 }
 
-fn answer(
-    waiting: Vec<oneshot::Sender<Result<(), Arc<StorageError>>>>,
-    outcome: &Result<(), Arc<StorageError>>,
-) {
+fn answer(waiting: Vec<oneshot::Sender<Written>>, outcome: &Written) {
     for one in waiting {
         // Whoever waited may have gone away.
         let _ = one.send(outcome.clone());
@@ -386,7 +424,10 @@ fn user_mut<'a>(
     }
 }
 
-fn remove_tokens(state: &mut State, is_removed: impl Fn(&TokenRecord) -> bool) -> Vec<String> {
+pub(super) fn remove_tokens(
+    state: &mut State,
+    is_removed: impl Fn(&TokenRecord) -> bool,
+) -> Vec<String> {
     let keys: Vec<String> = state
         .tokens
         .values()

@@ -108,6 +108,14 @@ pub struct UserRecord {
     /// When she last changed something, in milliseconds since the Unix epoch.
     #[serde(default, rename = "updated_at", with = "optional_unix_millis")]
     pub updated: Option<Timestamp>,
+    /// When she last chose another password, in milliseconds since the Unix epoch; `None` for never, as
+    /// far as is known.
+    #[serde(
+        default,
+        with = "optional_unix_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub password_changed: Option<Timestamp>,
     /// Her second factor, if she has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_factor: Option<SecondFactorRecord>,
@@ -140,6 +148,8 @@ pub enum TokenKind {
     Login,
     /// `npm token create`; ends when it is deleted, or with its own expiry.
     Npm,
+    /// One that others made, which counts no longer: who had it has logged out.
+    Ended,
 }
 
 /// A token; the token itself is not kept, only its hash.
@@ -286,7 +296,7 @@ impl State {
         let (mut auth_tokens, mut npm_tokens) = (BTreeMap::new(), Vec::new());
         for (key, record) in &self.tokens {
             match record.kind {
-                TokenKind::Login => {
+                TokenKind::Login | TokenKind::Ended => {
                     auth_tokens.insert(key.clone(), Arc::clone(record));
                 }
                 TokenKind::Npm => npm_tokens.push(Arc::clone(record)),

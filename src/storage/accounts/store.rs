@@ -31,6 +31,18 @@ pub enum Remember {
     WhileCoherent(Arc<Coherence>),
 }
 
+/// In which form the hash of a new password is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HashForm {
+    /// The best there is; weaker ones that came from elsewhere are replaced when their users log in.
+    Argon2id,
+    /// One that others read too.
+    Bcrypt {
+        /// Twice the work for each step.
+        cost: u32,
+    },
+}
+
 /// One account, for moving them elsewhere.
 #[derive(Clone, Debug)]
 pub enum AccountEntry {
@@ -118,6 +130,11 @@ pub trait AccountStore: fmt::Debug + Send + Sync + 'static {
 
     /// How long what was read may be believed.
     fn remember(&self) -> Remember;
+
+    /// In which form hashes of new passwords are kept.
+    fn hash_form(&self) -> HashForm {
+        HashForm::Argon2id
+    }
 }
 
 /// What the users of an [`AccountStore`] call.
@@ -139,6 +156,7 @@ pub trait AccountStoreExt: AccountStore {
         let mut edit = |user: &mut UserRecord| {
             user.password_hash.clone_from(&password_hash);
             user.updated = Some(now);
+            user.password_changed = Some(now);
             Ok(())
         };
         self.edit_user(name, &mut edit, Some(revoked)).await

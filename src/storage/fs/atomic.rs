@@ -123,7 +123,8 @@ fn create_new(path: &Path, mode: u32) -> io::Result<File> {
         .open(path)
 }
 
-fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
+/// A name for what is to replace `path`, in its folder.
+pub(super) fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let name = path
         .file_name()
         .and_then(|name| name.to_str())

@@ -9,12 +9,14 @@ mod pieces;
 pub(crate) mod secret;
 mod temporary;
 pub(super) mod verdaccio;
+mod watched;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
+pub(super) use watched::Watched;
 
 use std::future::Future;
 

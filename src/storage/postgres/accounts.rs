@@ -85,6 +85,7 @@ fn kind_of(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Login => "login",
         TokenKind::Npm => "npm",
+        TokenKind::Ended => "ended",
     }
 }
 

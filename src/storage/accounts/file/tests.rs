@@ -13,6 +13,7 @@ fn user() -> UserRecord {
         password_hash: "$argon2id$".to_owned(),
         created: Timestamp::from_unix_millis(1),
         updated: None,
+        password_changed: None,
         second_factor: None,
         profile: Profile::default(),
     }

@@ -1,0 +1,369 @@
+//! [`HtpasswdAccounts`]: users whom a file of Verdaccio's or Apache's names, and what else is kept about
+//! them beside it.
+
+mod lines;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+pub(in crate::storage) use lines::fuzz;
+use lines::{Entry, Users};
+
+use super::{
+    AccountEntry, AccountStore, FileAccounts, HashForm, OrganisationEdit, OrganisationRecord,
+    Remember, TokenKind, UserEdit,
+    file::{is_of, remove_tokens},
+    state::{AccountsError, State, TokenRecord, UserRecord},
+};
+use crate::{
+    models::{Organisation, Timestamp, Username},
+    storage::{StorageError, fs::Watched},
+};
+
+/// Accounts whose users are those of a file. Cheap to clone.
+///
+/// The file says who there is, and what the hash of her password is: a user who is taken out of it is gone
+/// at once, and so are her tokens; one who is added is there at once. Everything else is kept beside it,
+/// where users have a record only once there is something to keep. Who is there and not in the file does
+/// not exist. Of the file, only the lines change that a change is about.
+#[derive(Clone, Debug)]
+pub struct HtpasswdAccounts {
+    file: Arc<Watched<Users>>,
+    kept: FileAccounts,
+    cost: u32,
+    /// Whose turn it is to change something.
+    turn: Arc<Mutex<()>>,
+}
+
+/// What happens to the file, once everything else is durable.
+type Then = Box<dyn FnOnce() -> Result<(), AccountsError> + Send>;
+
+impl HtpasswdAccounts {
+    /// The users of the file `path`, and what `kept` has of them. New passwords are hashed by bcrypt with
+    /// this cost. Says whom of the file, and of `kept`, nobody can be.
+    pub async fn open(kept: FileAccounts, path: PathBuf, cost: u32) -> Result<Self, StorageError> {
+        let accounts = Self {
+            file: Arc::new(Watched::new(path, read)),
+            kept,
+            cost,
+            turn: Arc::default(),
+        };
+        let users = accounts.file.get().await?;
+        let state = accounts.kept.state();
+        let is_lost = |name: &str, record: &UserRecord| {
+            !record.password_hash.is_empty() && !users.entries.contains_key(name)
+        };
+        let lost = state
+            .users
+            .iter()
+            .filter(|(name, record)| is_lost(name, record));
+        let count = lost.count();
+        if count > 0 {
+            tracing::warn!(
+                count,
+                file = %accounts.file.path().display(),
+                "accounts that are not in the file of users cannot be used as long as it is"
+            );
+        }
+        Ok(accounts)
+    }
+
+    async fn entry(&self, name: &str) -> Result<Option<Entry>, StorageError> {
+        Ok(self.file.get().await?.entries.get(name).cloned())
+    }
+
+    async fn has(&self, name: &str) -> Result<bool, StorageError> {
+        Ok(self.file.get().await?.entries.contains_key(name))
+    }
+
+    /// What changes the file, when it is somebody's turn.
+    fn then(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        mut edit: impl FnMut(&[u8]) -> Result<Vec<u8>, AccountsError> + Send + 'static,
+    ) -> Then {
+        let file = Arc::clone(&self.file);
+        Box::new(move || {
+            let changed = file.change(&mut edit);
+            drop(turn);
+            changed
+        })
+    }
+
+    /// Puts a user there with everything that is kept about her.
+    async fn put_user(&self, name: &str, record: &UserRecord) -> Result<(), AccountsError> {
+        let is_name = name.parse::<Username>().is_ok_and(|it| !it.is_reserved());
+        let hash = record.password_hash.clone();
+        if !is_name {
+            let message = format!("`{name}` cannot be a user of the file of users");
+            return Err(AccountsError::Refused(message));
+        }
+        require_holdable(&hash)?;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let created = record.created;
+        let put = self.kept.change_then(|state| {
+            keep(state, name, record.clone());
+            let name = name.to_owned();
+            let put = self.then(turn, move |bytes| {
+                let changed = lines::with_hash(bytes, &name, &hash);
+                Ok(changed.unwrap_or_else(|| lines::with(bytes, &name, &hash, created)))
+            });
+            Ok(((), Some(put)))
+        });
+        put.await
+    }
+}
+
+/// What the file says; those whom nobody can be are named.
+fn read(path: &Path, bytes: &[u8]) -> Users {
+    let users = Users::parse(bytes);
+    if !users.odd.is_empty() {
+        let names: Vec<&str> = users.odd.iter().take(20).map(String::as_str).collect();
+        tracing::warn!(
+            file = %path.display(),
+            count = users.odd.len(),
+            names = ?names,
+            "lines of the file of users have names that nobody can have here; they are left as they are"
+        );
+    }
+    users
+}
+
+/// A user of the file, with what is `kept` about her.
+fn composed(entry: &Entry, kept: Option<&UserRecord>) -> UserRecord {
+    let mut record = kept.cloned().unwrap_or_else(|| UserRecord {
+        password_hash: String::new(),
+        created: entry
+            .created
+            .unwrap_or_else(|| Timestamp::from_unix_millis(0)),
+        updated: None,
+        password_changed: None,
+        second_factor: None,
+        profile: super::Profile::default(),
+    });
+    record.password_hash.clone_from(&entry.hash);
+    record
+}
+
+/// Keeps everything about a user that the file does not. A hash that was kept before the file was used
+/// stays what it was.
+fn keep(state: &mut State, name: &str, mut record: UserRecord) {
+    let before = state.users.get(name);
+    record.password_hash = before
+        .map(|before| before.password_hash.clone())
+        .unwrap_or_default();
+    state.users.insert(name.to_owned(), Arc::new(record));
+}
+
+fn require_holdable(hash: &str) -> Result<(), AccountsError> {
+    if lines::can_hold(hash) {
+        return Ok(());
+    }
+    let message = "the file of users cannot hold this hash";
+    Err(AccountsError::Refused(message.to_owned()))
+}
+
+#[async_trait]
+impl AccountStore for HtpasswdAccounts {
+    async fn user(&self, name: &Username) -> Result<Option<Arc<UserRecord>>, StorageError> {
+        let users = self.file.get().await?;
+        let Some(entry) = users.entries.get(name.as_str()) else {
+            return Ok(None);
+        };
+        let kept = self.kept.user(name).await?;
+        Ok(Some(Arc::new(composed(entry, kept.as_deref()))))
+    }
+
+    async fn user_count(&self) -> Result<usize, StorageError> {
+        Ok(self.file.get().await?.entries.len())
+    }
+
+    async fn users_after(
+        &self,
+        after: Option<&str>,
+        most: usize,
+    ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
+        use std::ops::Bound;
+        let users = self.file.get().await?;
+        let state = self.kept.state();
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = users.entries.range::<str, _>((start, Bound::Unbounded));
+        let found = found.take(most).map(|(name, entry)| {
+            let kept = state.users.get(name);
+            let record = composed(entry, kept.map(|kept| &**kept));
+            (name.clone(), Arc::new(record))
+        });
+        Ok(found.collect())
+    }
+
+    async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
+        let Some(token) = self.kept.token(key).await? else {
+            return Ok(None);
+        };
+        Ok(self.has(&token.user).await?.then_some(token))
+    }
+
+    async fn tokens_of(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, StorageError> {
+        if !self.has(user.as_str()).await? {
+            return Ok(Vec::new());
+        }
+        self.kept.tokens_of(user).await
+    }
+
+    async fn organisation(
+        &self,
+        name: &Organisation,
+    ) -> Result<Option<Arc<OrganisationRecord>>, StorageError> {
+        self.kept.organisation(name).await
+    }
+
+    async fn groups_of(&self, user: &Username) -> Result<Vec<String>, StorageError> {
+        self.kept.groups_of(user).await
+    }
+
+    async fn create_user(
+        &self,
+        name: &Username,
+        record: UserRecord,
+        max_users: Option<usize>,
+    ) -> Result<(), AccountsError> {
+        let hash = record.password_hash.clone();
+        require_holdable(&hash)?;
+        if name.is_reserved() {
+            let message = format!("the name `{name}` is reserved");
+            return Err(AccountsError::Refused(message));
+        }
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        require_room(&*self.file.get().await?, name, max_users)?;
+        let created = record.created;
+        let created_user = self.kept.change_then(|state| {
+            // Of an earlier user of that name, nothing counts for this one.
+            remove_tokens(state, |token| {
+                is_of(token, name) && token.kind != TokenKind::Ended
+            });
+            state.users.remove(name.as_str());
+            keep(state, name.as_str(), record);
+            let name = name.clone();
+            let add = self.then(turn, move |bytes| {
+                require_room(&Users::parse(bytes), &name, max_users)?;
+                Ok(lines::with(bytes, name.as_str(), &hash, created))
+            });
+            Ok(((), Some(add)))
+        });
+        created_user.await
+    }
+
+    async fn edit_user(
+        &self,
+        name: &Username,
+        edit: UserEdit<'_>,
+        revoked: Option<TokenKind>,
+    ) -> Result<Vec<String>, AccountsError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let nobody = || AccountsError::NoSuchUser(name.clone());
+        let entry = self.entry(name.as_str()).await?.ok_or_else(nobody)?;
+        let edited = self.kept.change_then(|state| {
+            let kept = state.users.get(name.as_str()).map(|kept| &**kept);
+            let mut record = composed(&entry, kept);
+            edit(&mut record)?;
+            let hash = record.password_hash.clone();
+            let then = if hash == entry.hash {
+                None
+            } else {
+                require_holdable(&hash)?;
+                let name = name.clone();
+                Some(self.then(turn, move |bytes| {
+                    let changed = lines::with_hash(bytes, name.as_str(), &hash);
+                    changed.ok_or_else(|| AccountsError::NoSuchUser(name.clone()))
+                }))
+            };
+            keep(state, name.as_str(), record);
+            let keys = remove_tokens(state, |token| {
+                is_of(token, name) && Some(token.kind) == revoked
+            });
+            Ok((keys, then))
+        });
+        edited.await
+    }
+
+    async fn edit_organisation(
+        &self,
+        name: &Organisation,
+        edit: OrganisationEdit<'_>,
+    ) -> Result<(), AccountsError> {
+        self.kept.edit_organisation(name, edit).await
+    }
+
+    async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
+        self.kept.remove_token(key).await
+    }
+
+    async fn prune(&self, now: Timestamp) -> Result<usize, StorageError> {
+        self.kept.prune(now).await
+    }
+
+    fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
+        let all = async move {
+            let users = self.file.get().await?;
+            let state = self.kept.state();
+            let is_there = Arc::clone(&users);
+            let others = self.kept.entries().try_filter_map(move |entry| {
+                let is_kept = match &entry {
+                    AccountEntry::User(..) => false,
+                    AccountEntry::Token(token) => is_there.entries.contains_key(&token.user),
+                    AccountEntry::Organisation(..) => true,
+                };
+                async move { Ok(is_kept.then_some(entry)) }
+            });
+            let users: Vec<_> = users
+                .entries
+                .iter()
+                .map(|(name, entry)| {
+                    let kept = state.users.get(name).map(|kept| &**kept);
+                    let record = composed(entry, kept);
+                    Ok(AccountEntry::User(name.clone(), Arc::new(record)))
+                })
+                .collect();
+            Ok::<_, StorageError>(stream::iter(users).chain(others))
+        };
+        stream::once(all).try_flatten().boxed()
+    }
+
+    async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
+        match entry {
+            AccountEntry::User(name, record) => {
+                let put = self.put_user(&name, &record).await;
+                put.map_err(AccountsError::into_storage)
+            }
+            other => self.kept.put(other).await,
+        }
+    }
+
+    fn remember(&self) -> Remember {
+        self.kept.remember()
+    }
+
+    fn hash_form(&self) -> HashForm {
+        HashForm::Bcrypt { cost: self.cost }
+    }
+}
+
+fn require_room(
+    users: &Users,
+    name: &Username,
+    max_users: Option<usize>,
+) -> Result<(), AccountsError> {
+    if users.is_taken(name.as_str()) {
+        return Err(AccountsError::UserExists);
+    }
+    if max_users.is_some_and(|max| users.entries.len() >= max) {
+        return Err(AccountsError::TooManyUsers);
+    }
+    Ok(())
+}
