@@ -24,7 +24,7 @@ use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 pub(crate) use backends::Backends;
 pub(crate) use backup::{Accepted, BackedUp, Backup, back_up, restore};
 pub use build::{build_state, build_state_with_clock};
-pub(crate) use import::{Importing, import};
+pub(crate) use import::{ImportFrom, Importing, import};
 pub(crate) use migrate::{Migrated, Route, migrate};
 pub(crate) use mirror::{Mirroring, mirror};
 pub use problems::find_problems;

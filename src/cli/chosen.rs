@@ -65,6 +65,23 @@ impl Chosen {
         self.npmrc.as_deref()
     }
 
+    /// The packages that are meant, of a folder.
+    pub(super) async fn names_in_folder(&self) -> Result<Names, RegistryError> {
+        if !self.lockfile.is_empty() || self.npmrc.is_some() {
+            return Err(RegistryError::Settings {
+                message:
+                    "--lockfile and --npmrc are about registries; name packages of a folder with \
+                          --names"
+                        .to_owned(),
+            });
+        }
+        Ok(match (&self.names, &self.search) {
+            (Some(path), _) => Names::These(names_in(path).await?),
+            (None, Some(text)) => Names::Found(text.clone()),
+            (None, None) => Names::All,
+        })
+    }
+
     /// The packages that are meant, of the registry at `url`.
     pub(super) async fn names(&self, env: &Env, url: &Url) -> Result<Names, RegistryError> {
         if let Some(path) = &self.names {

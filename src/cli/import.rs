@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -14,21 +15,25 @@ use super::{
     progress::Bar,
 };
 use crate::{
-    config::{Config, Env},
+    config::{Config, Env, Sources},
     error::{RegistryError, explain},
     models::Origin,
     registry::import::Imported,
-    runtime::{self, Importing},
+    runtime::{self, ImportFrom, Importing},
 };
 
 /// What is to be imported.
 #[derive(Debug, Args)]
 pub(super) struct ImportCommand {
-    /// The address of the registry to import from
-    #[arg(value_name = "SOURCE", value_parser = registry_address)]
-    source: Url,
+    /// The address of the registry to import from; or a folder that Verdaccio made, or Verdaccio's
+    /// config.yaml
+    #[arg(value_name = "SOURCE", value_parser = source)]
+    source: Place,
     #[command(flatten)]
     chosen: Chosen,
+    /// Verdaccio's file of users, where it is not `htpasswd` in the folder
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
     /// Let the versions of an upstream stand beside those that are imported; without it, upstream is not
     /// asked for these names any more
     #[arg(long)]
@@ -42,6 +47,53 @@ pub(super) struct ImportCommand {
     /// Answer in JSON, for programs
     #[arg(long)]
     json: bool,
+}
+
+/// Where packages come from.
+#[derive(Clone, Debug)]
+enum Place {
+    Registry(Url),
+    Folder(PathBuf),
+}
+
+fn source(text: &str) -> Result<Place, String> {
+    let path = Path::new(text);
+    // What is there is meant.
+    if !text.contains("://") && path.exists() {
+        return Ok(Place::Folder(path.to_owned()));
+    }
+    registry_address(text).map(Place::Registry)
+}
+
+/// What Verdaccio's own settings say of its folder.
+fn verdaccio_folder(path: &Path, htpasswd: Option<&PathBuf>) -> Result<ImportFrom, RegistryError> {
+    let sources = if path.is_dir() {
+        let folder = path.to_string_lossy().into_owned();
+        Sources {
+            env: [("RUSTACCIO_DATA_DIR", folder)].into_iter().collect(),
+            file: None,
+        }
+    } else {
+        Sources {
+            env: Env::default(),
+            file: Some(path.to_owned()),
+        }
+    };
+    let theirs = Config::load(&sources);
+    let Some(folder) = theirs.storage.verdaccio.clone() else {
+        return Err(RegistryError::Settings {
+            message: format!(
+                "{} is no folder that Verdaccio made: there is no .verdaccio-db.json in {}; give the folder \
+                 that `storage` names in its config.yaml, or config.yaml itself",
+                path.display(),
+                theirs.storage.data_dir.display()
+            ),
+        });
+    };
+    let found = theirs.auth.htpasswd.map(|htpasswd| htpasswd.file);
+    let htpasswd = htpasswd.cloned().or(found);
+    let htpasswd = htpasswd.unwrap_or_else(|| folder.root.join("htpasswd"));
+    Ok(ImportFrom::Folder(folder, htpasswd))
 }
 
 /// Ends with 0 where all that was asked for is here, else with 1.
@@ -117,16 +169,22 @@ fn run_import(
         bar.show(*packages, all, &more);
     };
     let done = runtime.block_on(async {
-        let (chosen, source) = (&command.chosen, &command.source);
+        let chosen = &command.chosen;
+        let (from, names) = match &command.source {
+            Place::Registry(url) => {
+                let auth = credentials(chosen.npmrc(), env, "IMPORT", url).await?;
+                let names = chosen.names(env, url).await?;
+                (ImportFrom::Registry(url.clone(), auth), names)
+            }
+            Place::Folder(path) => {
+                let from = verdaccio_folder(path, command.htpasswd.as_ref())?;
+                (from, chosen.names_in_folder().await?)
+            }
+        };
         let importing = Importing {
-            from: source.clone(),
-            auth: credentials(chosen.npmrc(), env, "IMPORT", source).await?,
-            names: chosen.names(env, source).await?,
-            origin: if command.as_override {
-                Origin::Override
-            } else {
-                Origin::Local
-            },
+            from,
+            names,
+            origin: command.as_override.then_some(Origin::Override),
             jobs: command.jobs.into(),
             is_dry: command.dry_run,
         };

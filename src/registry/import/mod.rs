@@ -5,6 +5,7 @@
 //! import that was killed goes on where it was.
 
 mod one;
+mod place;
 mod report;
 mod source;
 mod tarball;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 
 use one::Package;
+pub use place::From;
 pub use report::Imported;
 pub use source::{Names, Source};
 
@@ -40,11 +42,11 @@ pub struct Target {
 /// An import.
 pub struct Import<'i> {
     /// Where packages come from.
-    pub source: &'i Source,
+    pub source: &'i From,
     /// Where they go.
     pub target: &'i Target,
-    /// Whose names new packages are.
-    pub origin: Origin,
+    /// Whose names new packages are; `None` where the source says it, else ours.
+    pub origin: Option<Origin>,
     /// How many packages are worked on at a time.
     pub jobs: usize,
     /// What time it is.

@@ -7,19 +7,18 @@ use futures_util::{StreamExt as _, stream};
 
 use super::{
     Import, Imported,
-    source::CREDENTIALS,
+    place::Refusal,
     tarball::{Fetched, Trouble, Wanted},
 };
 use crate::{
     error::{RegistryError, explain},
     lifecycle::{compute_on, crash_point},
-    models::{PackageName, TarballName, Version},
+    models::{Origin, PackageName, TarballName, Version},
     registry::{
         packument::{Digests, Dist, Hosted, Packument, Taken, Took, taken_version},
         publish::manifest::STORED_ORIGIN,
     },
     storage::{Expected, MetadataStoreExt as _, StorageError},
-    uplink::UplinkError,
 };
 
 /// One package that is imported.
@@ -56,13 +55,9 @@ struct Plan {
 }
 
 impl Done {
-    fn fail(&mut self, what: &str, error: &UplinkError) {
+    fn fail(&mut self, what: &str, error: &Refusal) {
         self.is_unanswered |= error.concerns_all();
-        let hint = match error {
-            UplinkError::BadStatus(401 | 403) => format!("; {CREDENTIALS}"),
-            _ => String::new(),
-        };
-        let text = format!("{what}: {}{hint}", explain(error));
+        let text = format!("{what}: {}", error.explain());
         self.report.failures.push(text);
     }
 
@@ -89,6 +84,11 @@ impl Package<'_> {
             }
         };
         let length = json.len();
+        let given = self
+            .import
+            .origin
+            .or_else(|| self.import.source.origin(&json));
+        let origin = given.unwrap_or(Origin::Local);
         let parsed = compute_on(length, move || Packument::parse(&json)).await;
         let source = match parsed {
             Ok(Ok(source)) => source,
@@ -107,7 +107,7 @@ impl Package<'_> {
             done.report.failures.push(text);
             return done;
         }
-        match self.import_document(&source).await {
+        match self.import_document(&source, origin).await {
             Ok(done) => done,
             Err(error) => {
                 done.report
@@ -125,11 +125,15 @@ impl Package<'_> {
         hosted.map_err(RegistryError::internal)
     }
 
-    async fn import_document(&self, source: &Packument) -> Result<Done, RegistryError> {
+    async fn import_document(
+        &self,
+        source: &Packument,
+        origin: Origin,
+    ) -> Result<Done, RegistryError> {
         let own = self.read().await?;
         let is_new = own.is_none();
         let now = self.import.clock.now();
-        let empty = Hosted::new(&self.name, self.import.origin, now);
+        let empty = Hosted::new(&self.name, origin, now);
         let own = own.unwrap_or(empty);
         let Plan {
             new,
@@ -174,7 +178,7 @@ impl Package<'_> {
         let order: Vec<&str> = source.versions().map(|(version, _)| version).collect();
         all.sort_by_cached_key(|taken| order.iter().position(|own| *own == taken.version.as_str()));
         crash_point("tarballs-imported");
-        let took = self.write(source, &all).await?;
+        let took = self.write(source, &all, origin).await?;
         for tag in &took.other_tags {
             let text = format!(
                 "{}: the dist-tag {tag} is another in the source, and stays as it is: something was \
@@ -295,6 +299,7 @@ impl Package<'_> {
                 target,
                 clock,
                 name: &self.name,
+                version: new.version.as_str(),
                 file: &new.file,
                 address: &new.dist.tarball,
                 promised: new.dist.integrity.as_ref(),
@@ -341,13 +346,18 @@ impl Package<'_> {
     }
 
     /// Writes the manifest, as long as it is not as it should be.
-    async fn write(&self, source: &Packument, versions: &[Taken]) -> Result<Took, RegistryError> {
+    async fn write(
+        &self,
+        source: &Packument,
+        versions: &[Taken],
+        origin: Origin,
+    ) -> Result<Took, RegistryError> {
         let now = self.import.clock.now();
         let mut took = Took::default();
         let write = self.import.target.metadata.update(&self.name, |document| {
             let mut hosted = match document {
                 Some(document) => Hosted::parse(&document.json).map_err(RegistryError::internal)?,
-                None => Hosted::new(&self.name, self.import.origin, now),
+                None => Hosted::new(&self.name, origin, now),
             };
             took = hosted.take(source, versions, now);
             Ok::<_, RegistryError>(took.is_changed.then(|| hosted.to_json()))

@@ -1,10 +1,13 @@
 //! Fetching one tarball: streamed to the disk, hashed as it passes, put in its place when it is right.
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
-use super::{Source, Target};
+use super::{
+    From, Source, Target,
+    place::{Pieces, Refusal},
+};
 use crate::{
     error::{RegistryError, explain},
     lifecycle::SharedClock,
@@ -24,10 +27,11 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A tarball that is to be here.
 #[derive(Debug)]
 pub(super) struct Wanted<'w> {
-    pub(super) source: &'w Source,
+    pub(super) source: &'w From,
     pub(super) target: &'w Target,
     pub(super) clock: &'w SharedClock,
     pub(super) name: &'w PackageName,
+    pub(super) version: &'w str,
     pub(super) file: &'w TarballName,
     /// Where the source says it is.
     pub(super) address: &'w str,
@@ -51,14 +55,14 @@ pub(super) enum Trouble {
     /// It has other bytes than it says.
     Damaged(String),
     /// The source did not give it.
-    Source(UplinkError),
+    Source(Refusal),
     /// It could not be stored.
     Storage(StorageError),
     /// It was changed at the same time, or the work was broken off.
     Other(String),
 }
 
-impl From<StorageError> for Trouble {
+impl std::convert::From<StorageError> for Trouble {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
     }
@@ -185,68 +189,72 @@ impl Wanted<'_> {
         Ok(Some(looking.finish()))
     }
 
-    async fn download(&self) -> Result<(TemporaryBlob<Looking>, TarballDigests), Trouble> {
-        let own = self.source.own_address(self.name, self.file.as_str());
+    async fn download(&self) -> Result<Downloaded, Trouble> {
+        match self.source {
+            From::Registry(source) => self.download_from_registry(source).await,
+            From::Folder { blobs, .. } => {
+                let file = TarballName::at(self.address, self.name, self.version);
+                let file = file.as_ref().unwrap_or(self.file);
+                let pieces = From::stored(&**blobs, self.name, file).await;
+                match pieces.map_err(Trouble::Source)? {
+                    Some(pieces) => self.write(pieces).await,
+                    None => Err(Trouble::Missing),
+                }
+            }
+        }
+    }
+
+    async fn download_from_registry(&self, source: &Source) -> Result<Downloaded, Trouble> {
+        let own = source.own_address(self.name, self.file.as_str());
         let named = Url::parse(self.address).ok();
-        let mut addresses = named
-            .iter()
-            .chain(own.iter().filter(|own| Some(*own) != named.as_ref()));
+        let other = own.filter(|own| Some(own) != named.as_ref());
         let mut trouble = Trouble::Missing;
         // A registry behind a proxy may not know its own address.
-        for address in addresses.by_ref() {
-            let first = self.source.patiently(|| self.download_from(address)).await;
-            match first {
-                Ok(Ok(Some(done))) => return Ok(done),
-                Ok(Ok(None)) => {}
-                Ok(Err(error)) => return Err(error),
-                Err(error @ (UplinkError::Refused { .. } | UplinkError::Unresolved { .. })) => {
-                    trouble = Trouble::Source(error);
+        for address in named.into_iter().chain(other) {
+            let downloaded = source.patiently(|| async {
+                let Some(response) = source.uplink().tarball(&address).await? else {
+                    return Ok(Err(Trouble::Missing));
+                };
+                let pieces = response.body.map_err(Refusal::Registry).boxed();
+                match self.write(pieces).await {
+                    // Worth another attempt.
+                    Err(Trouble::Source(Refusal::Registry(error))) => Err(error),
+                    done => Ok(done),
                 }
-                Err(error) => return Err(Trouble::Source(error)),
+            });
+            match downloaded.await {
+                Ok(Err(Trouble::Missing)) => {}
+                Ok(done) => return done,
+                Err(error @ (UplinkError::Refused { .. } | UplinkError::Unresolved { .. })) => {
+                    trouble = Trouble::Source(Refusal::Registry(error));
+                }
+                Err(error) => return Err(Trouble::Source(Refusal::Registry(error))),
             }
         }
         Err(trouble)
     }
 
-    /// Downloads it from `address`; nothing where it is not there. What is worth another attempt is the
-    /// outer error.
-    #[expect(
-        clippy::type_complexity,
-        reason = "the outer error is for who tries again"
-    )]
-    async fn download_from(
-        &self,
-        address: &Url,
-    ) -> Result<Result<Option<(TemporaryBlob<Looking>, TarballDigests)>, Trouble>, UplinkError>
-    {
-        let Some(response) = self.source.uplink().tarball(address).await? else {
-            return Ok(Ok(None));
-        };
+    /// Writes what comes to a temporary file, which is right when it returns.
+    async fn write(&self, mut pieces: Pieces) -> Result<Downloaded, Trouble> {
         let Some(folder) = &self.target.temporary else {
             let nowhere = "nothing is written on a dry run".to_owned();
-            return Ok(Err(Trouble::Other(nowhere)));
+            return Err(Trouble::Other(nowhere));
         };
-        let mut blob = match folder.create(Looking::new(self.promised)).await {
-            Ok(blob) => blob,
-            Err(error) => return Ok(Err(error.into())),
-        };
-        let mut body = response.body;
-        while let Some(piece) = body.next().await {
-            if let Err(error) = blob.write(piece?).await {
-                return Ok(Err(error.into()));
-            }
+        let mut blob = folder.create(Looking::new(self.promised)).await?;
+        while let Some(piece) = pieces.next().await {
+            blob.write(piece.map_err(Trouble::Source)?).await?;
         }
-        if let Err(error) = blob.finish().await {
-            return Ok(Err(error.into()));
-        }
-        let looked = blob.observer().map(Looking::finish);
-        Ok(match looked {
-            Some(Ok(digests)) => Ok(Some((blob, digests))),
+        blob.finish().await?;
+        match blob.observer().map(Looking::finish) {
+            Some(Ok(digests)) => Ok((blob, digests)),
             Some(Err(why)) => Err(Trouble::Damaged(why)),
             None => Err(Trouble::Other("it was not written".to_owned())),
-        })
+        }
     }
 }
+
+/// A tarball that is right, in a temporary file.
+type Downloaded = (TemporaryBlob<Looking>, TarballDigests);
 
 /// Hashes a piece where that keeps nobody waiting.
 async fn looked(mut looking: Looking, piece: Bytes) -> Result<Looking, Trouble> {

@@ -1,5 +1,6 @@
 //! `rustaccio import`: what another registry has becomes ours, once.
 
+mod folder;
 mod hostile;
 mod lockfiles;
 mod mirroring;
