@@ -113,13 +113,13 @@ enum Command {
 pub fn main() -> ExitCode {
     run(
         std::env::args_os(),
-        Env::of_process(),
+        &Env::of_process(),
         &mut io::stdout().lock(),
     )
 }
 
 /// Runs what `arguments` ask for, in the environment `env`; answers go to `out`.
-fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl Write) -> ExitCode {
+fn run(arguments: impl IntoIterator<Item = OsString>, env: &Env, out: &mut impl Write) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -168,9 +168,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
             };
             migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)
         }
-        Command::Import(command) => import::run(&command, &settings, &env, out),
-        Command::Mirror(command) => mirror::run(&command, &settings, &env, out),
-        Command::Shadow(command) => shadow::run(&command, &settings, &env, out),
+        Command::Import(command) => import::run(&command, &settings, env, out),
+        Command::Mirror(command) => mirror::run(&command, &settings, env, out),
+        Command::Shadow(command) => shadow::run(&command, &settings, env, out),
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),

@@ -17,7 +17,7 @@ pub(super) struct Bar {
     command: &'static str,
     what: &'static str,
     /// On a terminal.
-    bar: Option<ProgressBar>,
+    shown: Option<ProgressBar>,
     /// When something was said elsewhere.
     said: Mutex<Instant>,
 }
@@ -25,7 +25,7 @@ pub(super) struct Bar {
 impl Bar {
     /// Nothing is shown yet. `what` is counted.
     pub(super) fn new(command: &'static str, what: &'static str) -> Self {
-        let bar = io::stderr().is_terminal().then(|| {
+        let shown = io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(8);
             let bar = ProgressBar::with_draw_target(Some(0), target);
             let style = ProgressStyle::with_template(LOOK);
@@ -37,7 +37,7 @@ impl Bar {
         Self {
             command,
             what,
-            bar,
+            shown,
             said: Mutex::new(Instant::now()),
         }
     }
@@ -45,7 +45,7 @@ impl Bar {
     /// `done` of `all` are done; `more` says what else, and ends in ", " unless it is empty.
     pub(super) fn show(&self, done: usize, all: usize, more: &str) {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.shown {
             bar.set_length(count(all));
             bar.set_position(count(done));
             bar.set_message(more.to_owned());
@@ -67,7 +67,7 @@ impl Bar {
 
     /// Takes it off the terminal.
     pub(super) fn clear(&self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.shown {
             bar.finish_and_clear();
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn parse_classic(text: &str) -> Vec<Locked> {
         if !line.starts_with(' ') {
             found.extend(std::mem::take(&mut block).locked());
             let key = line.trim_end_matches(':').split(", ").next();
-            block.key = unquoted(key.unwrap_or_default()).to_owned();
+            block.key = String::from(unquoted(key.unwrap_or_default()));
             continue;
         }
         let Some(field) = line
@@ -37,8 +37,8 @@ pub(super) fn parse_classic(text: &str) -> Vec<Locked> {
             continue;
         };
         match field.split_once(' ') {
-            Some(("version", value)) => block.version = unquoted(value).to_owned(),
-            Some(("resolved", value)) => block.resolved = unquoted(value).to_owned(),
+            Some(("version", value)) => block.version = String::from(unquoted(value)),
+            Some(("resolved", value)) => block.resolved = String::from(unquoted(value)),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     error::RegistryError,
     lifecycle::{SharedClock, SystemClock},
     models::{Origin, UplinkName, Username},
-    registry::import::{From, Import, Imported, Names, Source, Target},
+    registry::import::{Import, Imported, Names, Place, Source, Target},
     storage::{
         AccountEntry, AccountStore as _, FileAccounts, HtpasswdAccounts, Leases, verdaccio_hosting,
     },
@@ -75,7 +75,7 @@ pub(crate) async fn import(
     let source = match importing.from {
         ImportFrom::Registry(url, auth) => {
             let source = direct_uplink(config, &url, auth, &clock)?;
-            From::Registry(Source::new(source, importing.jobs))
+            Place::Registry(Box::new(Source::new(source, importing.jobs)))
         }
         ImportFrom::Folder(folder, htpasswd) => {
             require_another(config, &folder)?;
@@ -84,7 +84,7 @@ pub(crate) async fn import(
             let opening = move || verdaccio_hosting(&folder, &data, true);
             let opening = tokio::task::spawn_blocking(opening).await;
             let (metadata, blobs) = opening.map_err(RegistryError::internal)??;
-            From::Folder { metadata, blobs }
+            Place::Folder { metadata, blobs }
         }
     };
     let (names, bad) = source.names(&importing.names).await?;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 
 use one::Package;
-pub use place::From;
+pub use place::Place;
 pub use report::Imported;
 pub use source::{Names, Source};
 
@@ -42,7 +42,7 @@ pub struct Target {
 /// An import.
 pub struct Import<'i> {
     /// Where packages come from.
-    pub source: &'i From,
+    pub source: &'i Place,
     /// Where they go.
     pub target: &'i Target,
     /// Whose names new packages are; `None` where the source says it, else ours.

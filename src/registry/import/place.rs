@@ -1,4 +1,4 @@
-//! [`From`]: what packages are imported from: a registry that answers, or what another program has stored.
+//! [`Place`]: what packages are imported from: a registry that answers, or what another program has stored.
 
 use std::sync::Arc;
 
@@ -16,9 +16,9 @@ use crate::{
 
 /// Where packages come from.
 #[derive(Debug)]
-pub enum From {
+pub enum Place {
     /// Another registry.
-    Registry(Source),
+    Registry(Box<Source>),
     /// A folder that another program has made, which is only read.
     Folder {
         /// Its manifests.
@@ -59,7 +59,7 @@ impl Refusal {
 /// Bytes of a tarball as they come.
 pub(super) type Pieces = BoxStream<'static, Result<Bytes, Refusal>>;
 
-impl From {
+impl Place {
     /// The names that are meant, each once, and texts that can be none.
     pub async fn names(
         &self,

@@ -146,6 +146,8 @@ impl Source {
         struct Named {
             name: String,
         }
+        type Members = std::collections::BTreeMap<String, Box<RawValue>>;
+
         let mut has_list = false;
         let listed = self.list::<Vec<Named>>("-/verdaccio/data/packages").await?;
         if let Some(listed) = listed {
@@ -154,7 +156,6 @@ impl Source {
                 return Ok(listed.into_iter().map(|named| named.name).collect());
             }
         }
-        type Members = std::collections::BTreeMap<String, Box<RawValue>>;
         if let Some(listed) = self.list::<Members>("-/all").await? {
             has_list = true;
             let is_package = |raw: &RawValue| raw.get().starts_with('{');

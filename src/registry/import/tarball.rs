@@ -5,7 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
 use super::{
-    From, Source, Target,
+    Place, Source, Target,
     place::{Pieces, Refusal},
 };
 use crate::{
@@ -27,7 +27,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A tarball that is to be here.
 #[derive(Debug)]
 pub(super) struct Wanted<'w> {
-    pub(super) source: &'w From,
+    pub(super) source: &'w Place,
     pub(super) target: &'w Target,
     pub(super) clock: &'w SharedClock,
     pub(super) name: &'w PackageName,
@@ -62,7 +62,7 @@ pub(super) enum Trouble {
     Other(String),
 }
 
-impl std::convert::From<StorageError> for Trouble {
+impl From<StorageError> for Trouble {
     fn from(error: StorageError) -> Self {
         Self::Storage(error)
     }
@@ -191,11 +191,11 @@ impl Wanted<'_> {
 
     async fn download(&self) -> Result<Downloaded, Trouble> {
         match self.source {
-            From::Registry(source) => self.download_from_registry(source).await,
-            From::Folder { blobs, .. } => {
+            Place::Registry(source) => self.download_from_registry(source).await,
+            Place::Folder { blobs, .. } => {
                 let file = TarballName::at(self.address, self.name, self.version);
                 let file = file.as_ref().unwrap_or(self.file);
-                let pieces = From::stored(&**blobs, self.name, file).await;
+                let pieces = Place::stored(&**blobs, self.name, file).await;
                 match pieces.map_err(Trouble::Source)? {
                     Some(pieces) => self.write(pieces).await,
                     None => Err(Trouble::Missing),
