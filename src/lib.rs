@@ -9,6 +9,7 @@ pub mod error;
 pub mod events;
 pub mod governance;
 pub mod lifecycle;
+pub mod lockfile;
 pub mod models;
 pub mod net;
 pub mod policy;

@@ -6,6 +6,7 @@ use http::header;
 use rustaccio::{
     auth::{self, Credentials},
     config::{Config, Env, Sources},
+    lockfile::Lockfile,
     models::{
         BaseUrl, Integrity, Origin, PackageName, Pattern, Tag, TarballName, Timestamp, Username,
         Version, VersionKey,
@@ -33,6 +34,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
     ("htpasswd", htpasswd),
+    ("lockfile", lockfile),
     ("names", names),
     ("packument", packument),
     ("patterns", patterns),
@@ -61,6 +63,18 @@ pub fn authorization(data: &[u8]) {
 /// A file of users: whoever is in it can get another hash, and somebody else can be added.
 pub fn htpasswd(data: &[u8]) {
     storage::fuzz::htpasswd(data);
+}
+
+/// A lockfile of any client. What it names can be named.
+pub fn lockfile(data: &[u8]) {
+    let Ok(lockfile) = Lockfile::parse(data) else {
+        return;
+    };
+    for locked in &lockfile.packages {
+        assert!(locked.name.as_str().parse::<PackageName>().is_ok());
+        assert!(locked.version.as_str().parse::<Version>().is_ok());
+    }
+    assert!(lockfile.names().len() <= lockfile.packages.len());
 }
 
 /// Every typed name, and texts like them. What is accepted comes back as it was.

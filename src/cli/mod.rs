@@ -2,10 +2,15 @@
 
 mod backup;
 mod cache;
+mod chosen;
 mod config;
 mod fsck;
+mod import;
 mod migrate;
+mod mirror;
+mod progress;
 mod serve;
+mod shadow;
 mod signing_key;
 
 use std::{
@@ -97,6 +102,12 @@ enum Command {
         #[arg(long)]
         incomplete: bool,
     },
+    /// Take over the packages of another registry; the registry must not be running
+    Import(import::ImportCommand),
+    /// Have everything at hand that lockfiles name, so that it installs without an upstream
+    Mirror(mirror::MirrorCommand),
+    /// Compare what two registries answer that both run
+    Shadow(shadow::ShadowCommand),
     /// Look after what came from upstream; the registry may be running
     #[command(subcommand)]
     Cache(cache::CacheCommand),
@@ -112,13 +123,13 @@ enum Command {
 pub fn main() -> ExitCode {
     run(
         std::env::args_os(),
-        Env::of_process(),
+        &Env::of_process(),
         &mut io::stdout().lock(),
     )
 }
 
 /// Runs what `arguments` ask for, in the environment `env`; answers go to `out`.
-fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl Write) -> ExitCode {
+fn run(arguments: impl IntoIterator<Item = OsString>, env: &Env, out: &mut impl Write) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
@@ -131,7 +142,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
         return info(out);
     }
     let settings = Config::load(&Sources {
-        env,
+        env: env.clone(),
         file: cli.config,
         listen: cli.listen,
     });
@@ -171,6 +182,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: Env, out: &mut impl W
             };
             migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)
         }
+        Command::Import(command) => import::run(&command, &settings, env, out),
+        Command::Mirror(command) => mirror::run(&command, &settings, env, out),
+        Command::Shadow(command) => shadow::run(&command, &settings, env, out),
         Command::Cache(command) => cache::run(&command, &settings, out),
         Command::SigningKey(command) => signing_key::run(command, &settings, out),
         Command::Config(command) => config::run(&command, &settings, out),

@@ -18,6 +18,7 @@ pub use reading::{Meaning, Reading};
 use super::{
     Config, Env, Given, ListenAddress, Problem, Source, TarballBackend, UplinkDefaults,
     keys::{FILE, known},
+    npmrc::IMPORT_VARIABLES,
     profile::{Combination, default_of},
     rules::Findings,
     table::{Read, Setting, Target, settings},
@@ -241,6 +242,8 @@ impl Loader<'_> {
         {
             let is_known = own.contains(&name)
                 || name.contains("_IT_")
+                // Of commands, which read them by themselves.
+                || IMPORT_VARIABLES.contains(&name)
                 || settings().any(|setting| setting.variable == name);
             if !is_known {
                 let near = closest(&name.trim_start_matches("RUSTACCIO_").to_ascii_lowercase());

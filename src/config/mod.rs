@@ -12,6 +12,7 @@ mod keys;
 mod load;
 mod log;
 mod notify;
+mod npmrc;
 mod packages;
 mod policy;
 mod problem;
@@ -45,6 +46,7 @@ pub use governance::{QuotaBackend, QuotaConfig, RateLimitBackend, RateLimitConfi
 pub use keys::FILE_KEYS;
 pub use load::{Meaning, Reading, Sources};
 pub use log::{LogConfig, LogFormat};
+pub use npmrc::{NpmSettings, credentials_in};
 pub use packages::{PackageRule, PackagesConfig};
 pub use policy::{PolicyBackend, PolicyConfig};
 pub use problem::{Problem, Source, describe};

@@ -232,7 +232,7 @@ impl Registry {
         Ok(no_such_file())
     }
 
-    async fn fetched(
+    pub(super) async fn fetched(
         &self,
         promised: Promised<'_>,
         file: &TarballName,

@@ -1,5 +1,7 @@
 //! [`Uplink`]: one upstream registry, asked politely and never trusted.
 
+mod direct;
+
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -13,6 +15,8 @@ use parking_lot::Mutex;
 use reqwest::{Client, Response};
 use secrecy::ExposeSecret as _;
 use url::{Host, Origin, Url};
+
+pub use direct::DirectAnswer;
 
 use super::{
     UplinkError,

@@ -14,7 +14,8 @@ use indexmap::IndexMap;
 
 pub use body::decoded_length;
 pub use client::{
-    PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators, decode_packument,
+    DirectAnswer, PackumentAnswer, TarballBody, TarballResponse, Uplink, Validators,
+    decode_packument,
 };
 pub use error::UplinkError;
 pub use standing::{Answered, Failed, Standing};

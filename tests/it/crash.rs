@@ -308,6 +308,11 @@ pub(crate) const SNAPSHOT_POINTS: [&str; 3] =
 #[cfg(feature = "crash-points")]
 const TARGET_POINTS: [&str; 2] = ["target-begun", "mark-changed"];
 
+/// Those that only an import passes.
+#[cfg(feature = "crash-points")]
+pub(crate) const IMPORT_POINTS: [&str; 3] =
+    ["import-begun", "tarball-imported", "tarballs-imported"];
+
 /// SIGABRT.
 #[cfg(feature = "crash-points")]
 pub(crate) const ABORTED: i32 = 6;
@@ -338,6 +343,7 @@ fn all_points_are_known() {
         .chain(BUCKET_POINTS)
         .chain(SNAPSHOT_POINTS)
         .chain(TARGET_POINTS)
+        .chain(IMPORT_POINTS)
         .map(str::to_owned)
         .collect();
     assert_eq!(found, known);

@@ -49,6 +49,7 @@ mod fuzz_corpora;
 mod hostile;
 mod http_accounts;
 mod http_policy;
+mod import;
 #[cfg(feature = "test-clients")]
 mod installs;
 #[cfg(all(feature = "redis", feature = "s3", feature = "test-services"))]

@@ -31,13 +31,13 @@ pub struct Tombstone {
 /// What only we keep in a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct Own {
+pub(super) struct Own {
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<Origin>,
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
-    tombstones: IndexMap<String, Tombstone>,
+    pub(super) tombstones: IndexMap<String, Tombstone>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    removed: Option<Tombstone>,
+    pub(super) removed: Option<Tombstone>,
     /// Versions that were rebuilt from their tarballs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     recovered: Vec<String>,
@@ -52,8 +52,8 @@ struct Own {
 /// A hosted package's manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosted {
-    packument: Packument,
-    own: Own,
+    pub(super) packument: Packument,
+    pub(super) own: Own,
 }
 
 impl Hosted {
@@ -400,7 +400,7 @@ impl Hosted {
             .insert("modified".to_owned(), quoted(&now.to_string()));
     }
 
-    fn repair_latest(&mut self) {
+    pub(super) fn repair_latest(&mut self) {
         // An override leaves `latest` to upstream unless it was tagged so.
         if self.packument.dist_tags.contains_key("latest") || self.origin() == Origin::Override {
             return;
@@ -415,7 +415,7 @@ impl Hosted {
         }
     }
 
-    fn edit_object(&mut self, key: &str, edit: impl FnOnce(&mut Fields)) {
+    pub(super) fn edit_object(&mut self, key: &str, edit: impl FnOnce(&mut Fields)) {
         let raw = self.packument.fields.get(key);
         let mut members = raw
             .and_then(|raw| parse_fields(raw).ok())

@@ -6,6 +6,7 @@ mod members;
 mod merge;
 mod render;
 mod sidebar;
+mod taking;
 mod version;
 
 use std::fmt;
@@ -24,6 +25,7 @@ pub use render::{
     ATTESTATIONS_PATH, Form, Ours, Signing, View, render, render_pieces, render_version, signature,
 };
 pub use sidebar::render_sidebar;
+pub use taking::{Digests, Taken, Took, taken_version};
 pub use version::Dist;
 
 use crate::models::{Timestamp, Version, without_build};

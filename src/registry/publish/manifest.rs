@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Origin of stored tarball URLs; readers put the public address in its place.
-const STORED_ORIGIN: &str = "http://localhost:4873";
+pub(in crate::registry) const STORED_ORIGIN: &str = "http://localhost:4873";
 
 /// What clients leak about the publisher's machine, and what only the registry may say.
 const DROPPED: [&str; 10] = [

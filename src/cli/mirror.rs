@@ -1,0 +1,133 @@
+//! `rustaccio mirror`.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::Args;
+use url::Url;
+
+use super::{
+    chosen::{credentials, read_lockfile, registry_address},
+    complain,
+    progress::Bar,
+};
+use crate::{
+    config::{Config, Env},
+    error::{RegistryError, explain},
+    registry::mirror::Mirrored,
+    runtime::{self, Mirroring},
+};
+
+/// What is to be at hand.
+#[derive(Debug, Args)]
+pub(super) struct MirrorCommand {
+    /// A lockfile of npm, Yarn, pnpm or Bun; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    lockfile: Vec<PathBuf>,
+    /// Leave out what only development needs, where the lockfile says that
+    #[arg(long)]
+    production: bool,
+    /// The address of this registry where it runs; without it, it must not be running
+    #[arg(long, value_name = "URL", value_parser = registry_address)]
+    registry: Option<Url>,
+    /// A file with credentials for the registry that runs, as npm has them
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    npmrc: Option<PathBuf>,
+    /// How much is asked for at a time
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Answer in JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ends with 0 where everything is at hand, else with 1.
+pub(super) fn run(
+    command: &MirrorCommand,
+    settings: &Config,
+    env: &Env,
+    out: &mut impl Write,
+) -> ExitCode {
+    if !settings.problems().is_empty() {
+        return complain(settings.problems());
+    }
+    match run_mirror(command, settings, env) {
+        Ok(mirrored) => {
+            let written = show(command, &mirrored, out);
+            if written.is_ok() && mirrored.is_complete() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = writeln!(io::stderr().lock(), "rustaccio mirror: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(command: &MirrorCommand, mirrored: &Mirrored, out: &mut impl Write) -> io::Result<()> {
+    if command.json {
+        serde_json::to_writer(&mut *out, mirrored)?;
+        return writeln!(out);
+    }
+    let conclusion = if mirrored.is_complete() {
+        "everything that the lockfiles name can be installed without an upstream"
+    } else {
+        "not everything is at hand; put right what is named above, and run this again: what is at hand \
+         is not asked for again"
+    };
+    writeln!(out, "{mirrored}\n{conclusion}")
+}
+
+fn run_mirror(
+    command: &MirrorCommand,
+    settings: &Config,
+    env: &Env,
+) -> Result<Mirrored, RegistryError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(RegistryError::internal)?;
+    let bar = Bar::new("mirror", "packages");
+    let watch = |mirrored: &Mirrored, all: usize| {
+        let more = format!("{} tarballs, ", mirrored.tarballs);
+        bar.show(mirrored.packages, all, &more);
+    };
+    let done = runtime.block_on(async {
+        let mut locked = Vec::new();
+        for path in &command.lockfile {
+            let lockfile = read_lockfile(path).await?;
+            if command.production && !lockfile.knows_dev {
+                return Err(RegistryError::Settings {
+                    message: format!(
+                        "{} does not say what only development needs; leave --production away",
+                        path.display()
+                    ),
+                });
+            }
+            let packages = lockfile.packages.into_iter();
+            locked.extend(packages.filter(|locked| !(command.production && locked.is_dev)));
+        }
+        let through = match &command.registry {
+            Some(url) => {
+                let npmrc = command.npmrc.as_deref();
+                Some((url.clone(), credentials(npmrc, env, "IMPORT", url).await?))
+            }
+            None => None,
+        };
+        let mirroring = Mirroring {
+            locked,
+            through,
+            jobs: command.jobs.into(),
+        };
+        Box::pin(runtime::mirror(settings, mirroring, &watch)).await
+    });
+    bar.clear();
+    done
+}

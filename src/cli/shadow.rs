@@ -1,0 +1,127 @@
+//! `rustaccio shadow`.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Args;
+use url::Url;
+
+use super::{
+    chosen::{Chosen, credentials, registry_address},
+    complain,
+    progress::Bar,
+};
+use crate::{
+    config::{Config, Env},
+    error::{RegistryError, explain},
+    registry::shadow::Shadowed,
+    runtime::{self, Shadowing},
+};
+
+/// What is to be compared.
+#[derive(Debug, Args)]
+pub(super) struct ShadowCommand {
+    /// The address of the registry whose answers are to be matched
+    #[arg(value_name = "URL", value_parser = registry_address)]
+    theirs: Url,
+    /// The address of the registry that is to match them; without it, where the settings say that this
+    /// one listens
+    #[arg(long, value_name = "URL", value_parser = registry_address)]
+    with: Option<Url>,
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Read all tarballs of both, and compare their bytes
+    #[arg(long)]
+    tarballs: bool,
+    /// How much is asked for at a time
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Answer in JSON, for programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// Ends with 0 where both answer alike, else with 1.
+pub(super) fn run(
+    command: &ShadowCommand,
+    settings: &Config,
+    env: &Env,
+    out: &mut impl Write,
+) -> ExitCode {
+    if !settings.problems().is_empty() {
+        return complain(settings.problems());
+    }
+    match run_shadow(command, settings, env) {
+        Ok(shadowed) => {
+            let written = show(command, &shadowed, out);
+            if written.is_ok() && shadowed.is_alike() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            // There is nobody left to tell if this cannot be written.
+            let _ = writeln!(io::stderr().lock(), "rustaccio shadow: {}", explain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show(command: &ShadowCommand, shadowed: &Shadowed, out: &mut impl Write) -> io::Result<()> {
+    if command.json {
+        serde_json::to_writer(&mut *out, shadowed)?;
+        return writeln!(out);
+    }
+    let conclusion = if shadowed.is_alike() {
+        "both answer alike"
+    } else {
+        "they do not answer alike; run `rustaccio import` again for what is missing here"
+    };
+    writeln!(out, "{shadowed}\n{conclusion}")
+}
+
+fn run_shadow(
+    command: &ShadowCommand,
+    settings: &Config,
+    env: &Env,
+) -> Result<Shadowed, RegistryError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(RegistryError::internal)?;
+    let ours = command
+        .with
+        .clone()
+        .or_else(|| runtime::own_address(settings));
+    let ours = ours.ok_or_else(|| RegistryError::Settings {
+        message: "this registry has no address with a port; name one with --with".to_owned(),
+    })?;
+    let bar = Bar::new("shadow", "packages");
+    let watch = |shadowed: &Shadowed, all: usize| {
+        let count: usize = shadowed.differences.values().map(Vec::len).sum();
+        bar.show(shadowed.packages, all, &format!("{count} differences, "));
+    };
+    let done = runtime.block_on(async {
+        let (chosen, theirs) = (&command.chosen, &command.theirs);
+        let npmrc = chosen.npmrc();
+        let shadowing = Shadowing {
+            names: chosen.names(env, theirs).await?,
+            theirs: (
+                theirs.clone(),
+                credentials(npmrc, env, "IMPORT", theirs).await?,
+            ),
+            ours: (
+                ours.clone(),
+                credentials(npmrc, env, "SHADOW", &ours).await?,
+            ),
+            with_tarballs: command.tarballs,
+            jobs: command.jobs.into(),
+        };
+        Box::pin(runtime::shadow(settings, shadowing, &watch)).await
+    });
+    bar.clear();
+    done
+}
