@@ -30,7 +30,7 @@ use rustaccio::{
 pub type Target = fn(&[u8]);
 
 /// All targets by name.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("audit_tree", audit_tree),
     ("authorization", authorization),
     ("htpasswd", htpasswd),

@@ -71,12 +71,12 @@ fn verdaccio_folder(path: &Path, htpasswd: Option<&PathBuf>) -> Result<ImportFro
         let folder = path.to_string_lossy().into_owned();
         Sources {
             env: [("RUSTACCIO_DATA_DIR", folder)].into_iter().collect(),
-            file: None,
+            ..Sources::default()
         }
     } else {
         Sources {
-            env: Env::default(),
             file: Some(path.to_owned()),
+            ..Sources::default()
         }
     };
     let theirs = Config::load(&sources);
