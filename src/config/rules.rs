@@ -87,12 +87,11 @@ fn rule(pattern: &str, node: &Node, source: &Source, findings: &mut Findings) ->
                     }
                 }
             }
-            "merge" if value.is_blank() => {}
+            "merge" | "storage" if value.is_blank() => {}
             "merge" => match value.to_text().map(|text| super::units::switch(&text)) {
                 Some(Ok(merge)) => rule.merge = Some(merge),
                 _ => wrong("must be `true` or `false`"),
             },
-            "storage" if value.is_blank() => {}
             "storage" => match value.to_text().as_deref().map(subfolder) {
                 Some(Some(folder)) => rule.storage = Some(folder),
                 _ => wrong("must be a folder below that of `storage`, such as `team`"),

@@ -407,107 +407,120 @@ impl Before {
     }
 }
 
+/// What was made here after the first change.
+struct Meanwhile {
+    next: Package,
+    fresh: Package,
+    by_npm: Package,
+    carol: String,
+}
+
+impl Meanwhile {
+    /// Takes the folder over, and goes on working with it.
+    async fn make(place: &Place, before: &Before) -> Self {
+        // While upstream is away, what Verdaccio has fetched of it is there.
+        let proxied = &before.proxied;
+        before.upstream.fails("/proxied", 503);
+        let tarball = format!("/proxied/-/{}", proxied.file());
+        before.upstream.fails(&tarball, 503);
+        let ours = place.ours().await;
+        ours.has(proxied, "").await;
+        install(&ours.url, &before.alice, &[proxied]).await;
+        before.upstream.has(&[proxied]);
+        before.is_served_by(&ours).await;
+        let first = [&before.scoped[1], &before.own[0], &before.overridden[1]];
+        install(&ours.url, &before.alice, &first).await;
+        // The old token that only reads does not write.
+        assert_eq!(ours.whoami(&before.readonly).await, "alice");
+        let next = Package::new("@team/scoped", "1.2.0");
+        let (path, body) = ("/@team%2fscoped", publish_body(&next, "latest"));
+        let refused = ours.ask(Method::PUT, path, &before.readonly, Some(&body));
+        refused.await.assert(403);
+        // Old tokens publish on, new users and packages are made, passwords are changed.
+        ours.publish(&before.alice, &next, "latest").await;
+        publish_with_npm(&ours.url, &before.bob, "@team/by-npm").await;
+        let fresh = Package::new("fresh", "1.0.0");
+        let carol = ours.register("carol", "carols password").await;
+        ours.publish(&carol, &fresh, "latest").await;
+        let passing = Package::new("passing", "1.0.0");
+        ours.publish(&carol, &passing, "latest").await;
+        let path = "/passing/-rev/1-1";
+        let passing = ours.ask(Method::DELETE, path, &carol, None).await;
+        assert!(passing.status.is_success());
+        let passwords = json!({ "old": "bobs password", "new": "bobs new password" });
+        let body = json!({ "password": passwords });
+        let (path, bob) = ("/-/npm/v1/user", "bob:bobs password");
+        ours.ask(Method::POST, path, bob, Some(&body))
+            .await
+            .assert(200);
+        ours.stop();
+        place.fsck();
+        Self {
+            next,
+            fresh,
+            by_npm: Package::new("@team/by-npm", "1.0.0"),
+            carol,
+        }
+    }
+
+    /// Goes back to Verdaccio, and publishes there.
+    async fn is_served_by_verdaccio(&self, place: &Place, before: &Before) -> Package {
+        let verdaccio = place.verdaccio().await;
+        let packages = before.packages().into_iter();
+        for package in packages.chain([&self.next, &self.fresh]) {
+            verdaccio.has(package, &before.alice).await;
+        }
+        let scoped = verdaccio.packument("@team/scoped", &before.alice).await;
+        assert_eq!(scoped["dist-tags"]["latest"], "1.2.0");
+        assert_eq!(scoped["dist-tags"]["stable"], "1.0.0");
+        verdaccio.get("/passing", "").await.assert(404);
+        assert_eq!(verdaccio.whoami(&before.alice).await, "alice");
+        assert_eq!(verdaccio.whoami("carol:carols password").await, "carol");
+        assert_eq!(verdaccio.whoami("bob:bobs new password").await, "bob");
+        let login = json!({ "username": "carol", "password": "carols password" });
+        let path = "/-/verdaccio/sec/login";
+        let login = verdaccio.ask(Method::POST, path, "", Some(&login)).await;
+        let login = login.assert(200).json();
+        let path = "/-/verdaccio/data/packages";
+        let listed = verdaccio.get(path, login["token"].as_str().unwrap()).await;
+        let listed = listed.assert(200).json();
+        let listed = listed.as_array().unwrap().iter();
+        let listed: Vec<&str> = listed.map(|one| one["name"].as_str().unwrap()).collect();
+        for (name, is_listed) in [
+            ("fresh", true),
+            ("@team/scoped", true),
+            ("proxied", false),
+            ("passing", false),
+        ] {
+            assert_eq!(listed.contains(&name), is_listed, "{name} in {listed:?}");
+        }
+        let all = [&self.next, &self.fresh, &self.by_npm, &before.proxied];
+        install(&verdaccio.url, &before.alice, &all).await;
+        let last = Package::new("fresh", "1.1.0");
+        verdaccio
+            .publish("carol:carols password", &last, "latest")
+            .await;
+        verdaccio.stop();
+        last
+    }
+}
+
 /// There, on, and back, twice.
 async fn circle(security: &str) {
     let upstream = Upstream::start().await;
     let place = Place::new(&upstream.url, security);
     let before = Before::make(&place, upstream).await;
-
-    // While upstream is away, what Verdaccio has fetched of it is there.
-    let proxied = &before.proxied;
-    before.upstream.fails("/proxied", 503);
-    before
-        .upstream
-        .fails(&format!("/proxied/-/{}", proxied.file()), 503);
-    let ours = place.ours().await;
-    ours.has(proxied, "").await;
-    install(&ours.url, &before.alice, &[proxied]).await;
-    before.upstream.has(&[proxied]);
-    before.is_served_by(&ours).await;
-    let first = [&before.scoped[1], &before.own[0], &before.overridden[1]];
-    install(&ours.url, &before.alice, &first).await;
-    // The old token that only reads does not write.
-    assert_eq!(ours.whoami(&before.readonly).await, "alice");
-    let next = Package::new("@team/scoped", "1.2.0");
-    let refused = ours
-        .ask(
-            Method::PUT,
-            "/@team%2fscoped",
-            &before.readonly,
-            Some(&publish_body(&next, "latest")),
-        )
-        .await;
-    assert_eq!(refused.status, 403);
-    // Old tokens publish on, new users and packages are made, passwords are changed.
-    ours.publish(&before.alice, &next, "latest").await;
-    publish_with_npm(&ours.url, &before.bob, "@team/by-npm").await;
-    let by_npm = Package::new("@team/by-npm", "1.0.0");
-    let fresh = Package::new("fresh", "1.0.0");
-    let carol = ours.register("carol", "carols password").await;
-    ours.publish(&carol, &fresh, "latest").await;
-    ours.publish(&carol, &Package::new("passing", "1.0.0"), "latest")
-        .await;
-    let passing = ours
-        .ask(Method::DELETE, "/passing/-rev/1-1", &carol, None)
-        .await;
-    assert!(passing.status.is_success());
-    let password = json!({ "password": { "old": "bobs password", "new": "bobs new password" } });
-    let path = "/-/npm/v1/user";
-    ours.ask(Method::POST, path, "bob:bobs password", Some(&password))
-        .await
-        .assert(200);
-    ours.stop();
-    place.fsck();
-
-    let verdaccio = place.verdaccio().await;
-    for package in before.packages().into_iter().chain([&next, &fresh]) {
-        verdaccio.has(package, &before.alice).await;
-    }
-    let scoped = verdaccio.packument("@team/scoped", &before.alice).await;
-    assert_eq!(scoped["dist-tags"]["latest"], "1.2.0");
-    assert_eq!(scoped["dist-tags"]["stable"], "1.0.0");
-    assert_eq!(verdaccio.get("/passing", "").await.status, 404);
-    assert_eq!(verdaccio.whoami(&before.alice).await, "alice");
-    assert_eq!(verdaccio.whoami("carol:carols password").await, "carol");
-    assert_eq!(verdaccio.whoami("bob:bobs new password").await, "bob");
-    let login = json!({ "username": "carol", "password": "carols password" });
-    let path = "/-/verdaccio/sec/login";
-    let login = verdaccio
-        .ask(Method::POST, path, "", Some(&login))
-        .await
-        .assert(200)
-        .json();
-    let path = "/-/verdaccio/data/packages";
-    let listed = verdaccio
-        .get(path, login["token"].as_str().unwrap())
-        .await
-        .assert(200)
-        .json();
-    let listed = listed.as_array().unwrap().iter();
-    let listed: Vec<&str> = listed.map(|one| one["name"].as_str().unwrap()).collect();
-    for (name, is_listed) in [
-        ("fresh", true),
-        ("@team/scoped", true),
-        ("proxied", false),
-        ("passing", false),
-    ] {
-        assert_eq!(listed.contains(&name), is_listed, "{name} in {listed:?}");
-    }
-    let all = [&next, &fresh, &by_npm, &before.proxied];
-    install(&verdaccio.url, &before.alice, &all).await;
-    let last = Package::new("fresh", "1.1.0");
-    verdaccio
-        .publish("carol:carols password", &last, "latest")
-        .await;
-    verdaccio.stop();
+    let meanwhile = Meanwhile::make(&place, &before).await;
+    let last = meanwhile.is_served_by_verdaccio(&place, &before).await;
 
     let ours = place.ours().await;
-    for package in before.packages().into_iter().chain([&next, &fresh, &last]) {
+    let packages = before.packages().into_iter();
+    for package in packages.chain([&meanwhile.next, &meanwhile.fresh, &last]) {
         ours.has(package, &before.alice).await;
     }
     // What was made here the first time counts on.
-    assert_eq!(ours.whoami(&carol).await, "carol");
-    assert_eq!(ours.get("/passing", "").await.status, 404);
+    assert_eq!(ours.whoami(&meanwhile.carol).await, "carol");
+    ours.get("/passing", "").await.assert(404);
     // Without upstream, what both have fetched of it is there.
     before.upstream.fails("/proxied", 503);
     ours.has(&before.proxied, "").await;

@@ -34,7 +34,7 @@ impl Loader<'_> {
             let is_setting = settings().any(|setting| setting.has_path(&path));
             if key == "store" && name == S3_PLUGIN {
                 self.in_a_bucket(source);
-                left.push((name, self.from_environment(node)));
+                left.push((name, self.with_variables(node)));
             } else if is_setting || own.contains(&name.as_str()) {
                 left.push((name, node));
             } else {
@@ -59,7 +59,7 @@ impl Loader<'_> {
     }
 
     /// The plugin for S3 takes a value that is the name of a variable for that variable's value.
-    fn from_environment(&self, node: Node) -> Node {
+    fn with_variables(&self, node: Node) -> Node {
         match node {
             Node::Text(text) => {
                 let value = self.env.get(&text).map(str::to_owned);
@@ -67,7 +67,7 @@ impl Loader<'_> {
             }
             Node::Map(members) => {
                 let members = members.into_iter();
-                let members = members.map(|(key, node)| (key, self.from_environment(node)));
+                let members = members.map(|(key, node)| (key, self.with_variables(node)));
                 Node::Map(members.collect())
             }
             node => node,

@@ -67,7 +67,7 @@ const SHOWN: &[(&str, &str)] = &[
     ),
     (
         "AUTH_HTPASSWD_FILE AUTH_HTPASSWD_ROUNDS",
-        "verdaccio_accounts::passwords::a_registration_and_a_new_password_are_lines_as_verdaccio_writes_them",
+        "verdaccio_accounts::passwords::a_file_that_is_named_has_the_users",
     ),
     (
         "FORWARDED_PROTO_HEADER",

@@ -238,6 +238,13 @@ fn every_variable_that_is_named_is_in_the_table() {
         "RUSTACCIO_CONFIG",
         "RUSTACCIO_CONFIG_BASE64",
         "RUSTACCIO_CRASH_AT",
+        // Credentials for another registry, for one command.
+        "RUSTACCIO_IMPORT_TOKEN",
+        "RUSTACCIO_IMPORT_USERNAME",
+        "RUSTACCIO_IMPORT_PASSWORD",
+        "RUSTACCIO_SHADOW_TOKEN",
+        "RUSTACCIO_SHADOW_USERNAME",
+        "RUSTACCIO_SHADOW_PASSWORD",
         "RUSTACCIO_",
     ];
     for text in texts {

@@ -188,6 +188,7 @@ fn a_check_says_what_each_line_means() {
     let output = run(&["-c", file.to_str().unwrap(), "config", "check"], &[]);
     let told = String::from_utf8(output.stdout).unwrap();
     assert!(told.ends_with("\nthe settings are fine\n"), "{told}");
+    assert!(told.contains("\nwarning: uplinks.company.agent_options.maxSockets"));
     assert!(!told.contains("abc"), "a secret is shown: {told}");
 }
 

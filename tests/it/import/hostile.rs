@@ -156,7 +156,8 @@ async fn what_is_no_registry_is_told_from_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_gone_is_given_up() {
     let here = Here::new();
-    let names: String = (0..200).map(|number| format!("p{number}\n")).collect();
+    let names: Vec<String> = (0..200).map(|number| format!("p{number}")).collect();
+    let names = names.join("\n");
     let names = here.file("names", &names);
     let said = here
         .import("http://127.0.0.1:1", &["--names", &names, "--jobs", "64"])

@@ -152,7 +152,12 @@ fn tarball_path(package: &Package) -> String {
 fn tarballs_asked(upstream: &Upstream) -> usize {
     let seen = upstream.seen();
     seen.iter()
-        .filter(|(path, _)| path.contains("/-/") && path.ends_with(".tgz"))
+        .filter(|(path, _)| {
+            path.contains("/-/")
+                && Path::new(path)
+                    .extension()
+                    .is_some_and(|extension| extension == "tgz")
+        })
         .count()
 }
 

@@ -97,6 +97,24 @@ async fn a_registration_and_a_new_password_are_lines_as_verdaccio_writes_them() 
     scene.sign_in("alice", "another").await;
 }
 
+/// Also in a folder of our own, where nothing else is Verdaccio's.
+#[tokio::test]
+async fn a_file_that_is_named_has_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("users");
+    fs::write(&file, USERS).unwrap();
+    let registry = Registry::start(&[
+        ("RUSTACCIO_AUTH_HTPASSWD_FILE", file.to_str().unwrap()),
+        ("RUSTACCIO_AUTH_HTPASSWD_ROUNDS", "5"),
+    ])
+    .await;
+    registry.sign_in("plain", "secret").await.assert(201);
+    registry.sign_in("plain", "another").await.assert(401);
+    registry.sign_in("zoe", "new one").await.assert(201);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\nzoe:$2b$05$"), "{text}");
+}
+
 #[tokio::test]
 async fn what_bcrypt_would_cut_is_refused() {
     let scene = Scene::of(Folder::default()).await;
