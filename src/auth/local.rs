@@ -270,6 +270,11 @@ impl Auth {
     /// Revokes a token that its bearer shows. Whether there was one.
     pub async fn logout(&self, token: &SecretString) -> Result<bool, RegistryError> {
         let key = tokens::key_of(token.expose_secret());
+        let known = self.accounts.token(&key).await?;
+        // That it has ended stays known.
+        if known.is_some_and(|token| token.kind == TokenKind::Ended) {
+            return Ok(false);
+        }
         Ok(self.accounts.remove_token(&key).await?)
     }
 
@@ -351,7 +356,9 @@ impl Auth {
             ));
         }
         self.check_password(user, password, sender).await?;
-        if self.accounts.tokens_of(user).await?.len() >= MAX_TOKENS_PER_USER {
+        let others = self.accounts.tokens_of(user).await?.into_iter();
+        let others = others.filter(|token| token.kind != TokenKind::Ended);
+        if others.count() >= MAX_TOKENS_PER_USER {
             return Err(RegistryError::conflict(format!(
                 "you have {MAX_TOKENS_PER_USER} tokens; revoke some with `npm token revoke`"
             )));
@@ -531,64 +538,5 @@ impl Auth {
         } else {
             Err(RegistryError::bad_request(passwords::INVALID))
         }
-    }
-
-    pub(super) async fn issue_login_token(
-        &self,
-        user: &Username,
-    ) -> Result<SecretString, RegistryError> {
-        let record = self.record(user, TokenKind::Login, self.config.token_ttl);
-        Ok(self.keep(user, record).await?.0)
-    }
-
-    pub(super) fn record(
-        &self,
-        user: &Username,
-        kind: TokenKind,
-        lifetime: Option<Duration>,
-    ) -> TokenRecord {
-        let now = self.clock.now();
-        TokenRecord {
-            key: String::new(),
-            user: user.as_str().to_owned(),
-            kind,
-            prefix: String::new(),
-            name: None,
-            readonly: false,
-            bypass_second_factor: false,
-            cidr: Vec::new(),
-            packages: Vec::new(),
-            scopes: Vec::new(),
-            created: now,
-            expires: lifetime.map(|lifetime| now.plus(lifetime)),
-        }
-    }
-
-    /// A token that begins unlike the user's others: by that, npm tells which of them one is.
-    async fn distinct_token(&self, user: &Username) -> Result<tokens::NewToken, RegistryError> {
-        let others = self.accounts.tokens_of(user).await?;
-        let mut new = tokens::generate();
-        for _ in 0..10 {
-            if others.iter().all(|other| other.prefix != new.prefix) {
-                break;
-            }
-            new = tokens::generate();
-        }
-        Ok(new)
-    }
-
-    async fn keep(
-        &self,
-        user: &Username,
-        record: TokenRecord,
-    ) -> Result<(SecretString, TokenRecord), RegistryError> {
-        let new = self.distinct_token(user).await?;
-        let record = TokenRecord {
-            key: new.key,
-            prefix: new.prefix,
-            ..record
-        };
-        self.accounts.add_token(record.clone()).await?;
-        Ok((new.token.into(), record))
     }
 }

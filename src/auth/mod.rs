@@ -11,6 +11,7 @@ mod kept_outside;
 mod known;
 mod local;
 mod new_hash;
+mod new_token;
 mod outside;
 mod passwords;
 mod resolver;

@@ -414,7 +414,9 @@ impl Loader<'_> {
             _ => return,
         };
         if let Some(Given { text, source }) = given.get(variable) {
-            self.problem(variable, text, source, message);
+            let setting = settings().find(|setting| setting.variable == variable);
+            let name = setting.map_or_else(|| variable.to_owned(), |known| known.name(source));
+            self.problem(&name, text, source, message);
         }
     }
 }

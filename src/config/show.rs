@@ -106,9 +106,19 @@ fn uplink_as_text(uplink: &UplinkConfig) -> String {
 /// `text`; an address without what identifies the user.
 pub(super) fn displayable(text: &str) -> String {
     match text.parse::<url::Url>() {
-        Ok(url) if url.password().is_some() || !url.username().is_empty() => redacted(&url),
-        _ => text.to_owned(),
+        Ok(url) if url.has_host() && has_user(&url) => redacted(&url),
+        // The same without a scheme: `user:password@host`.
+        _ => match text.rsplit_once('@') {
+            Some((user, host)) if user.contains(':') && !user.contains(char::is_whitespace) => {
+                format!("…@{host}")
+            }
+            _ => text.to_owned(),
+        },
     }
+}
+
+fn has_user(url: &url::Url) -> bool {
+    url.password().is_some() || !url.username().is_empty()
 }
 
 /// `url` without what identifies the user.

@@ -49,9 +49,13 @@ pub(super) fn is_weak(hash: &str) -> bool {
 /// Whether `password` has the hash; not of one that is in no known form, or would take too long.
 pub(super) fn verify(password: &str, hash: &str) -> bool {
     let bytes = password.as_bytes();
+    if password.is_empty() {
+        return false;
+    }
     if hash.starts_with("$argon2") {
-        return PasswordHash::new(hash)
-            .is_ok_and(|hash| Argon2::default().verify_password(bytes, &hash).is_ok());
+        return has_bearable_memory(hash)
+            && PasswordHash::new(hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(bytes, &hash).is_ok());
     }
     if ["$2a$", "$2b$", "$2x$", "$2y$"]
         .iter()
@@ -94,6 +98,17 @@ fn is_any(password: &str, is_right: impl Fn(&[u8]) -> bool) -> bool {
 /// Whether two texts are the same, found out in a time that tells only their lengths.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     one.ct_eq(other).into()
+}
+
+/// At most 256 MiB, and ten rounds.
+fn has_bearable_memory(hash: &str) -> bool {
+    let number = |name: &str| {
+        let parameters = hash.split('$').nth(3)?.split(',');
+        let mut values = parameters.filter_map(|parameter| parameter.strip_prefix(name));
+        values.next()?.parse::<u32>().ok()
+    };
+    number("m=").is_some_and(|kib| kib <= 256 * 1024)
+        && number("t=").is_some_and(|times| times <= 10)
 }
 
 fn has_bearable_cost(hash: &str) -> bool {

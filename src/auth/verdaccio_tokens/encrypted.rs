@@ -5,34 +5,32 @@ use aes::{
     Aes256,
     cipher::{KeyIvInit as _, StreamCipher as _},
 };
-use base64::{
-    Engine as _,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ctr::Ctr128BE;
 use serde::Deserialize;
 
 use super::{Held, ProofOfUser};
 
-const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-    .with_decode_allow_trailing_bits(true);
-const BASE64: GeneralPurpose = GeneralPurpose::new(&base64::alphabet::STANDARD, LENIENT);
-
 /// What a token holds that a user made; one of a login is `user:password`.
+///
+/// Who has such a token knows all of it but the password, and so can write something else in place of the
+/// key. One without a key is none, therefore, and the list has to know how the token looks.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Made {
     user: String,
     password: String,
-    #[serde(default)]
-    token_key: Option<serde_json::Value>,
+    token_key: String,
 }
 
 /// What `token` holds, if it is base64 of two hexadecimal numbers with a colon between them: the first
-/// counter, and what is encrypted.
+/// counter, and what is encrypted. Written in any other way than Verdaccio does, it is none: what is revoked
+/// is known by its text.
 pub(super) fn read(token: &str, secret: &[u8]) -> Option<Held> {
-    let text = BASE64.decode(token).ok()?;
+    let text = STANDARD.decode(token).ok()?;
+    if text.iter().any(u8::is_ascii_uppercase) {
+        return None;
+    }
     let (counter, encrypted) = std::str::from_utf8(&text).ok()?.split_once(':')?;
     let counter = hex::decode(counter).ok()?;
     let mut bytes = hex::decode(encrypted).ok()?;
@@ -44,13 +42,10 @@ pub(super) fn read(token: &str, secret: &[u8]) -> Option<Held> {
 /// What is meant by what was encrypted.
 pub(super) fn held(bytes: &[u8]) -> Option<Held> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let made = text
-        .starts_with('{')
-        .then(|| serde_json::from_str::<Made>(text));
-    if let Some(Ok(made)) = made {
-        let key = made.token_key.as_ref().and_then(serde_json::Value::as_str);
+    if text.starts_with('{') {
+        let made: Made = serde_json::from_str(text).ok()?;
         return Some(Held {
-            key: key.filter(|key| !key.is_empty()).map(str::to_owned),
+            key: Some(made.token_key),
             user: made.user,
             proof: ProofOfUser::Password(made.password.into()),
         });

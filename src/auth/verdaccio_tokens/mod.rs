@@ -132,7 +132,10 @@ impl Auth {
         };
         let mut limits = TokenLimits::default();
         if let Some(key) = &held.key {
-            let Some(listed) = verdaccio.list.find(&user, key).await? else {
+            let listed = verdaccio.list.find(&user, key).await?;
+            let is_signed = matches!(held.proof, ProofOfUser::Signature { .. });
+            // A key that nobody has signed may be another's, which may do more.
+            let Some(listed) = listed.filter(|listed| is_signed || listed.looks_like(token)) else {
                 return problem(CredentialProblem::UnknownToken);
             };
             if !is_within(&listed, &presented) {
@@ -176,9 +179,13 @@ impl Auth {
             return Ok(false);
         }
         let record = self.accounts.known_user(user).await?;
-        Ok(record.is_some_and(|record| match record.password_changed {
-            None => true,
-            Some(changed) => issued.is_some_and(|issued| issued > changed),
+        let seconds = |time: Timestamp| time.unix_millis().div_euclid(1000);
+        Ok(record.is_some_and(|record| {
+            let is_hers = issued.is_none_or(|issued| seconds(issued) >= seconds(record.created));
+            is_hers
+                && record
+                    .password_changed
+                    .is_none_or(|changed| issued.is_some_and(|issued| issued > changed))
         }))
     }
 

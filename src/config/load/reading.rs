@@ -95,8 +95,14 @@ impl Loader<'_> {
                 _ if does.is_empty() => {}
                 _ => {
                     let is_secret = matches!(&*key, "auth" | "headers" | "content");
-                    let value = node.to_text().filter(|_| !is_secret);
-                    self.reads(&path, &value.unwrap_or_default(), Meaning::Key(does));
+                    let value = node.to_text().filter(|_| !is_secret).unwrap_or_default();
+                    // The path of such an address is often all that protects it.
+                    let origin = value.parse::<url::Url>().map(|url| url.origin());
+                    let value = match origin {
+                        Ok(origin) if key == "endpoint" => origin.ascii_serialization(),
+                        _ => value,
+                    };
+                    self.reads(&path, &value, Meaning::Key(does));
                 }
             }
         }

@@ -76,7 +76,8 @@ impl Loader<'_> {
 
     /// A key that is no setting of ours: Verdaccio's, or nobody's.
     pub(super) fn foreign(&mut self, path: &str, node: &Node, source: &Source) {
-        let value = node.to_text().unwrap_or_default();
+        let value = node.to_text().filter(|_| path != "secret");
+        let value = value.unwrap_or_default();
         match path {
             "https.pfx" | "https.passphrase" => {
                 let message = "is not read; `openssl pkcs12 -in FILE -nodes` takes the certificate and its key out, for `https.cert` and `https.key`";

@@ -150,7 +150,7 @@ impl FileAccounts {
     }
 
     /// Applies `edit` and returns when the result is durable.
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         edit: impl FnOnce(&mut State) -> Result<T, AccountsError>,
     ) -> Result<T, AccountsError> {

@@ -30,12 +30,24 @@ pub struct VerdaccioToken {
     pub key: String,
     /// How the token begins.
     pub prefix: String,
+    /// How it ends.
+    suffix: String,
     /// Whether it may only read.
     pub readonly: bool,
     /// The networks that it may be used from; `None` for all.
     pub networks: Option<Vec<IpNet>>,
     /// When it was made.
     pub created: Timestamp,
+}
+
+impl VerdaccioToken {
+    /// Whether `token` begins and ends as this one does.
+    pub fn looks_like(&self, token: &str) -> bool {
+        let parts = [&self.prefix, &self.suffix];
+        parts.iter().all(|part| !part.is_empty())
+            && token.starts_with(&self.prefix)
+            && token.ends_with(&self.suffix)
+    }
 }
 
 /// Verdaccio's list of tokens. Cheap to clone. It stays one that Verdaccio reads.
@@ -182,7 +194,7 @@ fn token_of(json: &Value) -> Option<VerdaccioToken> {
     let text = |member: &str| json.get(member).and_then(Value::as_str);
     let key = text("key").filter(|key| !key.is_empty())?;
     let shown = text("token").unwrap_or_default();
-    let prefix = shown.split(MASK).next().unwrap_or_default();
+    let (prefix, suffix) = shown.split_once(MASK).unwrap_or_default();
     let readonly = match json.get("readonly") {
         None | Some(Value::Null | Value::Bool(false)) => false,
         // Whatever it is, it is less than everything.
@@ -191,6 +203,7 @@ fn token_of(json: &Value) -> Option<VerdaccioToken> {
     Some(VerdaccioToken {
         key: key.to_owned(),
         prefix: prefix.chars().take(8).collect(),
+        suffix: suffix.to_owned(),
         readonly,
         networks: networks_of(json.get("cidr").unwrap_or(&Value::Null)),
         created: Timestamp::from_unix_millis(

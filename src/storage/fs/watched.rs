@@ -17,7 +17,10 @@ use super::{
     metadata::stamp_of,
     secret::read_foreign,
 };
-use crate::storage::{Stamp, StorageError};
+use crate::{
+    models::Timestamp,
+    storage::{Stamp, StorageError},
+};
 
 /// How often a change is tried again that others have outrun.
 const MAX_ATTEMPTS: usize = 10;
@@ -68,6 +71,34 @@ impl<T: Send + Sync + 'static> Watched<T> {
         }
         let this = Arc::clone(self);
         blocking(move || this.read_again()).await
+    }
+
+    /// When it was last written to; the epoch for a missing one.
+    pub(in crate::storage) async fn modified(self: &Arc<Self>) -> Result<Timestamp, StorageError> {
+        let this = Arc::clone(self);
+        blocking(move || match fs::metadata(&this.path) {
+            Ok(metadata) => {
+                let millis = metadata.mtime().saturating_mul(1000);
+                Ok(Timestamp::from_unix_millis(millis))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Timestamp::from_unix_millis(0))
+            }
+            Err(error) => Err(this.failed(error)),
+        })
+        .await
+    }
+
+    /// The same, once nobody has written to the file for a moment: whoever writes it in place first makes it
+    /// empty.
+    pub(in crate::storage) async fn settled(self: &Arc<Self>) -> Result<Arc<T>, StorageError> {
+        for _ in 0..MAX_ATTEMPTS {
+            match stamp_at(&self.path).map_err(|error| self.failed(error))? {
+                Some((_, false)) => tokio::time::sleep(SETTLED_AFTER).await,
+                _ => break,
+            }
+        }
+        self.get().await
     }
 
     fn remembered(&self, stamp: Option<Stamp>) -> Option<Arc<T>> {

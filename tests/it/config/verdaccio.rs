@@ -193,6 +193,23 @@ fn a_check_says_what_each_line_means() {
 }
 
 #[test]
+fn a_check_shows_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.yaml");
+    let text = "secret: s3cret\nhttp_proxy: user:s3cret@proxy.example:3128\nhttps_proxy: \
+                http://user:s3cret@proxy.example:3128/\nnotify: {endpoint: 'https://chat.example/s3cret', \
+                content: s3cret, headers: [{authorization: s3cret}]}\nstore: {aws-s3-storage: {bucket: x, \
+                accessKeyId: s3cret, secretAccessKey: s3cret}}\nuplinks: {one: {url: 'http://user:s3cret@one.example', \
+                auth: {type: bearer, token: s3cret}, headers: {authorization: s3cret}}}\n";
+    fs::write(&file, text).unwrap();
+    let output = run(&["-c", file.to_str().unwrap(), "config", "check"], &[]);
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8(told).unwrap();
+    assert!(told.contains("https://chat.example") && told.contains("proxy.example"));
+    assert!(!told.contains("s3cret"), "{told}");
+}
+
+#[test]
 fn arguments_of_verdaccio_are_ours() {
     let output = run(&["-v"], &[]);
     assert_eq!(output.stdout, run(&["--version"], &[]).stdout);

@@ -97,6 +97,48 @@ async fn a_registration_and_a_new_password_are_lines_as_verdaccio_writes_them() 
     scene.sign_in("alice", "another").await;
 }
 
+#[tokio::test]
+async fn another_password_in_the_file_ends_her_logins() {
+    let scene = Scene::of(Folder {
+        users: "alice:{PLAIN}secret\nbob:{PLAIN}secret\n",
+        ..Folder::default()
+    })
+    .await;
+    let alice = scene.sign_in("alice", "secret").await;
+    let bob = scene.sign_in("bob", "secret").await;
+    scene.whoami(&alice.token).await.assert(200);
+    let changed = "alice:{PLAIN}another\nbob:{PLAIN}secret\n";
+    fs::write(scene.path("htpasswd"), changed).unwrap();
+    scene.whoami(&alice.token).await.assert(401);
+    scene.whoami(&bob.token).await.assert(200);
+    let alice = scene.sign_in("alice", "another").await;
+    scene.whoami(&alice.token).await.assert(200);
+}
+
+/// Somebody who writes it in place makes it empty first, and a mount may be away.
+#[tokio::test]
+async fn a_file_that_has_lost_all_its_users_takes_no_new_ones() {
+    let users = "alice:{PLAIN}secret\n";
+    let scene = Scene::of(Folder {
+        users,
+        ..Folder::default()
+    })
+    .await;
+    let alice = scene.sign_in("alice", "secret").await;
+    let file = scene.path("htpasswd");
+    for is_there in [true, false] {
+        fs::write(&file, "").unwrap();
+        if !is_there {
+            fs::remove_file(&file).unwrap();
+        }
+        let stranger = scene.registry.sign_in("alice", "another").await;
+        assert!(stranger.status.is_server_error(), "{}", stranger.status);
+        fs::write(&file, users).unwrap();
+        scene.whoami(&alice.token).await.assert(200);
+    }
+    assert_eq!(scene.text("htpasswd"), users);
+}
+
 /// Also in a folder of our own, where nothing else is Verdaccio's.
 #[tokio::test]
 async fn a_file_that_is_named_has_the_users() {

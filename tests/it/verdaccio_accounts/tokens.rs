@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::Method;
 use rustaccio::lifecycle::Clock as _;
@@ -153,6 +156,54 @@ async fn their_limits_hold() {
     scene.whoami(JWT).await.assert(200);
 }
 
+/// [`MADE_BY_HER`] with `new` in the place of `old`, by somebody who knows what stands there and not the
+/// secret.
+fn forged(old: &str, new: &str) -> String {
+    assert_eq!(old.len(), new.len());
+    let plain = format!(r#"{{"user":"alice","password":"{PASSWORD}","tokenKey":"{KEY}"}}"#);
+    let text = String::from_utf8(STANDARD.decode(MADE_BY_HER).unwrap()).unwrap();
+    let (counter, encrypted) = text.split_once(':').unwrap();
+    let mut bytes = hex::decode(encrypted).unwrap();
+    assert_eq!(bytes.len(), plain.len());
+    let at = plain.find(old).unwrap();
+    for (index, (old, new)) in old.bytes().zip(new.bytes()).enumerate() {
+        bytes[at + index] ^= old ^ new;
+    }
+    STANDARD.encode(format!("{counter}:{}", hex::encode(bytes)))
+}
+
+/// They are encrypted, and nothing shows whether somebody has changed them.
+#[tokio::test]
+async fn one_that_only_reads_cannot_be_made_into_another() {
+    const OTHER: &str = "00000000000000000000000000000000";
+    let mut list: Value = serde_json::from_str(&listed(true, &[])).unwrap();
+    let whole = json!({ "user": "alice", "token": "QUJDR...Zg==", "key": OTHER, "cidr": [], "readonly": false });
+    list["alice"].as_array_mut().unwrap().push(whole);
+    let scene = scene(&list.to_string()).await;
+    scene.whoami(&forged(KEY, KEY)).await.assert(200);
+    let member = format!(r#","tokenKey":"{KEY}""#);
+    for (old, new) in [
+        (KEY, OTHER.to_owned()),
+        ("tokenKey", "tokenkey".to_owned()),
+        (&member, " ".repeat(member.len())),
+        (KEY, format!(r#"",{}"x":""#, " ".repeat(25))),
+    ] {
+        scene.whoami(&forged(old, &new)).await.assert(401);
+    }
+    // Written otherwise, it would be another than the one that is ended.
+    let bearer = bearer(MADE_BY_HER);
+    let path = format!("/-/user/token/{}", MADE_BY_HER.replace('=', "%3D"));
+    scene.registry.delete(&bearer, &path).await.assert(200);
+    let text = String::from_utf8(STANDARD.decode(MADE_BY_HER).unwrap()).unwrap();
+    for other in [
+        MADE_BY_HER.to_owned(),
+        MADE_BY_HER.trim_end_matches('=').to_owned(),
+        STANDARD.encode(text.to_ascii_uppercase()),
+    ] {
+        scene.whoami(&other).await.assert(401);
+    }
+}
+
 #[tokio::test]
 async fn a_new_password_ends_them() {
     let scene = scene(&listed(false, &[])).await;
@@ -175,6 +226,10 @@ async fn a_logout_ends_one_alone() {
     let scene = scene(&listed(false, &[])).await;
     for (index, token) in ALL.iter().enumerate() {
         let path = format!("/-/user/token/{}", token.replace('=', "%3D"));
+        let out = scene.registry.delete(&bearer(token), &path).await;
+        out.assert(200);
+        scene.whoami(token).await.assert(401);
+        // Once more does not bring it back.
         let out = scene.registry.delete(&bearer(token), &path).await;
         out.assert(200);
         scene.whoami(token).await.assert(401);

@@ -5,7 +5,11 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
@@ -39,6 +43,16 @@ pub struct HtpasswdAccounts {
     cost: u32,
     /// Whose turn it is to change something.
     turn: Arc<Mutex<()>>,
+    seen: Arc<parking_lot::Mutex<Seen>>,
+}
+
+/// What of the file is known already.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Who was in it last.
+    users: Option<Arc<Users>>,
+    /// Hashes that were written here, by name.
+    own: BTreeMap<String, String>,
 }
 
 /// What happens to the file, once everything else is durable.
@@ -53,8 +67,9 @@ impl HtpasswdAccounts {
             kept,
             cost,
             turn: Arc::default(),
+            seen: Arc::default(),
         };
-        let users = accounts.file.get().await?;
+        let users = accounts.users().await?;
         let state = accounts.kept.state();
         let is_lost = |name: &str, record: &UserRecord| {
             !record.password_hash.is_empty() && !users.entries.contains_key(name)
@@ -74,12 +89,58 @@ impl HtpasswdAccounts {
         Ok(accounts)
     }
 
-    async fn entry(&self, name: &str) -> Result<Option<Entry>, StorageError> {
-        Ok(self.file.get().await?.entries.get(name).cloned())
+    /// Who is in the file now. Whose hash somebody else has changed has another password, which ends her
+    /// logins as it does when she changes it herself.
+    async fn users(&self) -> Result<Arc<Users>, StorageError> {
+        let users = self.file.get().await?;
+        let changed: Vec<String> = {
+            let seen = self.seen.lock();
+            match &seen.users {
+                Some(before) if Arc::ptr_eq(before, &users) => return Ok(users),
+                Some(before) => {
+                    let has_another = |(name, entry): &(&String, &Entry)| {
+                        let before = before.entries.get(*name);
+                        before.is_some_and(|before| before.hash != entry.hash)
+                            && seen.own.get(*name) != Some(&entry.hash)
+                    };
+                    let changed = users.entries.iter().filter(has_another);
+                    changed.map(|(name, _)| name.clone()).collect()
+                }
+                None => Vec::new(),
+            }
+        };
+        if !changed.is_empty() {
+            let at = self.file.modified().await?;
+            let ended = self.kept.change(|state| {
+                for name in &changed {
+                    end_logins(state, name, &users, at);
+                }
+                Ok(())
+            });
+            ended.await.map_err(AccountsError::into_storage)?;
+        }
+        self.seen.lock().users = Some(Arc::clone(&users));
+        Ok(users)
     }
 
-    async fn has(&self, name: &str) -> Result<bool, StorageError> {
-        Ok(self.file.get().await?.entries.contains_key(name))
+    async fn entry(&self, name: &str) -> Result<Option<Entry>, StorageError> {
+        Ok(self.users().await?.entries.get(name).cloned())
+    }
+
+    /// Fails where the file has lost all its users: it is being written, or its place is not there.
+    async fn require_whole(&self) -> Result<Arc<Users>, StorageError> {
+        let had_some = {
+            let seen = self.seen.lock();
+            let before = seen.users.as_ref();
+            before.is_some_and(|users| !users.entries.is_empty())
+        };
+        let users = self.file.settled().await?;
+        if had_some && users.entries.is_empty() {
+            let path = self.file.path().display();
+            let error = std::io::Error::other("all users are gone from it; put it back");
+            return Err(StorageError::io(format!("access to {path}"), error));
+        }
+        self.users().await
     }
 
     /// What changes the file, when it is somebody's turn.
@@ -135,8 +196,31 @@ fn read(path: &Path, bytes: &[u8]) -> Users {
     users
 }
 
-/// A user of the file, with what is `kept` about her.
+/// Ends the logins of a user whose password somebody else has changed.
+fn end_logins(state: &mut State, name: &str, users: &Users, at: Timestamp) {
+    let Some(entry) = users.entries.get(name) else {
+        return;
+    };
+    let kept = state.users.get(name).map(|kept| &**kept);
+    let mut record = composed(entry, kept);
+    record.password_changed = Some(at);
+    keep(state, name, record);
+    remove_tokens(state, |token| {
+        token.user == name && token.kind == TokenKind::Login
+    });
+    tracing::info!(user.name = %name, "the password was changed in the file of users");
+}
+
+/// Whether what was made then is of an earlier user of the same name. Verdaccio knows no parts of seconds.
+fn is_earlier(made: Timestamp, entry: &Entry) -> bool {
+    let seconds = |time: Timestamp| time.unix_millis().div_euclid(1000);
+    let created = entry.created.map(seconds);
+    created.is_some_and(|created| seconds(made) < created)
+}
+
+/// A user of the file, with what is `kept` about her, unless that is of an earlier one.
 fn composed(entry: &Entry, kept: Option<&UserRecord>) -> UserRecord {
+    let kept = kept.filter(|kept| !is_earlier(kept.created, entry));
     let mut record = kept.cloned().unwrap_or_else(|| UserRecord {
         password_hash: String::new(),
         created: entry
@@ -161,6 +245,23 @@ fn keep(state: &mut State, name: &str, mut record: UserRecord) {
     state.users.insert(name.to_owned(), Arc::new(record));
 }
 
+/// Takes a name out of all organisations and teams: whoever has it now is somebody else.
+fn leave_organisations(state: &mut State, name: &Username) {
+    let is_in = |organisation: &OrganisationRecord| {
+        let mut teams = organisation.teams.values();
+        organisation.members.contains_key(name.as_str())
+            || teams.any(|team| team.users.contains(name.as_str()))
+    };
+    for organisation in state.organisations.values_mut().filter(|one| is_in(one)) {
+        let mut left = OrganisationRecord::clone(organisation);
+        left.members.remove(name.as_str());
+        for team in left.teams.values_mut() {
+            team.users.remove(name.as_str());
+        }
+        *organisation = Arc::new(left);
+    }
+}
+
 fn require_holdable(hash: &str) -> Result<(), AccountsError> {
     if lines::can_hold(hash) {
         return Ok(());
@@ -172,7 +273,7 @@ fn require_holdable(hash: &str) -> Result<(), AccountsError> {
 #[async_trait]
 impl AccountStore for HtpasswdAccounts {
     async fn user(&self, name: &Username) -> Result<Option<Arc<UserRecord>>, StorageError> {
-        let users = self.file.get().await?;
+        let users = self.users().await?;
         let Some(entry) = users.entries.get(name.as_str()) else {
             return Ok(None);
         };
@@ -181,7 +282,7 @@ impl AccountStore for HtpasswdAccounts {
     }
 
     async fn user_count(&self) -> Result<usize, StorageError> {
-        Ok(self.file.get().await?.entries.len())
+        Ok(self.users().await?.entries.len())
     }
 
     async fn users_after(
@@ -190,7 +291,7 @@ impl AccountStore for HtpasswdAccounts {
         most: usize,
     ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
         use std::ops::Bound;
-        let users = self.file.get().await?;
+        let users = self.users().await?;
         let state = self.kept.state();
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let found = users.entries.range::<str, _>((start, Bound::Unbounded));
@@ -203,17 +304,23 @@ impl AccountStore for HtpasswdAccounts {
     }
 
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
-        let Some(token) = self.kept.token(key).await? else {
-            return Ok(None);
-        };
-        Ok(self.has(&token.user).await?.then_some(token))
+        let users = self.users().await?;
+        let token = self.kept.token(key).await?;
+        Ok(token.filter(|token| {
+            let entry = users.entries.get(&token.user);
+            entry.is_some_and(|entry| {
+                token.kind == TokenKind::Ended || !is_earlier(token.created, entry)
+            })
+        }))
     }
 
     async fn tokens_of(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, StorageError> {
-        if !self.has(user.as_str()).await? {
+        let Some(entry) = self.entry(user.as_str()).await? else {
             return Ok(Vec::new());
-        }
-        self.kept.tokens_of(user).await
+        };
+        let mut tokens = self.kept.tokens_of(user).await?;
+        tokens.retain(|token| !is_earlier(token.created, &entry));
+        Ok(tokens)
     }
 
     async fn organisation(
@@ -240,7 +347,7 @@ impl AccountStore for HtpasswdAccounts {
             return Err(AccountsError::Refused(message));
         }
         let turn = Arc::clone(&self.turn).lock_owned().await;
-        require_room(&*self.file.get().await?, name, max_users)?;
+        require_room(&*self.require_whole().await?, name, max_users)?;
         let created = record.created;
         let created_user = self.kept.change_then(|state| {
             // Of an earlier user of that name, nothing counts for this one.
@@ -248,7 +355,10 @@ impl AccountStore for HtpasswdAccounts {
                 is_of(token, name) && token.kind != TokenKind::Ended
             });
             state.users.remove(name.as_str());
+            leave_organisations(state, name);
             keep(state, name.as_str(), record);
+            let own = (name.as_str().to_owned(), hash.clone());
+            self.seen.lock().own.extend([own]);
             let name = name.clone();
             let add = self.then(turn, move |bytes| {
                 require_room(&Users::parse(bytes), &name, max_users)?;
@@ -277,6 +387,8 @@ impl AccountStore for HtpasswdAccounts {
                 None
             } else {
                 require_holdable(&hash)?;
+                let own = (name.as_str().to_owned(), hash.clone());
+                self.seen.lock().own.extend([own]);
                 let name = name.clone();
                 Some(self.then(turn, move |bytes| {
                     let changed = lines::with_hash(bytes, name.as_str(), &hash);
@@ -310,7 +422,7 @@ impl AccountStore for HtpasswdAccounts {
 
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
         let all = async move {
-            let users = self.file.get().await?;
+            let users = self.users().await?;
             let state = self.kept.state();
             let is_there = Arc::clone(&users);
             let others = self.kept.entries().try_filter_map(move |entry| {

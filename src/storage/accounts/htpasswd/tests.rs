@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
-use crate::storage::{AccountStoreExt as _, accounts::conformance};
+use crate::storage::{AccountStoreExt as _, accounts::conformance, fs::atomic::write_atomic};
 
 fn name(text: &str) -> Username {
     text.parse().unwrap()
@@ -19,7 +19,7 @@ impl Scene {
         let folder = tempfile::tempdir().unwrap();
         let scene = folder.path().join("htpasswd");
         if !file.is_empty() {
-            crate::storage::fs::atomic::write_atomic(&scene, file.as_bytes(), 0o640).unwrap();
+            write_atomic(&scene, file.as_bytes(), 0o640).unwrap();
         }
         let accounts = Self::open(folder.path()).await;
         Self { folder, accounts }
@@ -165,4 +165,39 @@ async fn what_no_line_can_hold_is_refused() {
         assert!(scene.accounts.put(put).await.is_err(), "{odd:?}");
     }
     assert!(!scene.path().exists());
+}
+
+#[tokio::test]
+async fn whoever_has_the_name_of_somebody_who_was_there_has_nothing_of_hers() {
+    let scene = Scene::with("alice:a\nbob:b\n").await;
+    let (accounts, bob) = (&scene.accounts, name("bob"));
+    let join = |record: &mut OrganisationRecord| {
+        record
+            .members
+            .insert("bob".to_owned(), super::super::Role::Owner);
+        let team = record.teams.entry("front".to_owned()).or_default();
+        team.users.insert("bob".to_owned());
+        Ok(())
+    };
+    let acme = "acme".parse().unwrap();
+    accounts.change_organisation(&acme, join).await.unwrap();
+    assert_eq!(accounts.groups_of(&bob).await.unwrap().len(), 2);
+    write_atomic(&scene.path(), b"alice:a\n", 0o640).unwrap();
+    let record = conformance::user();
+    accounts.create_user(&bob, record, None).await.unwrap();
+    assert!(accounts.groups_of(&bob).await.unwrap().is_empty());
+}
+
+/// Verdaccio says when it wrote a line.
+#[tokio::test]
+async fn what_was_made_before_a_line_is_an_earlier_users() {
+    let scene = Scene::with("alice:a:autocreated 2000-01-01T00:00:00.000Z\n").await;
+    let (accounts, alice) = (&scene.accounts, name("alice"));
+    let token = conformance::token("a1", "alice", TokenKind::Npm, None);
+    accounts.add_token(token.clone()).await.unwrap();
+    assert!(accounts.token(&token.key).await.unwrap().is_some());
+    let again = "alice:b:autocreated 2999-01-01T00:00:00.000Z\n";
+    write_atomic(&scene.path(), again.as_bytes(), 0o640).unwrap();
+    assert!(accounts.token(&token.key).await.unwrap().is_none());
+    assert!(accounts.tokens_of(&alice).await.unwrap().is_empty());
 }
