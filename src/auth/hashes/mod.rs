@@ -184,9 +184,6 @@ mod tests {
             "pässwörd",
             "$2a$04$bfPw29WZmiY3nOU6UeAQ2uPractTBXVzX1QSXkiusqabzZnjFRPFG",
         ),
-        ("", "$apr1$saltsalt$a8ml/vK5HEjiZ5oypDWA7/"),
-        ("", "$1$abc$Or2rbeUYTvt12aiVzMuS/."),
-        ("", "./Una9Fi.seRo"),
         ("a", "9.SShbUU5B7jM"),
         ("longer than eight", "QxpBPT35EOqwg"),
         (
@@ -208,6 +205,18 @@ mod tests {
             "$2a$04$CW5mNjmTNq/ocg8HG.CBwOW6kacLTOzd.rSA.e7j7.aIvACRL8nqO",
         ),
     ];
+
+    #[test]
+    fn an_empty_password_is_never_right() {
+        for hash in [
+            "$apr1$saltsalt$a8ml/vK5HEjiZ5oypDWA7/",
+            "$1$abc$Or2rbeUYTvt12aiVzMuS/.",
+            "./Una9Fi.seRo",
+            "{PLAIN}",
+        ] {
+            assert!(!verify("", hash), "{hash}");
+        }
+    }
 
     #[test]
     fn what_others_made_is_verified() {

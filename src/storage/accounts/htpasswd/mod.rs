@@ -51,6 +51,8 @@ pub struct HtpasswdAccounts {
 struct Seen {
     /// Who was in it last.
     users: Option<Arc<Users>>,
+    /// Whether there has ever been a user since the start.
+    had_some: bool,
     /// Hashes that were written here, by name.
     own: BTreeMap<String, String>,
 }
@@ -119,7 +121,10 @@ impl HtpasswdAccounts {
             });
             ended.await.map_err(AccountsError::into_storage)?;
         }
-        self.seen.lock().users = Some(Arc::clone(&users));
+        let mut seen = self.seen.lock();
+        seen.had_some |= !users.entries.is_empty();
+        seen.users = Some(Arc::clone(&users));
+        drop(seen);
         Ok(users)
     }
 
@@ -129,18 +134,16 @@ impl HtpasswdAccounts {
 
     /// Fails where the file has lost all its users: it is being written, or its place is not there.
     async fn require_whole(&self) -> Result<Arc<Users>, StorageError> {
-        let had_some = {
-            let seen = self.seen.lock();
-            let before = seen.users.as_ref();
-            before.is_some_and(|users| !users.entries.is_empty())
-        };
-        let users = self.file.settled().await?;
-        if had_some && users.entries.is_empty() {
+        self.file.settled().await?;
+        let users = self.users().await?;
+        if users.entries.is_empty() && self.seen.lock().had_some {
             let path = self.file.path().display();
-            let error = std::io::Error::other("all users are gone from it; put it back");
+            let message =
+                "all users are gone from it; put it back, or start again if that is meant";
+            let error = std::io::Error::other(message);
             return Err(StorageError::io(format!("access to {path}"), error));
         }
-        self.users().await
+        Ok(users)
     }
 
     /// What changes the file, when it is somebody's turn.
