@@ -1,7 +1,7 @@
 //! `rustaccio import`.
 
 use std::{
-    io::{self, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,11 +12,12 @@ use url::Url;
 use super::{
     chosen::{Chosen, credentials, registry_address},
     complain,
+    conclusion::{Conclusion, conclude},
     progress::Bar,
 };
 use crate::{
     config::{Config, Env, Sources},
-    error::{RegistryError, explain},
+    error::RegistryError,
     models::Origin,
     registry::import::Imported,
     runtime::{self, ImportFrom, Importing},
@@ -106,29 +107,12 @@ pub(super) fn run(
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_import(command, settings, env) {
-        Ok(imported) => {
-            let written = show(command, &imported, out);
-            if written.is_ok() && imported.is_complete() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            // There is nobody left to tell if this cannot be written.
-            let _ = writeln!(io::stderr().lock(), "rustaccio import: {}", explain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn show(command: &ImportCommand, imported: &Imported, out: &mut impl Write) -> io::Result<()> {
-    if command.json {
-        serde_json::to_writer(&mut *out, imported)?;
-        return writeln!(out);
-    }
-    writeln!(out, "{imported}\n{}", conclusion(command, imported))
+    let done = run_import(command, settings, env);
+    let conclusion = |imported: &Imported| Conclusion {
+        is_well: imported.is_complete(),
+        text: conclusion(command, imported),
+    };
+    conclude("import", done, command.json, conclusion, out)
 }
 
 fn conclusion(command: &ImportCommand, imported: &Imported) -> &'static str {

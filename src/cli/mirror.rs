@@ -1,10 +1,6 @@
 //! `rustaccio mirror`.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use url::Url;
@@ -12,11 +8,12 @@ use url::Url;
 use super::{
     chosen::{credentials, read_lockfile, registry_address},
     complain,
+    conclusion::{Conclusion, conclude},
     progress::Bar,
 };
 use crate::{
     config::{Config, Env},
-    error::{RegistryError, explain},
+    error::RegistryError,
     registry::mirror::Mirrored,
     runtime::{self, Mirroring},
 };
@@ -54,35 +51,17 @@ pub(super) fn run(
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_mirror(command, settings, env) {
-        Ok(mirrored) => {
-            let written = show(command, &mirrored, out);
-            if written.is_ok() && mirrored.is_complete() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            // There is nobody left to tell if this cannot be written.
-            let _ = writeln!(io::stderr().lock(), "rustaccio mirror: {}", explain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn show(command: &MirrorCommand, mirrored: &Mirrored, out: &mut impl Write) -> io::Result<()> {
-    if command.json {
-        serde_json::to_writer(&mut *out, mirrored)?;
-        return writeln!(out);
-    }
-    let conclusion = if mirrored.is_complete() {
-        "everything that the lockfiles name can be installed without an upstream"
-    } else {
-        "not everything is at hand; put right what is named above, and run this again: what is at hand \
-         is not asked for again"
+    let done = run_mirror(command, settings, env);
+    let conclusion = |mirrored: &Mirrored| Conclusion {
+        is_well: mirrored.is_complete(),
+        text: if mirrored.is_complete() {
+            "everything that the lockfiles name can be installed without an upstream"
+        } else {
+            "not everything is at hand; put right what is named above, and run this again: what is at \
+             hand is not asked for again"
+        },
     };
-    writeln!(out, "{mirrored}\n{conclusion}")
+    conclude("mirror", done, command.json, conclusion, out)
 }
 
 fn run_mirror(

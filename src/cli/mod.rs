@@ -3,6 +3,7 @@
 mod backup;
 mod cache;
 mod chosen;
+mod conclusion;
 mod config;
 mod fsck;
 mod import;

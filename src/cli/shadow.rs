@@ -1,9 +1,6 @@
 //! `rustaccio shadow`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::Args;
 use url::Url;
@@ -11,11 +8,12 @@ use url::Url;
 use super::{
     chosen::{Chosen, credentials, registry_address},
     complain,
+    conclusion::{Conclusion, conclude},
     progress::Bar,
 };
 use crate::{
     config::{Config, Env},
-    error::{RegistryError, explain},
+    error::RegistryError,
     registry::shadow::Shadowed,
     runtime::{self, Shadowing},
 };
@@ -53,34 +51,16 @@ pub(super) fn run(
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_shadow(command, settings, env) {
-        Ok(shadowed) => {
-            let written = show(command, &shadowed, out);
-            if written.is_ok() && shadowed.is_alike() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-        Err(error) => {
-            // There is nobody left to tell if this cannot be written.
-            let _ = writeln!(io::stderr().lock(), "rustaccio shadow: {}", explain(&error));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn show(command: &ShadowCommand, shadowed: &Shadowed, out: &mut impl Write) -> io::Result<()> {
-    if command.json {
-        serde_json::to_writer(&mut *out, shadowed)?;
-        return writeln!(out);
-    }
-    let conclusion = if shadowed.is_alike() {
-        "both answer alike"
-    } else {
-        "they do not answer alike; run `rustaccio import` again for what is missing here"
+    let done = run_shadow(command, settings, env);
+    let conclusion = |shadowed: &Shadowed| Conclusion {
+        is_well: shadowed.is_alike(),
+        text: if shadowed.is_alike() {
+            "both answer alike"
+        } else {
+            "they do not answer alike; run `rustaccio import` again for what is missing here"
+        },
     };
-    writeln!(out, "{shadowed}\n{conclusion}")
+    conclude("shadow", done, command.json, conclusion, out)
 }
 
 fn run_shadow(

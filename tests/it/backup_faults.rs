@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    backup::{Variables, command, fine, newest, serve},
+    backup::{Variables, command, fine, newest},
     support::{Package, Registry, User},
 };
 
@@ -384,7 +384,10 @@ async fn a_source_that_goes_away_takes_nothing_from_the_copy() {
 #[cfg(all(feature = "test-services", feature = "postgres"))]
 mod in_postgres {
     use super::*;
-    use crate::support::postgres::{schema, variables};
+    use crate::{
+        backup::serve,
+        support::postgres::{schema, variables},
+    };
 
     #[tokio::test(flavor = "multi_thread")]
     async fn nodes_with_folders_of_their_own_make_one_copy() {

@@ -54,7 +54,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    #[cfg_attr(not(feature = "object"), expect(dead_code, reason = "needs a bucket"))]
+    #[cfg_attr(
+        not(any(feature = "object", test)),
+        expect(dead_code, reason = "needs a bucket")
+    )]
     pub(super) fn new(tier: Arc<dyn Tier>) -> Self {
         let (uses, waiting) = mpsc::channel(MAX_WAITING);
         Self {

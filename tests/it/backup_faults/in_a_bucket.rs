@@ -1,7 +1,10 @@
 //! Backups of buckets that refuse, change meanwhile, or are empty.
 
 use super::*;
-use crate::support::{bucket::Bucket, front::Front};
+use crate::{
+    backup::serve,
+    support::{bucket::Bucket, front::Front},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tarball_that_cannot_be_read_stops_nothing_else() {
