@@ -1,6 +1,9 @@
 //! Whether the data folder is one that Verdaccio made.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use super::{Config, HtpasswdConfig, PackagesConfig, Source, StorageConfig, VerdaccioFolder};
 
@@ -23,7 +26,10 @@ impl StorageConfig {
     ) {
         let root = self.data_dir.clone();
         let mut names = DATABASES.into_iter().chain(database);
-        let Some(found) = names.find(|name| is_file(&root.join(name))) else {
+        let found = names.find(|name| is_there(&root.join(name)));
+        // A folder that was used as Verdaccio's stays one, also when its list is lost.
+        let was_used = || is_there(&root.join(OWN_FOLDER)).then_some(DATABASES[1]);
+        let Some(found) = found.or_else(was_used) else {
             return;
         };
         let rules = packages.rules.iter();
@@ -56,6 +62,10 @@ impl Config {
     }
 }
 
-fn is_file(path: &Path) -> bool {
-    path.is_file()
+/// Whether something is there, even if it leads nowhere or cannot be looked at.
+fn is_there(path: &Path) -> bool {
+    match path.symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    }
 }

@@ -166,6 +166,14 @@ fn a_folder_that_verdaccio_made_is_known_by_its_list() {
         let htpasswd = config.auth.htpasswd.as_ref().unwrap();
         assert_eq!(htpasswd.file, folder.path().join("htpasswd"));
     }
+    // Without its list, one that was used so stays one: nothing in it becomes a stranger's.
+    for list in [".verdaccio-db.json", ".sinopia-db.json"] {
+        fs::remove_file(storage.join(list)).unwrap();
+    }
+    assert_eq!(config().storage.verdaccio, None);
+    fs::create_dir(storage.join(".rustaccio")).unwrap();
+    let verdaccio = config().storage.verdaccio.unwrap();
+    assert_eq!(verdaccio.database, storage.join(".verdaccio-db.json"));
 }
 
 #[test]
