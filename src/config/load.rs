@@ -301,10 +301,7 @@ impl Loader<'_> {
         self.check_profile(&config, &given);
         let is_given = |variable: &str| given.contains_key(variable);
         config.storage.settle(is_given);
-        let database = self.env.get("VERDACCIO_STORAGE_NAME");
-        config
-            .storage
-            .recognise_verdaccio(&config.packages, database);
+        self.recognise_verdaccio(&mut config, &given);
         self.check_subfolders(&config);
         let file = self.last_file.take();
         config.settle_htpasswd(file.as_ref());

@@ -1,6 +1,6 @@
 //! Where data lives, and how long it is remembered.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -136,6 +136,8 @@ pub struct VerdaccioFolder {
     /// The patterns of the rules in their order; what matches one of them first is in this folder below
     /// `root`, or in `root` itself.
     pub subfolders: Vec<(String, Option<PathBuf>)>,
+    /// The uplinks' hosts, each with its port if that is not the usual one: what has its tarball there was not published here.
+    pub uplinks: BTreeSet<String>,
 }
 
 /// Settings of storage.

@@ -202,7 +202,10 @@ pub(super) fn is_damage(error: &RegistryError) -> bool {
                 .downcast_ref::<Arc<StorageError>>()
                 .map(|error| &**error)
         });
-        if matches!(stored, Some(StorageError::Damaged { .. })) {
+        if matches!(
+            stored,
+            Some(StorageError::Damaged { .. } | StorageError::Lost { .. })
+        ) {
             return true;
         }
         next = error.source();

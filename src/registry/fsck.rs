@@ -28,6 +28,8 @@ const MANY_FAILURES: u32 = 5;
 pub enum Damage {
     /// Tarballs without any manifest.
     LostManifest(PackageName),
+    /// A package that is known to be hosted, without any manifest.
+    LostPackage(PackageName),
     /// A manifest that cannot be read.
     DamagedManifest(PackageName),
     /// A version whose tarball is not there.
@@ -50,6 +52,10 @@ impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LostManifest(name) => write!(f, "{name}: tarballs, and no manifest"),
+            Self::LostPackage(name) => write!(
+                f,
+                "{name}: is hosted, and its manifest is gone; put back a copy of its package.json"
+            ),
             Self::DamagedManifest(name) => write!(
                 f,
                 "{name}: the manifest cannot be read; put back a copy of its package.json"
@@ -238,7 +244,14 @@ impl Check<'_> {
 
     async fn package_once(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         self.report.packages += 1;
-        let read = self.store.metadata().get(name).await;
+        let read = match self.store.metadata().get(name).await {
+            Err(error @ StorageError::Lost { .. }) => {
+                self.report.damages.push(Damage::LostPackage(name.clone()));
+                tracing::warn!(package.name = %name, error = &error as &dyn std::error::Error, "is lost");
+                Ok(None)
+            }
+            read => read,
+        };
         let Some(mut document) = self.noted(name, "the manifest", read).await? else {
             return Ok(());
         };

@@ -66,10 +66,14 @@ impl Registry {
     }
 
     async fn recover_lost(&self, name: &PackageName) -> Result<(), RegistryError> {
-        if self.store.metadata().stamp(name).await?.is_none() {
-            self.documents.hosted.recover(name).await?;
+        match self.store.metadata().stamp(name).await {
+            Ok(None) | Err(StorageError::Lost { .. }) => {
+                self.documents.hosted.recover(name).await?;
+                Ok(())
+            }
+            Ok(Some(_)) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(())
     }
 
     /// The same, while the registry serves: until it is done, each package that seems to be missing

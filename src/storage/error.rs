@@ -25,6 +25,17 @@ pub enum StorageError {
         /// How it shows.
         source: BoxError,
     },
+    /// A package is hosted, and its manifest is gone.
+    #[error(
+        "{because}, and there is no {manifest}: put that back from a backup, or start again if its tarballs \
+         are still there, from which it is rebuilt"
+    )]
+    Lost {
+        /// Which file or object is missing.
+        manifest: String,
+        /// How it is known that the package is hosted.
+        because: String,
+    },
     /// The backend failed. Never reported as "not found".
     #[error("{operation} failed")]
     Backend {
@@ -72,9 +83,9 @@ impl From<StorageError> for RegistryError {
                 ),
             },
             StorageError::Full(_) => Self::StorageFull(error.into()),
-            StorageError::Damaged { .. } | StorageError::Backend { .. } => {
-                Self::StorageUnavailable(error.into())
-            }
+            StorageError::Damaged { .. }
+            | StorageError::Lost { .. }
+            | StorageError::Backend { .. } => Self::StorageUnavailable(error.into()),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What Verdaccio's files and environment ask for in its own way.
 
+use std::collections::BTreeMap;
+
 use super::{Loader, Meaning, closest};
 use crate::config::{
-    Config, Problem, Source,
+    Config, Given, Problem, Source,
     foreign::{self, Plugin},
     settings,
     yaml::{Node, snake_case},
@@ -165,6 +167,21 @@ impl Loader<'_> {
         if let Some(setting) = settings().find(|known| known.variable == setting) {
             self.give(setting, text, source);
         }
+    }
+
+    /// Uses the data folder as Verdaccio's if it is one, and refuses one that is both its and ours.
+    pub(super) fn recognise_verdaccio(&mut self, config: &mut Config, given: &BTreeMap<&'static str, Given>) {
+        let database = self.env.get("VERDACCIO_STORAGE_NAME");
+        let (packages, uplinks) = (&config.packages, &config.uplinks);
+        let storage = &mut config.storage;
+        let Err(both) = storage.recognise_verdaccio(packages, uplinks, database) else {
+            return;
+        };
+        let setting = "RUSTACCIO_DATA_DIR";
+        let source = given.get(setting).map(|given| given.source.clone());
+        let value = config.storage.data_dir.display().to_string();
+        let source = source.unwrap_or(Source::Default);
+        self.problem(setting, &value, &source, &both.message());
     }
 
     /// Folders of rules are Verdaccio's way; elsewhere packages are kept together.

@@ -265,11 +265,11 @@ impl UpstreamCache {
         let Some(earlier) = &self.earlier else {
             return Ok(false);
         };
-        let Some((path, length)) = earlier.tarball(name, file, integrity).await? else {
+        let Some((own, length)) = earlier.tarball(name, file, integrity).await? else {
             return Ok(false);
         };
         let place = Place::tarball(name, integrity.strongest());
-        let path = &path;
+        let path = own.path();
         self.local
             .put_tarball(&place, FinishedBlob { path, length })
             .await?;

@@ -67,7 +67,11 @@ impl Backend {
 
     /// Writes the manifest, whatever it says now.
     async fn touch(&self, name: &PackageName, text: &str) -> Revision {
-        let document = self.metadata.get(name).await.unwrap();
+        let document = match self.metadata.get(name).await {
+            // Somewhere it is known that there was one.
+            Err(StorageError::Lost { .. }) => None,
+            read => read.unwrap(),
+        };
         let expected = Expected::from_read(document.as_ref());
         let json = Bytes::from(format!("{{\"text\":\"{text}\"}}"));
         self.metadata.put(name, json, expected).await.unwrap()

@@ -19,8 +19,21 @@ pub(crate) const MODE_SECRET: u32 = 0o600;
 /// Replaces `path` by `bytes`, durably: a temporary file in the same folder, fsync, rename, fsync
 /// of the folder. The folder must exist.
 pub(crate) fn write_atomic(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    write_atomic_as(path, bytes, mode, |_| Ok(()))
+}
+
+/// The same, where `prepare` does something to the file before it has its name.
+pub(crate) fn write_atomic_as(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    prepare: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
-    put_in_place(&temporary, path, || write_synced(&temporary, bytes, mode))
+    put_in_place(&temporary, path, || {
+        write_synced(&temporary, bytes, mode)?;
+        prepare(&temporary)
+    })
 }
 
 /// Replaces `path` by `parts` for whoever looks, with a temporary file in `folder`, which must be on

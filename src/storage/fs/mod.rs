@@ -15,6 +15,7 @@ pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
+pub(in crate::storage) use temporary::TemporaryPath;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
 pub(super) use watched::Watched;
 

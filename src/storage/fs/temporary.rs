@@ -85,7 +85,18 @@ fn remove(entry: &fs::DirEntry) -> io::Result<()> {
 
 /// A file that is removed when it is dropped.
 #[derive(Debug)]
-struct TemporaryPath(PathBuf);
+pub(in crate::storage) struct TemporaryPath(PathBuf);
+
+impl TemporaryPath {
+    /// A new name in `folder`.
+    pub(in crate::storage) fn in_folder(folder: &Path) -> Self {
+        Self(folder.join(random_hex::<16>()))
+    }
+
+    pub(in crate::storage) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for TemporaryPath {
     fn drop(&mut self) {

@@ -4,9 +4,10 @@ use bytes::Bytes;
 
 use super::{
     merge::{merged, without_hosted},
-    sidecar::{Sidecar, UPLINKS},
+    salvage::salvage,
+    sidecar::{Listing, Sidecar, UPLINKS},
 };
-use crate::models::PackageName;
+use crate::models::{Origin, PackageName};
 
 /// Reads a file of Verdaccio's, and writes it again as if something had been published and unpublished.
 ///
@@ -16,12 +17,14 @@ pub(in crate::storage) fn sidecar(json: &[u8]) {
     let Ok(name) = "@scope/name".parse::<PackageName>() else {
         return;
     };
+    salvage(json);
+    let uplinks = ["up.example".to_owned()].into();
     let Ok(sidecar) = Sidecar::parse(&Bytes::copy_from_slice(json)) else {
         return;
     };
-    for is_listed in [false, true] {
-        let hosted = sidecar.hosted(&name, is_listed);
-        let view = Sidecar::parse(&sidecar.view(&hosted));
+    for listing in [Listing::Listed, Listing::Unlisted, Listing::Unknown] {
+        let hosted = sidecar.hosted(&name, listing, &uplinks);
+        let view = Sidecar::parse(&sidecar.view(&hosted, Origin::Local));
         assert!(view.is_ok());
         let Ok(view) = view else {
             return;
@@ -31,7 +34,7 @@ pub(in crate::storage) fn sidecar(json: &[u8]) {
                 .keys()
                 .all(|version| hosted.contains(version))
         );
-        let merged = merged(&name, Some((&sidecar, &hosted)), &view);
+        let merged = merged(&name, Some((&sidecar, &hosted)), &view, Origin::Local);
         assert!(Sidecar::parse(&merged).is_ok());
         if let Some(rest) = without_hosted(&name, &sidecar, &hosted) {
             assert!(Sidecar::parse(&rest).is_ok());

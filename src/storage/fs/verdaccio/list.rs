@@ -14,12 +14,14 @@ use serde_json::Value;
 
 use super::{
     super::{
-        atomic::{MODE_SECRET, sync_parent, write_atomic},
+        atomic::{MODE_SECRET, create_folder_synced, sync_parent, write_atomic},
         locks::lock_file,
         metadata::stamp_of,
         secret::read_foreign,
     },
-    sidecar::{Members, members_of, object},
+    members::{Members, members_of, object, text},
+    owner,
+    salvage::{Salvaged, salvage},
 };
 use crate::{
     lifecycle::{SystemClock, crash_point},
@@ -27,12 +29,15 @@ use crate::{
     storage::{Stamp, StorageError},
 };
 
-const LIST: &str = "list";
+pub(super) const LIST: &str = "list";
+pub(super) const SECRET: &str = "secret";
 
 /// The names of hosted packages. Others may change the file: it is read again when it is another.
 #[derive(Debug)]
 pub(super) struct List {
     path: PathBuf,
+    /// What the file was when it was last whole, for when it is lost.
+    copy: PathBuf,
     /// Who writes holds it; `None` where nothing is written.
     lock: Option<PathBuf>,
     known: Mutex<Known>,
@@ -81,7 +86,7 @@ impl Contents {
         let mut members = Members::new();
         members.insert(LIST.to_owned(), Bytes::from_static(b"[]"));
         // Verdaccio makes itself one.
-        members.insert("secret".to_owned(), Bytes::from_static(b"\"\""));
+        members.insert(SECRET.to_owned(), Bytes::from_static(b"\"\""));
         Self {
             members,
             list: Vec::new(),
@@ -102,6 +107,28 @@ impl Contents {
         self.list.len() != before
     }
 
+    /// Takes all names out; what is none of ours stays.
+    fn clear(&mut self) {
+        let is_name = |known: &Value| {
+            let name = known.as_str().map(str::parse::<PackageName>);
+            name.is_some_and(|name| name.is_ok())
+        };
+        self.list.retain(|known| !is_name(known));
+    }
+
+    /// Fills in a secret that is missing or empty.
+    fn fill_in_secret(&mut self, secret: &str) {
+        let known = self.members.get(SECRET);
+        if known.is_none_or(|known| known.len() <= 2) {
+            self.members.insert(SECRET.to_owned(), text(secret));
+        }
+    }
+
+    fn has_secret(&self) -> bool {
+        let known = self.members.get(SECRET);
+        known.is_some_and(|known| known.len() > 2)
+    }
+
     fn texts(&self) -> impl Iterator<Item = &str> {
         self.list.iter().filter_map(Value::as_str)
     }
@@ -115,15 +142,18 @@ impl Contents {
 }
 
 impl List {
-    /// The list in `path`, and how that was found; to be changed under the file `lock`, if at all. Blocks.
+    /// The list in `path`, of which there is a `copy` of our own, and how it was found; to be changed under
+    /// the file `lock`, if at all. Blocks.
     pub(super) fn open(
         path: &Path,
+        copy: PathBuf,
         lock: Option<PathBuf>,
     ) -> Result<(Self, Condition), StorageError> {
         // A link leads to the file that is to be replaced.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let list = Self {
             path,
+            copy,
             lock,
             known: Mutex::default(),
         };
@@ -134,6 +164,9 @@ impl List {
                 let names = contents.names();
                 let is_empty = names.is_empty();
                 list.remember(Some(stamp), names);
+                if list.lock.is_some() {
+                    list.keep_copy(&contents)?;
+                }
                 if is_empty {
                     Condition::Empty
                 } else {
@@ -198,8 +231,20 @@ impl List {
         })
     }
 
-    /// Sets a damaged file aside and writes a new one with `names`. Where the old one is now. Blocks.
-    pub(super) fn rebuild(&self, names: &[PackageName]) -> Result<PathBuf, StorageError> {
+    /// The names that can be read of a damaged file. Blocks.
+    pub(super) fn salvaged_names(&self) -> Vec<PackageName> {
+        let names = self.salvaged().names.into_iter();
+        names.filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// The names that were in the file when it was last seen whole. Blocks.
+    pub(super) fn copied_names(&self) -> HashSet<PackageName> {
+        self.copied().map(|copy| copy.names()).unwrap_or_default()
+    }
+
+    /// Sets a damaged file aside and writes a new one with `names`, and with what else is known of the
+    /// old one. Where that is now, and whether the secret is known. Blocks.
+    pub(super) fn rebuild(&self, names: &[PackageName]) -> Result<(PathBuf, bool), StorageError> {
         let failed = |error| StorageError::io(format!("replacing {}", self.path.display()), error);
         let _lock = self.lock.as_deref().map(lock_file).transpose()?;
         let file = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -211,10 +256,57 @@ impl List {
             Err(_) => fs::copy(&self.path, &aside).map(drop).map_err(failed)?,
         }
         sync_parent(&aside).map_err(failed)?;
-        let mut contents = Contents::new();
+        let mut contents = self.copied().unwrap_or_else(Contents::new);
+        contents.clear();
         contents.add(names);
+        if let Some(secret) = self.salvaged().secret {
+            contents.fill_in_secret(&secret);
+        }
+        let has_secret = contents.has_secret();
         self.write(&contents)?;
-        Ok(aside)
+        Ok((aside, has_secret))
+    }
+
+    /// What can be read of a damaged file.
+    fn salvaged(&self) -> Salvaged {
+        match read_foreign(&self.path) {
+            Ok(Some(bytes)) => salvage(&bytes),
+            Ok(None) | Err(_) => Salvaged::default(),
+        }
+    }
+
+    /// The copy, if there is one.
+    fn copied(&self) -> Option<Contents> {
+        let bytes = fs::read(&self.copy).ok()?;
+        Contents::parse(&bytes.into()).ok()
+    }
+
+    fn keep_copy(&self, contents: &Contents) -> Result<(), StorageError> {
+        let json = contents.to_json();
+        if fs::read(&self.copy).is_ok_and(|copy| copy == json) {
+            return Ok(());
+        }
+        let folder = self.copy.parent().unwrap_or(Path::new("."));
+        create_folder_synced(folder)
+            .and_then(|()| write_atomic(&self.copy, &json, MODE_SECRET))
+            .map_err(|error| StorageError::io(format!("writing {}", self.copy.display()), error))
+    }
+
+    /// What is in the list that is no name that we can serve. Blocks.
+    pub(super) fn strangers(&self) -> Vec<String> {
+        let Ok(Some((_, Ok(contents)))) = self.read() else {
+            return Vec::new();
+        };
+        let known = contents.names();
+        let is_known = |text: &str| {
+            let name = text.parse::<PackageName>();
+            name.is_ok_and(|name| known.contains(&name))
+        };
+        let texts = contents.list.iter().map(|entry| match entry {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        });
+        texts.filter(|text| !is_known(text)).collect()
     }
 
     fn change(&self, edit: impl FnOnce(&mut Contents) -> bool) -> Result<(), StorageError> {
@@ -229,7 +321,8 @@ impl List {
             Some((_, Ok(contents))) => contents,
             None => {
                 // Somebody has taken the file away; what it said is known.
-                let mut contents = Contents::new();
+                let mut contents = self.copied().unwrap_or_else(Contents::new);
+                contents.clear();
                 let names: Vec<_> = self.known.lock().names.iter().cloned().collect();
                 contents.add(&names);
                 contents
@@ -257,8 +350,9 @@ impl List {
             Ok(metadata) => metadata.permissions().mode() & 0o777,
             Err(_) => MODE_SECRET,
         };
-        write_atomic(&self.path, &contents.to_json(), mode).map_err(failed)?;
+        owner::write(&self.path, &contents.to_json(), mode).map_err(failed)?;
         crash_point("list-written");
+        self.keep_copy(contents)?;
         let stamp = self.stamp()?;
         self.remember(stamp, contents.names());
         Ok(())
@@ -316,7 +410,7 @@ mod tests {
         let lock = folder.path().join("lock");
         let text = r#"{"secret":"s3","list":["a","not a name",7],"other":{"x":[1.50]}}"#;
         write_atomic(&path, text.as_bytes(), MODE_PUBLIC).unwrap();
-        let (list, condition) = List::open(&path, Some(lock.clone())).unwrap();
+        let (list, condition) = List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
         assert_eq!(condition, Condition::Whole);
         list.add(&[name("a")]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -329,7 +423,7 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, MODE_PUBLIC);
         // Another process.
-        let (other, _) = List::open(&path, Some(lock)).unwrap();
+        let (other, _) = List::open(&path, folder.path().join("own/copy"), Some(lock)).unwrap();
         other.add(&[name("c")]).unwrap();
         assert!(list.names().unwrap().contains(&name("c")));
     }
@@ -339,14 +433,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".verdaccio-db.json");
         let lock = folder.path().join("lock");
-        let open = || List::open(&path, Some(lock.clone())).unwrap();
+        let open = || List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
         assert_eq!(open().1, Condition::Missing);
         for damaged in ["", "[]", "{\"list\":[", "{\"list\":7}"] {
             write_atomic(&path, damaged.as_bytes(), MODE_PUBLIC).unwrap();
             let (list, condition) = open();
             assert!(matches!(condition, Condition::Damaged(_)), "{damaged:?}");
             assert!(list.add(&[name("a")]).is_err());
-            let aside = list.rebuild(&[name("a")]).unwrap();
+            let (aside, _) = list.rebuild(&[name("a")]).unwrap();
             assert_eq!(fs::read_to_string(aside).unwrap(), damaged);
             let (list, condition) = open();
             assert_eq!(condition, Condition::Whole);

@@ -1,7 +1,7 @@
 //! [`VerdaccioManifests`]: what is hosted, in the files in which Verdaccio keeps it.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,12 +22,16 @@ use super::{
         metadata::{read, revision_of, stamp_of},
     },
     list::List,
+    members::{object, text},
     merge::{merged, without_hosted},
-    sidecar::Sidecar,
+    origins::Origins,
+    owner,
+    sidecar::{Listing, Sidecar, VERSIONS, file_of, keep_origin},
+    under_way::UnderWay,
 };
 use crate::{
     lifecycle::{Clock as _, SystemClock, crash_point},
-    models::{PackageName, Revision},
+    models::{Origin, PackageName, Revision, TarballName},
     storage::{
         Document, Expected, Hold, Holding, MetadataStore, Stamp, StorageError,
         layout::{Layout, folder_name, package_of},
@@ -37,12 +41,16 @@ use crate::{
 /// How many cached packages are remembered not to be hosted.
 const MAX_REMEMBERED: u64 = 100_000;
 
+/// The folder of manifests without versions.
+const REMOVED: &str = "removed";
+
 /// Keeps the manifest of a hosted package in the file that Verdaccio keeps of it, beside what uplinks say
 /// of the same name.
 ///
 /// A manifest without any version, such as what is left of a package that was unpublished, is in a folder
 /// of ours: Verdaccio is to know nothing of it. Hosted is what is in Verdaccio's list, and what the file
-/// says to have been published: lists were lost before.
+/// says to have been published: lists were lost before. A name in the list of which there is neither file
+/// is a hosted package that was lost, and never one of upstream's.
 #[derive(Clone, Debug)]
 pub(in crate::storage) struct VerdaccioManifests {
     pub(super) parts: Arc<Parts>,
@@ -52,6 +60,10 @@ pub(in crate::storage) struct VerdaccioManifests {
 pub(super) struct Parts {
     pub(super) layout: Layout,
     pub(super) list: List,
+    pub(super) origins: Origins,
+    pub(super) under_way: UnderWay,
+    /// The hosts of uplinks.
+    uplinks: BTreeSet<String>,
     /// Manifests without versions.
     pub(super) removed: PathBuf,
     /// Where damaged files are kept that something else takes the place of.
@@ -71,8 +83,19 @@ pub(super) struct Found {
     pub(super) hosted: HashSet<String>,
 }
 
+/// What is known of a folder before its packages are read.
+pub(super) struct KnownOfFolder {
+    pub(super) layout: Layout,
+    pub(super) list: List,
+    pub(super) origins: Origins,
+    /// The hosts of uplinks.
+    pub(super) uplinks: BTreeSet<String>,
+}
+
 /// What is known of a name.
 pub(super) struct State {
+    /// Whose it is, if it is known: one of which something is hosted.
+    pub(super) origin: Option<Origin>,
     pub(super) is_listed: bool,
     /// Verdaccio's file.
     pub(super) found: Option<Found>,
@@ -81,9 +104,14 @@ pub(super) struct State {
 }
 
 impl State {
-    fn has_versions(&self) -> bool {
+    pub(super) fn has_versions(&self) -> bool {
         let found = self.found.as_ref();
         found.is_some_and(|found| !found.hosted.is_empty())
+    }
+
+    /// Whether it is a hosted package of which there is no manifest.
+    pub(super) fn is_lost(&self) -> bool {
+        self.is_listed && self.found.is_none() && self.removed.is_none()
     }
 
     /// The manifest.
@@ -94,8 +122,9 @@ impl State {
         if !self.has_versions() && !self.is_listed {
             return None;
         }
+        let origin = self.origin.unwrap_or(Origin::Local);
         let found = self.found?;
-        let json = found.sidecar?.view(&found.hosted);
+        let json = found.sidecar?.view(&found.hosted, origin);
         Some(Document {
             json,
             ..found.document
@@ -119,11 +148,20 @@ impl State {
 }
 
 impl VerdaccioManifests {
-    pub(super) fn new(layout: Layout, list: List, data_dir: &Path, is_read_only: bool) -> Self {
+    pub(super) fn new(known: KnownOfFolder, data_dir: &Path, is_read_only: bool) -> Self {
+        let KnownOfFolder {
+            layout,
+            list,
+            origins,
+            uplinks,
+        } = known;
         let parts = Parts {
             layout,
             list,
-            removed: data_dir.join("removed"),
+            origins,
+            uplinks,
+            under_way: UnderWay::new(data_dir.join("under-way")),
+            removed: data_dir.join(REMOVED),
             quarantine: data_dir.join("quarantine/.manifests"),
             is_read_only,
             locks: Locks::new(if is_read_only {
@@ -141,7 +179,7 @@ impl VerdaccioManifests {
 
 impl Parts {
     pub(super) fn removed_path(&self, name: &PackageName) -> PathBuf {
-        self.removed.join(format!("{}.json", folder_name(name)))
+        removed_in(&self.removed, name)
     }
 
     /// What is known of `name`. Blocks.
@@ -162,16 +200,36 @@ impl Parts {
         if has_versions && !is_listed && self.list.names()?.contains(name) {
             is_listed = true;
         }
+        let origin = self.origin(name, found.as_ref(), removed.as_ref());
         if has_versions && !is_listed && !self.is_read_only {
             tracing::warn!(package.name = %name, list = %self.list.path().display(), "the package was published here and is not in the list of such packages; it is put into the list again");
+            let origin = origin.unwrap_or(Origin::Local);
+            self.origins.keep(&[(name.clone(), origin)])?;
             self.list.add(std::slice::from_ref(name))?;
             is_listed = true;
         }
         Ok(State {
+            origin,
             is_listed,
             found,
             removed,
         })
+    }
+
+    /// Whose the name is: as a manifest says, or what was known before, or else as the file looks.
+    fn origin(
+        &self,
+        name: &PackageName,
+        found: Option<&Found>,
+        removed: Option<&Document>,
+    ) -> Option<Origin> {
+        let sidecar = found.and_then(|found| found.sidecar.as_ref());
+        let said = sidecar.and_then(Sidecar::origin).or_else(|| {
+            let removed = Sidecar::parse(&removed?.json).ok()?;
+            removed.origin()
+        });
+        said.or_else(|| self.origins.get(name))
+            .or_else(|| sidecar.map(Sidecar::deduced_origin))
     }
 
     fn found(
@@ -181,9 +239,21 @@ impl Parts {
         is_listed: bool,
     ) -> Result<Found, StorageError> {
         let path = || self.layout.manifest(name).display().to_string();
-        let sidecar = match Sidecar::parse(&document.json) {
+        let listing = if is_listed {
+            Listing::Listed
+        } else {
+            Listing::Unlisted
+        };
+        let sidecar = Sidecar::parse(&document.json);
+        let is_ours = is_listed || sidecar.as_ref().is_ok_and(Sidecar::has_uploads);
+        let sidecar = match sidecar.and_then(|sidecar| {
+            if is_ours {
+                sidecar.require_whole()?;
+            }
+            Ok(sidecar)
+        }) {
             Ok(sidecar) => Some(sidecar),
-            Err(error) if is_listed => {
+            Err(error) if is_ours => {
                 return Err(StorageError::Damaged {
                     what: path(),
                     source: error.into(),
@@ -194,7 +264,9 @@ impl Parts {
                 None
             }
         };
-        let hosted = sidecar.as_ref().map(|s| s.hosted(name, is_listed));
+        let hosted = sidecar
+            .as_ref()
+            .map(|sidecar| sidecar.hosted(name, listing, &self.uplinks));
         let hosted = hosted.unwrap_or_default();
         let is_any = !hosted.is_empty();
         self.remembered
@@ -219,7 +291,25 @@ impl Parts {
                 _ => return Ok(Known::Nothing),
             }
         }
-        stamp_at(&self.removed_path(name)).map(Known::Stamp)
+        match stamp_at(&self.removed_path(name))? {
+            None if self.list.names()?.contains(name) => Err(self.lost(name)),
+            stamp => Ok(Known::Stamp(stamp)),
+        }
+    }
+
+    fn lost(&self, name: &PackageName) -> StorageError {
+        StorageError::Lost {
+            manifest: self.layout.manifest(name).display().to_string(),
+            because: format!("`{name}` is in {}", self.list.path().display()),
+        }
+    }
+
+    fn document(&self, name: &PackageName) -> Result<Option<Document>, StorageError> {
+        let state = self.state(name)?;
+        if state.is_lost() {
+            return Err(self.lost(name));
+        }
+        Ok(state.into_document())
     }
 
     /// Writes a manifest. The caller holds the lock of the name. Blocks.
@@ -240,7 +330,13 @@ impl Parts {
         }
         match Sidecar::parse(json) {
             Ok(new) if !new.versions().is_empty() => self.put_versions(name, &state, &new),
-            _ => self.put_empty(name, &state, json),
+            new => {
+                let json = match (new, state.origin) {
+                    (Ok(new), Some(origin)) => with_origin(&new, origin),
+                    _ => json.clone(),
+                };
+                self.put_empty(name, &state, &json)
+            }
         }
     }
 
@@ -263,11 +359,23 @@ impl Parts {
             },
             None => None,
         };
-        let json = merged(name, old, new);
+        let origin = new.origin().or(state.origin);
+        let origin = origin.unwrap_or_else(|| new.deduced_origin());
+        let json = merged(name, old, new, origin);
+        self.origins.keep(&[(name.clone(), origin)])?;
+        if !state.is_hosted() {
+            // A name in the list has a manifest at every moment.
+            self.write_removed(name, &nothing_of(name, origin))?;
+        }
         self.list.add(std::slice::from_ref(name))?;
-        create_folder_synced(&self.layout.folder(name)).map_err(failed)?;
-        write_atomic(&path, &json, MODE_PUBLIC).map_err(failed)?;
+        owner::make_folder(&self.layout.folder(name)).map_err(failed)?;
+        owner::write(&path, &json, MODE_PUBLIC).map_err(failed)?;
         crash_point("manifest-placed");
+        let is_named = |file: &TarballName| {
+            let mut versions = new.versions().into_iter();
+            versions.any(|(version, raw)| file_of(name, &version, &raw).as_ref() == Some(file))
+        };
+        self.under_way.done(name, is_named);
         self.forget_removed(name)?;
         Ok(revision_of(&json))
     }
@@ -279,13 +387,21 @@ impl Parts {
         state: &State,
         json: &Bytes,
     ) -> Result<Revision, StorageError> {
-        let path = self.removed_path(name);
-        create_folder_synced(&self.removed)
-            .and_then(|()| write_atomic(&path, json, MODE_PUBLIC))
-            .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))?;
+        self.write_removed(name, json)?;
         crash_point("removed-written");
         self.take_out(name, state)?;
         Ok(revision_of(json))
+    }
+
+    pub(super) fn write_removed(
+        &self,
+        name: &PackageName,
+        json: &Bytes,
+    ) -> Result<(), StorageError> {
+        let path = self.removed_path(name);
+        create_folder_synced(&self.removed)
+            .and_then(|()| write_atomic(&path, json, MODE_PUBLIC))
+            .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
     }
 
     /// Takes what is hosted out of Verdaccio's file, and the name out of its list.
@@ -298,7 +414,7 @@ impl Parts {
             let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
             match without_hosted(name, sidecar, &found.hosted) {
                 Some(_) if found.hosted.is_empty() => {}
-                Some(json) => write_atomic(&path, &json, MODE_PUBLIC).map_err(failed)?,
+                Some(json) => owner::write(&path, &json, MODE_PUBLIC).map_err(failed)?,
                 None => fs::remove_file(&path)
                     .and_then(|()| sync_parent(&path))
                     .map_err(failed)?,
@@ -313,11 +429,14 @@ impl Parts {
         if state.revision().as_ref() != Some(revision) {
             return Err(StorageError::Conflict(name.clone()));
         }
+        if state.removed.is_none() {
+            self.write_removed(name, &nothing_of(name, Origin::Local))?;
+        }
         self.take_out(name, &state)?;
         self.forget_removed(name)
     }
 
-    fn forget_removed(&self, name: &PackageName) -> Result<(), StorageError> {
+    pub(super) fn forget_removed(&self, name: &PackageName) -> Result<(), StorageError> {
         let path = self.removed_path(name);
         let failed = |error| StorageError::io(format!("deleting {}", path.display()), error);
         match fs::remove_file(&path) {
@@ -380,10 +499,36 @@ impl Parts {
     }
 }
 
+/// Where the manifest without versions of `name` is.
+pub(super) fn removed_path(data_dir: &Path, name: &PackageName) -> PathBuf {
+    removed_in(&data_dir.join(REMOVED), name)
+}
+
+fn removed_in(folder: &Path, name: &PackageName) -> PathBuf {
+    folder.join(format!("{}.json", folder_name(name)))
+}
+
 /// What is known without reading anything.
 enum Known {
     Stamp(Option<Stamp>),
     Nothing,
+}
+
+/// The manifest of a name of which there is nothing.
+pub(super) fn nothing_of(name: &PackageName, origin: Origin) -> Bytes {
+    let empty = Bytes::from_static(b"{}");
+    let fields = [("name", text(name.as_str())), (VERSIONS, empty)];
+    let fields = fields.into_iter();
+    let mut fields = fields.map(|(key, raw)| (key.to_owned(), raw)).collect();
+    keep_origin(&mut fields, origin);
+    object(&fields)
+}
+
+/// The same manifest, which says whose the name is.
+fn with_origin(manifest: &Sidecar, origin: Origin) -> Bytes {
+    let mut fields = manifest.fields.clone();
+    keep_origin(&mut fields, origin);
+    object(&fields)
 }
 
 /// The stamp of the file at `path`; `None` if there is none.
@@ -415,7 +560,7 @@ fn is_not_a_folder(error: &crate::error::BoxError) -> bool {
 impl MetadataStore for VerdaccioManifests {
     async fn get(&self, name: &PackageName) -> Result<Option<Document>, StorageError> {
         let (parts, name) = (Arc::clone(&self.parts), name.clone());
-        blocking(move || Ok(parts.state(&name)?.into_document())).await
+        blocking(move || parts.document(&name)).await
     }
 
     async fn stamp(&self, name: &PackageName) -> Result<Option<Stamp>, StorageError> {

@@ -5,13 +5,16 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use indexmap::IndexMap;
 
-use super::sidecar::{
-    ATTACHMENTS, DISTFILES, Members, OF_PACKAGE, Sidecar, TAGS, TIME, UPLINKS, VERSIONS, dist_of,
-    members_of, object, quoted, text,
+use super::{
+    members::{Members, members_of, object, quoted, text},
+    sidecar::{
+        ATTACHMENTS, DISTFILES, OF_PACKAGE, Sidecar, TAGS, TIME, UPLINKS, VERSIONS, dist_of,
+        keep_origin,
+    },
 };
 use crate::{
     lifecycle::random_hex,
-    models::{PackageName, TarballName},
+    models::{Origin, PackageName, TarballName},
 };
 
 /// What of a file belongs to uplinks.
@@ -68,11 +71,12 @@ impl Carried {
 }
 
 /// The file of `new`, a manifest that has versions, in the place of `old`, of which these versions
-/// were `hosted`; as Verdaccio writes such files.
+/// were `hosted`; as Verdaccio writes such files. It says that the name is of this `origin`.
 pub(super) fn merged(
     name: &PackageName,
     old: Option<(&Sidecar, &HashSet<String>)>,
     new: &Sidecar,
+    origin: Origin,
 ) -> Bytes {
     let mut carried = match old {
         Some((old, hosted)) => Carried::of(old, hosted, Some(new)),
@@ -127,6 +131,7 @@ pub(super) fn merged(
     ] {
         fields.insert(field.to_owned(), object(&members));
     }
+    keep_origin(&mut fields, origin);
     complete(name, &mut fields);
     object(&fields)
 }
@@ -207,7 +212,9 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    use super::*;
+    use std::collections::BTreeSet;
+
+    use super::{super::sidecar::Listing, *};
 
     /// A file with versions that were published, came from an uplink, or came from one that did not leave
     /// a record of where.
@@ -217,7 +224,10 @@ mod tests {
         let mut hosted = HashSet::new();
         for (number, origin) in origins.iter().enumerate() {
             let (version, tarball) = (format!("{number}.0.0"), format!("n-{number}.0.0.tgz"));
-            file["versions"][&version] = json!({ "dist": { "tarball": format!("x/{tarball}") } });
+            // Where nothing else says it, the address does.
+            let host = if *origin == 2 { "up.example" } else { "old.example" };
+            let address = format!("http://{host}/n/-/{tarball}");
+            file["versions"][&version] = json!({ "dist": { "tarball": address } });
             file["time"][&version] = json!(number);
             file["dist-tags"][format!("tag{number}")] = json!(version);
             match origin {
@@ -242,12 +252,13 @@ mod tests {
         fn nothing_changes_sides(origins in prop::collection::vec(0_u8..3, 0..8)) {
             let name: PackageName = "n".parse().unwrap();
             let (old, hosted) = sidecar(&origins);
-            prop_assert_eq!(&old.hosted(&name, true), &hosted);
-            let view = Sidecar::parse(&old.view(&hosted)).unwrap();
+            let uplinks = BTreeSet::from(["up.example".to_owned()]);
+            prop_assert_eq!(&old.hosted(&name, Listing::Listed, &uplinks), &hosted);
+            let view = Sidecar::parse(&old.view(&hosted, Origin::Override)).unwrap();
             prop_assert_eq!(view.versions().len(), hosted.len());
-            let merged = merged(&name, Some((&old, &hosted)), &view);
+            let merged = merged(&name, Some((&old, &hosted)), &view, Origin::Override);
             let again = Sidecar::parse(&merged).unwrap();
-            prop_assert_eq!(&again.hosted(&name, true), &hosted);
+            prop_assert_eq!(&again.hosted(&name, Listing::Listed, &uplinks), &hosted);
             for field in [VERSIONS, TIME, TAGS, UPLINKS, DISTFILES, "extra"] {
                 let before = old.fields.get(field).map(value);
                 prop_assert_eq!(again.fields.get(field).map(value), before, "{}", field);
@@ -257,7 +268,7 @@ mod tests {
             if let Some(rest) = rest {
                 let rest = Sidecar::parse(&rest).unwrap();
                 prop_assert_eq!(rest.versions().len(), origins.len() - hosted.len());
-                prop_assert!(rest.hosted(&name, false).is_empty());
+                prop_assert!(rest.hosted(&name, Listing::Unlisted, &uplinks).is_empty());
                 let (document, _) = rest.of_uplink(&name, "up", &HashSet::new()).unwrap();
                 let document = Sidecar::parse(&document).unwrap();
                 prop_assert_eq!(document.versions().len(), rest.versions().len());

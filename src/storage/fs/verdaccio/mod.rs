@@ -4,32 +4,39 @@ mod cached;
 pub(in crate::storage) mod fuzz;
 mod list;
 mod manifests;
+mod members;
+mod mend;
 mod merge;
+mod origins;
+mod owner;
+mod salvage;
 mod sidecar;
 mod tarballs;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_damage;
+mod under_way;
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub(in crate::storage) use cached::VerdaccioCache;
-use list::{Condition, List};
+use list::List;
+use manifests::{KnownOfFolder, removed_path};
 pub(in crate::storage) use manifests::VerdaccioManifests;
+use mend::{Ground, told};
+use origins::Origins;
 pub(in crate::storage) use tarballs::VerdaccioTarballs;
 
-use super::{
-    atomic::{create_folder_synced, is_temporary},
-    metadata,
-};
+use super::atomic::create_folder_synced;
 use crate::{
     config::VerdaccioFolder,
-    models::PackageName,
     storage::{Blobs, Layout, MetadataStore, StorageError},
 };
-use sidecar::Sidecar;
-
-/// So many names are told of those that something is wrong with.
-const TOLD: usize = 5;
 
 /// What is in such a folder.
 #[derive(Clone, Debug)]
@@ -49,11 +56,23 @@ pub(in crate::storage) fn open(
     create_folder_synced(&locks)
         .map_err(|error| StorageError::io(format!("making {}", locks.display()), error))?;
     let layout = layout(folder)?;
-    let (list, condition) = List::open(&folder.database, Some(locks.join("list")))?;
-    mend(&layout, &list, condition)?;
-    let opened = opened(layout, list, data_dir, false);
-    finish_removals(&opened.manifests)?;
-    sweep(&opened.manifests)?;
+    let (list, condition) =
+        List::open(&folder.database, copy_in(data_dir), Some(locks.join("list")))?;
+    let (origins, was_used) = Origins::open(origins_in(data_dir))?;
+    let ground = Ground {
+        layout: &layout,
+        uplinks: &folder.uplinks,
+    };
+    let is_removed = |name: &_| removed_path(data_dir, name).exists();
+    if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
+        mend::restore(&list, &names, condition)?;
+    }
+    let opened = opened(folder, (layout, list, origins), data_dir, false);
+    let parts = &opened.manifests.parts;
+    mend::sweep(parts)?;
+    mend::keep_origins(parts, was_used)?;
+    mend::keep_names(parts)?;
+    mend::finish_tarballs(parts)?;
     announce(folder, &opened.manifests)?;
     Ok(opened)
 }
@@ -64,11 +83,26 @@ pub(in crate::storage) fn open_to_read(
     data_dir: &Path,
 ) -> Result<Opened, StorageError> {
     let layout = layout(folder)?;
-    let (list, condition) = List::open(&folder.database, None)?;
-    if condition != Condition::Whole {
-        list.assume(find_hosted(&layout)?);
+    let (list, condition) = List::open(&folder.database, copy_in(data_dir), None)?;
+    let (origins, was_used) = Origins::open(origins_in(data_dir))?;
+    let ground = Ground {
+        layout: &layout,
+        uplinks: &folder.uplinks,
+    };
+    let is_removed = |name: &_| removed_path(data_dir, name).exists();
+    if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
+        list.assume(names);
     }
-    Ok(opened(layout, list, data_dir, true))
+    Ok(opened(folder, (layout, list, origins), data_dir, true))
+}
+
+/// Our copy of Verdaccio's list.
+fn copy_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("verdaccio-db.json")
+}
+
+fn origins_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("origins.jsonl")
 }
 
 fn layout(folder: &VerdaccioFolder) -> Result<Layout, StorageError> {
@@ -76,108 +110,24 @@ fn layout(folder: &VerdaccioFolder) -> Result<Layout, StorageError> {
         .map_err(|error| StorageError::backend("reading the patterns of `packages`", error))
 }
 
-fn opened(layout: Layout, list: List, data_dir: &Path, is_read_only: bool) -> Opened {
-    let manifests = VerdaccioManifests::new(layout, list, data_dir, is_read_only);
+fn opened(
+    folder: &VerdaccioFolder,
+    (layout, list, origins): (Layout, List, Origins),
+    data_dir: &Path,
+    is_read_only: bool,
+) -> Opened {
+    let known = KnownOfFolder {
+        layout,
+        list,
+        origins,
+        uplinks: folder.uplinks.clone(),
+    };
+    let manifests = VerdaccioManifests::new(known, data_dir, is_read_only);
     Opened {
         tarballs: VerdaccioTarballs::new(&manifests, data_dir.join("quarantine")),
-        cache: VerdaccioCache::new(&manifests),
+        cache: VerdaccioCache::new(&manifests, data_dir.join("tmp")),
         manifests,
     }
-}
-
-/// Finds out by the packages' own files what a list says that is lost.
-fn mend(layout: &Layout, list: &List, condition: Condition) -> Result<(), StorageError> {
-    let path = list.path().display();
-    match condition {
-        Condition::Whole => {}
-        Condition::Empty | Condition::Missing => {
-            let names = find_hosted(layout)?;
-            if !names.is_empty() {
-                tracing::warn!(%path, packages = names.len(), "the list of hosted packages has no names, and there are packages that were published here; they are put into it");
-            }
-            list.add(&names)?;
-        }
-        Condition::Damaged(why) => {
-            let names = find_hosted(layout)?;
-            let kept = list.rebuild(&names)?;
-            tracing::error!(%path, why, kept = %kept.display(), packages = names.len(), "the list of hosted packages was damaged: it is kept aside, and a new one was made of the packages that were published here. The secret of Verdaccio's tokens is not in it, so that old tokens end: put the `secret` back if you have it from a backup, or let everybody log in again");
-        }
-    }
-    Ok(())
-}
-
-/// The packages that say themselves that they were published here. All files are read. Blocks.
-fn find_hosted(layout: &Layout) -> Result<Vec<PackageName>, StorageError> {
-    let failed = |error| StorageError::io(format!("listing {}", layout.root().display()), error);
-    let mut names = Vec::new();
-    for (name, _) in layout.packages().map_err(failed)? {
-        let path = layout.manifest(&name);
-        let document = match metadata::read(&path) {
-            Ok(Some(document)) => document,
-            Ok(None) => continue,
-            Err(error) => {
-                tracing::warn!(path = %path.display(), error = &error as &dyn std::error::Error, "cannot be read, so that nobody knows whether the package was published here");
-                continue;
-            }
-        };
-        match Sidecar::parse(&document.json) {
-            Ok(sidecar) if !sidecar.hosted(&name, false).is_empty() => names.push(name),
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "is damaged, so that nobody knows whether the package was published here");
-            }
-        }
-    }
-    names.sort();
-    Ok(names)
-}
-
-/// Takes names out of the list of whose packages nothing is left: somebody died between.
-fn finish_removals(manifests: &VerdaccioManifests) -> Result<(), StorageError> {
-    let parts = &manifests.parts;
-    let names = parts.list.names()?;
-    for name in parts.removed_names()? {
-        if names.contains(&name)
-            && let Ok(state) = parts.state(&name)
-            && state.found.is_none_or(|found| found.hosted.is_empty())
-        {
-            parts.list.remove(&name)?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes what our own writes left half-made, and nothing else.
-fn sweep(manifests: &VerdaccioManifests) -> Result<(), StorageError> {
-    let parts = &manifests.parts;
-    let names = parts.list.names()?;
-    let folders = names.iter().map(|name| parts.layout.folder(name));
-    let own = [parts.layout.root().to_owned(), parts.removed.clone()];
-    for folder in folders.chain(own) {
-        let Ok(files) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for file in files.flatten() {
-            if file.file_name().to_str().is_some_and(is_own_temporary) {
-                let path = file.path();
-                fs::remove_file(&path).map_err(|error| {
-                    StorageError::io(format!("removing {}", path.display()), error)
-                })?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Whether it is what our writes are called before they are done, such as `.package.json.0123456789abcdef.tmp`.
-fn is_own_temporary(file: &str) -> bool {
-    let nonce = file
-        .strip_suffix(".tmp")
-        .and_then(|rest| rest.rsplit('.').next());
-    is_temporary(file)
-        && nonce.is_some_and(|nonce| {
-            nonce.len() >= 16 && nonce.bytes().all(|byte| byte.is_ascii_hexdigit())
-        })
 }
 
 /// Says what folder this is, and what is wrong in it as far as a look tells.
@@ -189,20 +139,10 @@ fn announce(folder: &VerdaccioFolder, manifests: &VerdaccioManifests) -> Result<
         match fs::metadata(parts.layout.manifest(name)) {
             Ok(metadata) if metadata.len() == 0 => empty.push(name.as_str()),
             Ok(_) => {}
+            Err(_) if parts.removed_path(name).exists() => {}
             Err(_) => missing.push(name.as_str()),
         }
     }
-    let told = |names: &mut Vec<&str>| {
-        names.sort_unstable();
-        let more = names.len().saturating_sub(TOLD);
-        names.truncate(TOLD);
-        let shown = names.join(", ");
-        if more == 0 {
-            shown
-        } else {
-            format!("{shown} and {more} more")
-        }
-    };
     tracing::info!(
         folder = %folder.root.display(),
         packages = names.len(),
@@ -216,7 +156,12 @@ fn announce(folder: &VerdaccioFolder, manifests: &VerdaccioManifests) -> Result<
         );
     }
     if !missing.is_empty() {
-        tracing::warn!(packages = told(&mut missing), list = %parts.list.path().display(), "these names are in the list of hosted packages, and there is no package.json: what tarballs are there is rebuilt; where there are none, the name counts as not hosted");
+        tracing::error!(packages = told(&mut missing), list = %parts.list.path().display(), "these names are in the list of hosted packages, and there is no package.json: what tarballs are there is rebuilt; where there are none, the name is served as unavailable, until its package.json is put back from a backup, or the name is taken out of the list");
+    }
+    let strangers = parts.list.strangers();
+    let mut strangers: Vec<&str> = strangers.iter().map(String::as_str).collect();
+    if !strangers.is_empty() {
+        tracing::warn!(packages = told(&mut strangers), list = %parts.list.path().display(), "these are in the list of hosted packages, and no client can ask for such names: they are left as they are, and not served");
     }
     Ok(())
 }

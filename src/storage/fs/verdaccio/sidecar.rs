@@ -1,17 +1,19 @@
 //! [`Sidecar`]: Verdaccio's one file of a package, in which what was published here and what uplinks
 //! say of the name are mixed, read no deeper than needed.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use indexmap::IndexMap;
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::Value;
+use url::Url;
 
-use crate::models::{PackageName, TarballName, Version};
-
-/// Members of an object, each as the bytes that it was.
-pub(super) type Members = IndexMap<String, Bytes>;
+use super::members::{Members, members_of, object, quoted, text};
+use crate::{
+    config::VerdaccioFolder,
+    models::{Origin, PackageName, TarballName, Version},
+};
 
 pub(super) const VERSIONS: &str = "versions";
 pub(super) const TAGS: &str = "dist-tags";
@@ -23,8 +25,23 @@ pub(super) const UPLINKS: &str = "_uplinks";
 pub(super) const DISTFILES: &str = "_distfiles";
 /// What lies beside the file: what was published and what was downloaded.
 pub(super) const ATTACHMENTS: &str = "_attachments";
+/// What only we know of a package.
+const OWN: &str = "_rustaccio";
+/// In it, whose the name is.
+const ORIGIN: &str = "origin";
 /// Members of `time` that are of the whole package.
 pub(super) const OF_PACKAGE: [&str; 2] = ["created", "modified"];
+
+/// What Verdaccio's list says of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listing {
+    /// It is hosted.
+    Listed,
+    /// It is not.
+    Unlisted,
+    /// The list is lost.
+    Unknown,
+}
 
 /// What a sidecar says.
 #[derive(Clone, Debug)]
@@ -38,14 +55,14 @@ pub(super) struct Sidecar {
 struct Attachment {
     /// Only what was published here has one.
     #[serde(default)]
-    version: Option<serde_json::Value>,
+    version: Option<Value>,
 }
 
 /// Where a file comes from.
 #[derive(Default, Deserialize)]
 struct DistFile {
     #[serde(default)]
-    registry: Option<serde_json::Value>,
+    registry: Option<Value>,
 }
 
 /// What is known of the questions to one uplink.
@@ -66,12 +83,44 @@ pub(super) struct DistOf {
 }
 
 impl Sidecar {
-    /// Reads the file; fails where it is no JSON object.
+    /// Reads the file; fails where it is no JSON object, or says something twice.
     pub(super) fn parse(json: &Bytes) -> Result<Self, serde_json::Error> {
         Ok(Self {
             fields: members_of(json)?,
             json: json.clone(),
         })
+    }
+
+    /// Fails where a field that says what is hosted is there and is not what it should be: a version
+    /// that is not seen would count as unpublished.
+    pub(super) fn require_whole(&self) -> Result<(), serde_json::Error> {
+        for field in [VERSIONS, ATTACHMENTS, DISTFILES] {
+            if let Some(raw) = self.fields.get(field) {
+                members_of(raw)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a file beside it says that it was published here.
+    pub(super) fn has_uploads(&self) -> bool {
+        let attachments = self.members(ATTACHMENTS);
+        attachments.values().any(|raw| published(raw).is_some())
+    }
+
+    /// Whose the name is: as it says itself, if it does.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let own = members_of(self.fields.get(OWN)?).ok()?;
+        serde_json::from_slice(own.get(ORIGIN)?).ok()
+    }
+
+    /// Whose the name is by what else is in the file: one that uplinks know is an override.
+    pub(super) fn deduced_origin(&self) -> Origin {
+        if self.is_mixed() {
+            Origin::Override
+        } else {
+            Origin::Local
+        }
     }
 
     /// The members of a field that should be an object; none where it is something else.
@@ -99,45 +148,55 @@ impl Sidecar {
         !self.members(UPLINKS).is_empty() || !self.members(DISTFILES).is_empty()
     }
 
-    /// The versions that were published here. It counts what the file says of itself, and where it says
-    /// nothing whether the name is `listed`.
-    pub(super) fn hosted(&self, name: &PackageName, is_listed: bool) -> HashSet<String> {
+    /// The versions that were published here: what says so itself, and in a file of a name that is
+    /// listed also what did not come from an uplink. Not everything that was published says so: very old
+    /// attachments have no version, and attachments were lost.
+    pub(super) fn hosted(
+        &self,
+        name: &PackageName,
+        listing: Listing,
+        uplinks: &BTreeSet<String>,
+    ) -> HashSet<String> {
         let is_mixed = self.is_mixed();
         let attachments = self.members(ATTACHMENTS);
         let published = attachments.values().filter_map(published);
         let mut published: HashSet<String> = published.collect();
-        if is_mixed && !is_listed && published.is_empty() {
+        let is_listed = listing == Listing::Listed;
+        let is_plain = !is_mixed && listing != Listing::Unlisted;
+        if published.is_empty() && !is_listed && !is_plain {
             // Most of what is cached. Its versions are not looked at.
             return published;
         }
         let versions = self.versions();
-        if !is_mixed {
+        if is_listed && !is_mixed {
             return versions.into_keys().collect();
         }
         published.retain(|version| versions.contains_key(version));
-        if !is_listed {
-            return published;
-        }
-        // Very old files do not say which version an upload was of; what was downloaded has an origin.
-        let distfiles = self.members(DISTFILES);
-        let is_unnamed = |file: &str| {
-            let raw = attachments.get(file);
-            !distfiles.contains_key(file) && raw.is_some_and(|raw| self::published(raw).is_none())
-        };
-        if attachments.keys().any(|file| is_unnamed(file)) {
-            let uploaded = versions.iter().filter(|(version, raw)| {
-                file_of(name, version, raw).is_some_and(|file| is_unnamed(file.as_str()))
-            });
-            published.extend(uploaded.map(|(version, _)| version.clone()));
+        if is_listed || is_plain {
+            let distfiles = self.members(DISTFILES);
+            let came_from_uplink = |version: &str, raw: &Bytes| {
+                let dist = dist_of(raw);
+                let file = dist.file(name, version);
+                file.is_some_and(|file| distfiles.contains_key(file.as_str()))
+                    || dist.is_at(uplinks)
+            };
+            let own = versions
+                .iter()
+                .filter(|(version, raw)| !came_from_uplink(version, raw));
+            published.extend(own.map(|(version, _)| version.clone()));
         }
         published
     }
 
-    /// The manifest of what was published here.
-    pub(super) fn view(&self, hosted: &HashSet<String>) -> Bytes {
+    /// The manifest of what was published here, under a name of this `origin`.
+    pub(super) fn view(&self, hosted: &HashSet<String>, origin: Origin) -> Bytes {
         let is_mixed = self.is_mixed();
         let is_plain = |raw: &Bytes| raw.starts_with(b"\"");
-        if !is_mixed && self.members(TAGS).values().all(is_plain) {
+        if !is_mixed
+            && origin == Origin::Local
+            && self.members(TAGS).values().all(is_plain)
+            && self.origin().is_none_or(|known| known == origin)
+        {
             return self.json.clone();
         }
         let mut fields = self.fields.clone();
@@ -146,6 +205,13 @@ impl Sidecar {
             tags.retain(|_, version| hosted.contains(version));
             let mut versions = self.versions();
             versions.retain(|version, _| hosted.contains(version));
+            if origin == Origin::Local
+                && !tags.contains_key(LATEST)
+                && let Some(latest) = latest_of(&versions)
+            {
+                // Verdaccio has given it to what an uplink has of the same name.
+                tags.insert(LATEST.to_owned(), latest);
+            }
             let mut time = self.members(TIME);
             time.retain(|key, _| hosted.contains(key) || OF_PACKAGE.contains(&key.as_str()));
             let mut attachments = self.members(ATTACHMENTS);
@@ -166,6 +232,7 @@ impl Sidecar {
             }
         }
         fields.insert(TAGS.to_owned(), object(&quoted(tags)));
+        keep_origin(&mut fields, origin);
         object(&fields)
     }
 
@@ -246,14 +313,6 @@ fn latest_of(versions: &Members) -> Option<String> {
     latest.map(|version| version.as_str().to_owned())
 }
 
-/// The members of a JSON object, each as a slice of `json`.
-pub(super) fn members_of(json: &Bytes) -> Result<Members, serde_json::Error> {
-    let members: IndexMap<String, &RawValue> = serde_json::from_slice(json)?;
-    let slice = |raw: &RawValue| json.slice_ref(raw.get().as_bytes());
-    let members = members.into_iter().map(|(key, raw)| (key, slice(raw)));
-    Ok(members.collect())
-}
-
 /// The version that an attachment says was published.
 fn published(raw: &Bytes) -> Option<String> {
     let attachment: Attachment = serde_json::from_slice(raw).ok()?;
@@ -263,12 +322,27 @@ fn published(raw: &Bytes) -> Option<String> {
 /// The version that a raw tag means.
 fn tagged(raw: &Bytes) -> Option<String> {
     match serde_json::from_slice(raw).ok()? {
-        serde_json::Value::String(version) => Some(version),
-        serde_json::Value::Array(versions) => {
+        Value::String(version) => Some(version),
+        Value::Array(versions) => {
             let mut versions = versions.into_iter().rev();
             versions.find_map(|version| version.as_str().map(str::to_owned))
         }
         _ => None,
+    }
+}
+
+impl DistOf {
+    /// The file of the tarball.
+    pub(super) fn file(&self, name: &PackageName, version: &str) -> Option<TarballName> {
+        TarballName::at(self.tarball.as_deref()?, name, version)
+    }
+
+    /// Whether the tarball is at one of these hosts.
+    fn is_at(&self, hosts: &BTreeSet<String>) -> bool {
+        let url = self.tarball.as_deref().map(Url::parse);
+        let host = url.and_then(Result::ok);
+        let host = host.as_ref().and_then(VerdaccioFolder::host_of);
+        host.is_some_and(|host| hosts.contains(&host))
     }
 }
 
@@ -283,33 +357,18 @@ pub(super) fn dist_of(version: &Bytes) -> DistOf {
 
 /// The file of the tarball of a raw version.
 pub(super) fn file_of(name: &PackageName, version: &str, raw: &Bytes) -> Option<TarballName> {
-    TarballName::at(&dist_of(raw).tarball?, name, version)
+    dist_of(raw).file(name, version)
 }
 
-/// A JSON string.
-pub(super) fn text(text: &str) -> Bytes {
-    serde_json::Value::from(text).to_string().into()
-}
-
-/// Members that are strings.
-pub(super) fn quoted(members: IndexMap<String, String>) -> Members {
-    let members = members.into_iter();
-    members.map(|(key, value)| (key, text(&value))).collect()
-}
-
-/// A JSON object of `members`.
-pub(super) fn object(members: &Members) -> Bytes {
-    let length = members.iter().map(|(key, raw)| key.len() + raw.len() + 4);
-    let mut out = Vec::with_capacity(length.sum::<usize>() + 2);
-    out.push(b'{');
-    for (key, raw) in members {
-        if out.len() > 1 {
-            out.push(b',');
-        }
-        out.extend_from_slice(&text(key));
-        out.push(b':');
-        out.extend_from_slice(raw);
+/// Lets the manifest of these `fields` say whose the name is, if it does not yet.
+pub(super) fn keep_origin(fields: &mut Members, origin: Origin) {
+    let mut own = match fields.get(OWN).map(members_of) {
+        Some(Ok(own)) => own,
+        Some(Err(_)) | None => Members::new(),
+    };
+    if !own.contains_key(ORIGIN) {
+        let origin = serde_json::to_string(&origin).unwrap_or_default();
+        own.insert(ORIGIN.to_owned(), origin.into());
+        fields.insert(OWN.to_owned(), object(&own));
     }
-    out.push(b'}');
-    out.into()
 }

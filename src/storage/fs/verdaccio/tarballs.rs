@@ -9,6 +9,7 @@ use url::Url;
 use super::{
     super::{FsBlobs, all_of, blocking},
     manifests::{Parts, VerdaccioManifests},
+    owner,
 };
 use crate::{
     models::{Digest, Integrity, PackageName, Revision, TarballName, Timestamp},
@@ -30,6 +31,56 @@ impl VerdaccioTarballs {
             files: FsBlobs::apart(layout, Arc::new(manifests.clone()), quarantine),
             parts: Arc::clone(&manifests.parts),
         }
+    }
+
+    /// Notes what is about to lie beside a manifest that does not name it, gives the folder and the
+    /// `blob` to whom Verdaccio's folder belongs, and lets `place` put it there. Whoever puts the manifest
+    /// in its place, or deletes the blob, takes the note back.
+    async fn place<T, P: Future<Output = Result<T, StorageError>>>(
+        &self,
+        name: &PackageName,
+        file: &TarballName,
+        blob: FinishedBlob<'_>,
+        place: P,
+    ) -> Result<T, StorageError> {
+        let (parts, package, noted) = (Arc::clone(&self.parts), name.clone(), file.clone());
+        let from = blob.path.to_owned();
+        let prepare = move || {
+            let folder = parts.layout.folder(&package);
+            let note = parts.under_way.note(&package, &[noted]);
+            note.and_then(|()| owner::make_folder(&folder))
+                .and_then(|()| owner::give(&from, owner::owner_at(&folder)))
+                .map_err(|error| StorageError::io(format!("preparing {}", folder.display()), error))
+        };
+        blocking(prepare).await?;
+        let placed = place.await?;
+        // Somebody who deleted the one before may have taken the note for hers.
+        self.note(name, vec![file.clone()]).await?;
+        Ok(placed)
+    }
+
+    async fn note(&self, name: &PackageName, files: Vec<TarballName>) -> Result<(), StorageError> {
+        let (parts, package) = (Arc::clone(&self.parts), name.clone());
+        blocking(move || {
+            let noted = parts.under_way.note(&package, &files);
+            noted.map_err(|error| StorageError::io("noting a tarball", error))
+        })
+        .await
+    }
+
+    /// Takes the notes of those `files` back that are gone, and removes the folder if it is empty.
+    async fn gone(&self, name: &PackageName, files: Vec<TarballName>) -> Result<(), StorageError> {
+        let (parts, package) = (Arc::clone(&self.parts), name.clone());
+        blocking(move || {
+            let is_gone = |file: &TarballName| {
+                files.contains(file) && !parts.layout.blob(&package, file).exists()
+            };
+            parts.under_way.done(&package, is_gone);
+            // Verdaccio leaves no empty folder either; one that is not empty stays.
+            let _ = fs::remove_dir(parts.layout.folder(&package));
+            Ok(())
+        })
+        .await
     }
 
     fn names(
@@ -71,7 +122,8 @@ impl Blobs for VerdaccioTarballs {
         file: &TarballName,
         blob: FinishedBlob<'_>,
     ) -> Result<Created, StorageError> {
-        self.files.create(name, file, blob).await
+        let create = self.files.create(name, file, blob);
+        self.place(name, file, blob, create).await
     }
 
     async fn replace(
@@ -81,7 +133,8 @@ impl Blobs for VerdaccioTarballs {
         seen: &Seen,
         blob: FinishedBlob<'_>,
     ) -> Result<bool, StorageError> {
-        self.files.replace(name, file, seen, blob).await
+        let replace = self.files.replace(name, file, seen, blob);
+        self.place(name, file, blob, replace).await
     }
 
     async fn open(
@@ -105,6 +158,7 @@ impl Blobs for VerdaccioTarballs {
         name: &PackageName,
         files: Vec<TarballName>,
     ) -> Result<Doomed, StorageError> {
+        self.note(name, files.clone()).await?;
         self.files.doom(name, files).await
     }
 
@@ -114,10 +168,9 @@ impl Blobs for VerdaccioTarballs {
         doomed: Doomed,
         revision: &Revision,
     ) -> Result<bool, StorageError> {
+        let files = doomed.0.iter().map(|(file, _)| file.clone()).collect();
         let is_done = self.files.delete(name, doomed, revision).await?;
-        let folder = self.parts.layout.folder(name);
-        // Verdaccio leaves no empty folder either; one that is not empty stays.
-        blocking(move || Ok(fs::remove_dir(folder).is_ok())).await?;
+        self.gone(name, files).await?;
         Ok(is_done)
     }
 
@@ -127,7 +180,10 @@ impl Blobs for VerdaccioTarballs {
         doomed: Doomed,
         revision: &Revision,
     ) -> Result<bool, StorageError> {
-        self.files.set_aside(name, doomed, revision).await
+        let files = doomed.0.iter().map(|(file, _)| file.clone()).collect();
+        let is_done = self.files.set_aside(name, doomed, revision).await?;
+        self.gone(name, files).await?;
+        Ok(is_done)
     }
 
     fn packages(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {

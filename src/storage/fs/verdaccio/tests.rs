@@ -31,11 +31,12 @@ struct AsVersion(VerdaccioManifests);
 impl MetadataStore for AsVersion {
     async fn get(&self, name: &PackageName) -> Result<Option<Document>, StorageError> {
         let document = self.0.get(name).await?;
-        Ok(document.map(|document| {
+        Ok(document.and_then(|document| {
             let value: Value = serde_json::from_slice(&document.json).unwrap();
-            let text = value["versions"]["1.0.0"]["text"].as_str().unwrap();
+            // Before the first version there is a manifest of none for a moment.
+            let text = value["versions"]["1.0.0"]["text"].as_str()?;
             let json = Bytes::from(text.to_owned());
-            Document { json, ..document }
+            Some(Document { json, ..document })
         }))
     }
 
@@ -70,66 +71,67 @@ impl MetadataStore for AsVersion {
 }
 
 /// A folder with a list.
-struct Scene(TempDir);
+pub(super) struct Scene(pub(super) TempDir);
 
 impl Scene {
-    fn new(list: &Value) -> Self {
+    pub(super) fn new(list: &Value) -> Self {
         let scene = Self(tempfile::tempdir().unwrap());
         scene.write(".verdaccio-db.json", &list.to_string());
         scene
     }
 
-    fn listing(names: &[&str]) -> Self {
+    pub(super) fn listing(names: &[&str]) -> Self {
         Self::new(&json!({ "list": names, "secret": "s3cret" }))
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(super) fn path(&self, file: &str) -> PathBuf {
         self.0.path().join(file)
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub(super) fn write(&self, file: &str, text: &str) {
         let path = self.path(file);
         create_folder_synced(path.parent().unwrap()).unwrap();
         write_atomic(&path, text.as_bytes(), MODE_PUBLIC).unwrap();
     }
 
-    fn read(&self, file: &str) -> Value {
+    pub(super) fn read(&self, file: &str) -> Value {
         serde_json::from_str(&fs::read_to_string(self.path(file)).unwrap()).unwrap()
     }
 
-    fn list(&self) -> Value {
+    pub(super) fn list(&self) -> Value {
         self.read(".verdaccio-db.json")["list"].clone()
     }
 
-    fn folder(&self) -> VerdaccioFolder {
+    pub(super) fn folder(&self) -> VerdaccioFolder {
         VerdaccioFolder {
             root: self.0.path().to_owned(),
             database: self.path(".verdaccio-db.json"),
             subfolders: vec![("@private/*".to_owned(), Some("apart".into()))],
+            uplinks: ["up.example".to_owned()].into(),
         }
     }
 
-    fn open(&self) -> Opened {
+    pub(super) fn open(&self) -> Opened {
         open(&self.folder(), &self.path(".rustaccio")).unwrap()
     }
 
-    fn open_to_read(&self) -> Opened {
+    pub(super) fn open_to_read(&self) -> Opened {
         open_to_read(&self.folder(), &self.path(".rustaccio")).unwrap()
     }
 }
 
-fn name(text: &str) -> PackageName {
+pub(super) fn name(text: &str) -> PackageName {
     text.parse().unwrap()
 }
 
-async fn get(opened: &Opened, package: &str) -> Option<Value> {
+pub(super) async fn get(opened: &Opened, package: &str) -> Option<Value> {
     let document = opened.manifests.get(&name(package)).await.unwrap();
     let stamp = opened.manifests.stamp(&name(package)).await.unwrap();
     assert_eq!(document.as_ref().map(|document| document.stamp), stamp);
     document.map(|document| serde_json::from_slice(&document.json).unwrap())
 }
 
-async fn put(opened: &Opened, package: &str, json: &Value) {
+pub(super) async fn put(opened: &Opened, package: &str, json: &Value) {
     let (name, store) = (name(package), &opened.manifests);
     let before = store.get(&name).await.unwrap();
     let expected = Expected::from_read(before.as_ref());
@@ -139,7 +141,7 @@ async fn put(opened: &Opened, package: &str, json: &Value) {
         .unwrap();
 }
 
-fn keys(value: &Value) -> Vec<&str> {
+pub(super) fn keys(value: &Value) -> Vec<&str> {
     value
         .as_object()
         .unwrap()
@@ -149,7 +151,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 /// As Verdaccio 6.10 has written it: `cached` and `also` came from `up`, `3.0.0-own.1` was published.
-const MIXED: &str = r#"{
+pub(super) const MIXED: &str = r#"{
 	"name": "over",
 	"versions": {
 		"1.0.0": { "name": "over", "version": "1.0.0", "n": 1.50, "dist": { "shasum": "20462f", "tarball": "http://up.example/over/-/over-1.0.0.tgz" }, "contributors": [] },
@@ -171,7 +173,7 @@ const MIXED: &str = r#"{
 }"#;
 
 /// The same, of which nothing was published.
-fn cached(package: &str) -> String {
+pub(super) fn cached(package: &str) -> String {
     let mut value: Value = serde_json::from_str(&MIXED.replace("over", package)).unwrap();
     value["versions"]
         .as_object_mut()
@@ -184,7 +186,7 @@ fn cached(package: &str) -> String {
 }
 
 /// As Verdaccio has written it of a package that no uplink knows.
-fn own(package: &str) -> String {
+pub(super) fn own(package: &str) -> String {
     let base = package.rsplit('/').next().unwrap();
     json!({
         "name": package,
@@ -401,126 +403,6 @@ async fn of_an_unpublished_package_verdaccio_knows_nothing() {
     fs::remove_file(scene.path("own/package.json")).unwrap();
     scene.open();
     assert_eq!(scene.list(), json!([]));
-}
-
-#[tokio::test]
-async fn lists_that_are_lost_are_made_again() {
-    for (list, secret) in [
-        (r#"{"list":[],"secret":"kept"}"#, Some("kept")),
-        (r#"{"secret":"kept"}"#, Some("kept")),
-        ("", Some("")),
-        (r#"{"list":["own","#, Some("")),
-        (r#"{"list":{}}"#, Some("")),
-    ] {
-        let scene = Scene::listing(&[]);
-        scene.write(".verdaccio-db.json", list);
-        scene.write("own/package.json", &own("own"));
-        scene.write("over/package.json", MIXED);
-        scene.write("apart/@private/app/package.json", &own("@private/app"));
-        scene.write("dep/package.json", &cached("dep"));
-        scene.write("broken/package.json", "");
-        let names = json!(["@private/app", "over", "own"]);
-        let to_read = scene.open_to_read();
-        assert!(get(&to_read, "own").await.is_some() && get(&to_read, "dep").await.is_none());
-        assert_eq!(
-            fs::read_to_string(scene.path(".verdaccio-db.json")).unwrap(),
-            list
-        );
-        assert!(!scene.path(".rustaccio").exists());
-        scene.open();
-        assert_eq!(scene.list(), names, "{list}");
-        let secret_now = scene.read(".verdaccio-db.json")["secret"].clone();
-        assert_eq!(secret_now.as_str(), secret, "{list}");
-        let aside = fs::read_dir(scene.0.path()).unwrap().flatten();
-        let aside = aside.filter(|file| file.file_name().to_string_lossy().contains("damaged-"));
-        assert_eq!(aside.count() == 1, secret == Some(""), "{list}");
-    }
-}
-
-#[tokio::test]
-async fn a_hosted_package_that_the_list_lacks_is_put_into_it() {
-    let scene = Scene::listing(&["other"]);
-    scene.write("over/package.json", MIXED);
-    scene.write("own/package.json", &own("own"));
-    let opened = scene.open();
-    assert_eq!(scene.list(), json!(["other"]));
-    assert!(
-        opened
-            .manifests
-            .stamp(&name("over"))
-            .await
-            .unwrap()
-            .is_some()
-    );
-    assert!(get(&opened, "own").await.is_some());
-    assert_eq!(scene.list(), json!(["other", "over", "own"]));
-}
-
-#[tokio::test]
-async fn damaged_files_are_errors_where_something_is_hosted() {
-    let scene = Scene::listing(&["own"]);
-    for damaged in ["", "{", "[]", "\0\0\0"] {
-        scene.write("own/package.json", damaged);
-        scene.write("dep/package.json", damaged);
-        let opened = scene.open();
-        let own = opened.manifests.get(&name("own")).await;
-        assert!(
-            matches!(own, Err(StorageError::Damaged { .. })),
-            "{damaged:?}"
-        );
-        let json = Bytes::from(self::own("own"));
-        let over = opened
-            .manifests
-            .put(&name("own"), json, Expected::Absent)
-            .await;
-        assert!(matches!(over, Err(StorageError::Damaged { .. })));
-        assert_eq!(
-            fs::read_to_string(scene.path("own/package.json")).unwrap(),
-            damaged
-        );
-        assert_eq!(get(&opened, "dep").await, None);
-    }
-    let opened = scene.open();
-    let manifest: Value = serde_json::from_str(&own("dep")).unwrap();
-    put(&opened, "dep", &manifest).await;
-    assert_eq!(
-        keys(&get(&opened, "dep").await.unwrap()["versions"]),
-        ["1.0.0"]
-    );
-    let kept = fs::read_dir(scene.path(".rustaccio/quarantine/.manifests")).unwrap();
-    assert_eq!(kept.count(), 1);
-}
-
-#[tokio::test]
-async fn old_files_are_understood() {
-    let scene = Scene::listing(&["old", "bare", "mixed"]);
-    let old = json!({
-        "versions": { "1.0.0": { "v": 1 }, "1.1.0": { "v": 2 } },
-        "dist-tags": { "latest": ["1.0.0", "1.1.0"], "none": [], "odd": 7 },
-    });
-    scene.write("old/package.json", &old.to_string());
-    scene.write("bare/package.json", "{}");
-    // An upload that does not say of which version it is, and a download that does not say from where.
-    let dist = |file: &str| json!({ "dist": { "tarball": format!("x/{file}") } });
-    let mixed = json!({
-        "versions": { "1.0.0": dist("mixed-1.0.0.tgz"), "2.0.0": dist("mixed-2.0.0.tgz"), "3.0.0": dist("mixed-3.0.0.tgz") },
-        "_uplinks": { "up": {} },
-        "_distfiles": { "mixed-2.0.0.tgz": { "url": "x" } },
-        "_attachments": { "mixed-1.0.0.tgz": {}, "mixed-2.0.0.tgz": { "shasum": "x" }, "odd": 7 },
-    });
-    scene.write("mixed/package.json", &mixed.to_string());
-    scene.write(
-        "unlisted/package.json",
-        &mixed.to_string().replace("mixed-", "unlisted-"),
-    );
-    let opened = scene.open();
-    let old = get(&opened, "old").await.unwrap();
-    assert_eq!(old["dist-tags"], json!({ "latest": "1.1.0" }));
-    assert_eq!(keys(&old["versions"]), ["1.0.0", "1.1.0"]);
-    assert_eq!(get(&opened, "bare").await.unwrap(), json!({}));
-    let mixed = get(&opened, "mixed").await.unwrap();
-    assert_eq!(keys(&mixed["versions"]), ["1.0.0"]);
-    assert_eq!(get(&opened, "unlisted").await, None);
 }
 
 #[tokio::test]
