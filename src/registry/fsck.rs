@@ -28,8 +28,10 @@ const MANY_FAILURES: u32 = 5;
 pub enum Damage {
     /// Tarballs without any manifest.
     LostManifest(PackageName),
-    /// A package that is known to be hosted, without any manifest.
+    /// A package that is known to be hosted, of which nothing is there.
     LostPackage(PackageName),
+    /// What is said to be hosted and is no name that anybody can ask for.
+    Stranger(String),
     /// A manifest that cannot be read.
     DamagedManifest(PackageName),
     /// A version whose tarball is not there.
@@ -54,7 +56,12 @@ impl fmt::Display for Damage {
             Self::LostManifest(name) => write!(f, "{name}: tarballs, and no manifest"),
             Self::LostPackage(name) => write!(
                 f,
-                "{name}: is hosted, and its manifest is gone; put back a copy of its package.json"
+                "{name}: is hosted, and nothing of it is there; put back a copy of its folder, or take the name out \
+                 of the list"
+            ),
+            Self::Stranger(text) => write!(
+                f,
+                "{text}: is in the list of hosted packages, and nobody can ask for such a name"
             ),
             Self::DamagedManifest(name) => write!(
                 f,
@@ -197,6 +204,7 @@ impl Check<'_> {
         for name in &stored::names(self.store).await? {
             self.package(name).await?;
         }
+        self.strangers().await?;
         self.leftovers().await?;
         self.cache().await
     }
@@ -244,19 +252,18 @@ impl Check<'_> {
 
     async fn package_once(&mut self, name: &PackageName) -> Result<(), RegistryError> {
         self.report.packages += 1;
-        let read = match self.store.metadata().get(name).await {
-            Err(error @ StorageError::Lost { .. }) => {
-                self.report.damages.push(Damage::LostPackage(name.clone()));
-                tracing::warn!(package.name = %name, error = &error as &dyn std::error::Error, "is lost");
-                Ok(None)
-            }
-            read => read,
-        };
+        let read = self.store.metadata().get(name).await;
+        let is_lost = matches!(read, Err(StorageError::Lost { .. }));
+        let read = if is_lost { Ok(None) } else { read };
         let Some(mut document) = self.noted(name, "the manifest", read).await? else {
             return Ok(());
         };
         if document.is_none() {
+            let before = self.report.damages.len();
             document = self.lost(name).await?;
+            if is_lost && self.report.damages.len() == before {
+                self.report.damages.push(Damage::LostPackage(name.clone()));
+            }
         }
         let Some(document) = document else {
             return Ok(());
@@ -445,6 +452,13 @@ impl Check<'_> {
             Err(StorageError::Conflict(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    async fn strangers(&mut self) -> Result<(), RegistryError> {
+        let found = self.store.metadata().strangers().await?;
+        let damages = found.into_iter().map(Damage::Stranger);
+        self.report.damages.extend(damages);
+        Ok(())
     }
 
     async fn leftovers(&mut self) -> Result<(), RegistryError> {

@@ -91,6 +91,10 @@ impl MetadataStore for Counted<dyn MetadataStore> {
         self.seen_all(MANIFEST_LIST, self.inner.survey())
     }
 
+    async fn strangers(&self) -> Result<Vec<String>, StorageError> {
+        self.seen(MANIFEST_LIST, self.inner.strangers().await)
+    }
+
     fn coherence(&self) -> Option<&Arc<Coherence>> {
         self.inner.coherence()
     }

@@ -84,6 +84,11 @@ pub trait MetadataStore: fmt::Debug + Send + Sync + 'static {
     /// than [`MetadataStore::list`].
     fn survey(&self) -> BoxStream<'static, Result<(PackageName, Stamp), StorageError>>;
 
+    /// What the store says to be hosted and is no name that anybody can ask for.
+    async fn strangers(&self) -> Result<Vec<String>, StorageError> {
+        Ok(Vec::new())
+    }
+
     /// Whether notices of all changes arrive, so that what was read may be believed without
     /// another look; `None` where there are no notices.
     fn coherence(&self) -> Option<&Arc<Coherence>> {

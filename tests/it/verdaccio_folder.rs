@@ -308,8 +308,7 @@ async fn damage_is_survived() {
     upstream.has(&[&full.dep[0], &full.dep[1]]);
     let scene = full.scene(&upstream.url);
     scene.write(".verdaccio-db.json", b"{\"list\":[\"own");
-    // A hosted one, a cached one, and cached tarballs without anything that says what they are.
-    scene.write("dep/package.json", b"");
+    // Tarballs without anything that says what they are.
     scene.tarball("", &Package::new("orphan", "1.0.0"));
     let registry = scene.start().await;
     let data = registry.data();
@@ -322,9 +321,14 @@ async fn damage_is_survived() {
     registry.tarball(&full.dep[1]).await.assert(200);
     registry.get("/orphan").await.assert(404);
 
-    let empty = |data: &Path| fs::write(data.join("own-a/package.json"), "").unwrap();
+    // A hosted one, and a cached one.
+    let empty = |data: &Path| {
+        fs::write(data.join("own-a/package.json"), "").unwrap();
+        fs::write(data.join("dep/package.json"), "").unwrap();
+    };
     let registry = again(registry, empty).await;
     registry.get("/own-a").await.assert(503);
+    registry.tarball(&full.dep[1]).await.assert(200);
     let alice = registry.user("alice").await;
     let next = Package::new("own-a", "2.0.0");
     registry.publish(&alice, &next).await.assert(503);
@@ -335,6 +339,81 @@ async fn damage_is_survived() {
     let registry = again(registry, remove).await;
     registry.tarball(&full.own).await.assert(200);
     registry.get("/orphan").await.assert(404);
+}
+
+#[tokio::test]
+async fn a_hosted_package_that_is_gone_is_not_taken_from_upstream() {
+    let upstream = Upstream::start().await;
+    let (lost, cached) = (Package::new("lost", "1.0.0"), Package::new("dep", "1.0.0"));
+    let strangers = Package::new("lost", "9.9.9");
+    upstream.has(&[&strangers]);
+    upstream.has(&[&cached]);
+    let scene = Scene::new(&json!({ "list": ["lost", "_odd"] }), &upstream.url);
+    let (rules, folder) = (scene.rules.clone(), scene.folder.path().to_owned());
+    let registry = scene.start().await;
+    registry.get("/lost").await.assert(503);
+    registry.tarball(&strangers).await.assert(503);
+    let alice = registry.user("alice").await;
+    registry.publish(&alice, &lost).await.assert(503);
+    assert_eq!(upstream.asked("/lost"), 0);
+    registry.tarball(&cached).await.assert(200);
+    let kept = registry.stop().await;
+    let data = kept.path().join("data");
+    fs::write(folder.join("config.yml"), rules).unwrap();
+    let mut fsck = Process::command(&data, &[]);
+    fsck.env_remove("RUSTACCIO_UPSTREAM")
+        .arg("-c")
+        .arg(folder.join("config.yml"))
+        .arg("fsck");
+    let done = fsck.output().unwrap();
+    let said = String::from_utf8([done.stdout, done.stderr].concat()).unwrap();
+    assert!(!done.status.success(), "{said}");
+    for expected in ["lost: is hosted, and nothing of it is there", "_odd"] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn what_verdaccio_mixed_into_a_package_born_here_is_not_served() {
+    let (upstream, own) = (Upstream::start().await, Package::new("mine", "1.0.0"));
+    let strangers = Package::new("mine", "9.9.9");
+    upstream.has(&[&strangers]);
+    let url = upstream.url.clone();
+    let scene = Scene::new(&json!({ "list": ["mine"] }), &url);
+    let file = sidecar(&[&own], &[], &url).to_string();
+    scene.write("mine/package.json", file.as_bytes());
+    scene.tarball("", &own);
+    let registry = scene.start().await;
+    let shown = registry.get("/mine").await.json();
+    assert_eq!(keys(&shown["versions"]), ["1.0.0"]);
+    // Verdaccio asks its uplink for everything.
+    let mixed = |data: &Path| {
+        let mut file = sidecar(&[&own], &[&strangers], &url);
+        file["dist-tags"] = json!({ "latest": "9.9.9" });
+        fs::write(data.join("mine/package.json"), file.to_string()).unwrap();
+        fs::write(data.join("mine").join(strangers.file()), &strangers.tarball).unwrap();
+    };
+    let registry = again(registry, mixed).await;
+    let shown = registry.get("/mine").await.json();
+    assert_eq!(keys(&shown["versions"]), ["1.0.0"]);
+    assert_eq!(shown["dist-tags"], json!({ "latest": "1.0.0" }));
+    registry.tarball(&strangers).await.assert(404);
+    assert_eq!(registry.tarball(&own).await.assert(200).body, own.tarball);
+    // Verdaccio unpublishes it, and caches what strangers have.
+    let theirs = |data: &Path| {
+        fs::write(data.join(".verdaccio-db.json"), r#"{"list":[]}"#).unwrap();
+        let file = sidecar(&[], &[&strangers], &url).to_string();
+        fs::write(data.join("mine/package.json"), file).unwrap();
+    };
+    let registry = again(registry, theirs).await;
+    registry.get("/mine").await.assert(404);
+    let alice = registry.user("alice").await;
+    let next = Package::new("mine", "1.1.0");
+    registry.publish(&alice, &next).await.assert(201);
+    let registry = again(registry, |_| ()).await;
+    let shown = registry.get("/mine").await.json();
+    assert_eq!(keys(&shown["versions"]), ["1.1.0"]);
+    assert_eq!(upstream.asked("/mine"), 0);
 }
 
 #[tokio::test]

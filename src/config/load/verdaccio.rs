@@ -170,7 +170,11 @@ impl Loader<'_> {
     }
 
     /// Uses the data folder as Verdaccio's if it is one, and refuses one that is both its and ours.
-    pub(super) fn recognise_verdaccio(&mut self, config: &mut Config, given: &BTreeMap<&'static str, Given>) {
+    pub(super) fn recognise_verdaccio(
+        &mut self,
+        config: &mut Config,
+        given: &BTreeMap<&'static str, Given>,
+    ) {
         let database = self.env.get("VERDACCIO_STORAGE_NAME");
         let (packages, uplinks) = (&config.packages, &config.uplinks);
         let storage = &mut config.storage;

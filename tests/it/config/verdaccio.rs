@@ -9,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use super::{check_fine, check_problem, load, load_text, load_with, run};
 use crate::support::{
     Package, Registry, Upstream,
+    process::Process,
     registry::{Answer, Start},
 };
 
@@ -174,6 +175,28 @@ fn a_folder_that_verdaccio_made_is_known_by_its_list() {
     fs::create_dir(storage.join(".rustaccio")).unwrap();
     let verdaccio = config().storage.verdaccio.unwrap();
     assert_eq!(verdaccio.database, storage.join(".verdaccio-db.json"));
+}
+
+#[test]
+fn a_folder_of_ours_in_which_verdaccio_was_started_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    Process::start(&data, &[]).stop();
+    fs::write(data.join(".verdaccio-db.json"), r#"{"list":[]}"#).unwrap();
+    let refusal = |ours: &str| {
+        let refusal = Process::refusal(Process::command(&data, &[]));
+        let list = ".verdaccio-db.json";
+        for expected in ["RUSTACCIO_DATA_DIR", ours, list, "rustaccio import"] {
+            assert!(refusal.contains(expected), "{expected}: {refusal}");
+        }
+    };
+    refusal("data/tarballs");
+    // As soon as anybody has an account.
+    fs::write(data.join("state.json"), "{}").unwrap();
+    refusal("data/state.json");
+    fs::remove_file(data.join("state.json")).unwrap();
+    fs::remove_file(data.join(".verdaccio-db.json")).unwrap();
+    Process::start(&data, &[]).stop();
 }
 
 #[test]

@@ -410,7 +410,8 @@ mod tests {
         let lock = folder.path().join("lock");
         let text = r#"{"secret":"s3","list":["a","not a name",7],"other":{"x":[1.50]}}"#;
         write_atomic(&path, text.as_bytes(), MODE_PUBLIC).unwrap();
-        let (list, condition) = List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
+        let (list, condition) =
+            List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
         assert_eq!(condition, Condition::Whole);
         list.add(&[name("a")]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -433,7 +434,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".verdaccio-db.json");
         let lock = folder.path().join("lock");
-        let open = || List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
+        let open =
+            || List::open(&path, folder.path().join("own/copy"), Some(lock.clone())).unwrap();
         assert_eq!(open().1, Condition::Missing);
         for damaged in ["", "[]", "{\"list\":[", "{\"list\":7}"] {
             write_atomic(&path, damaged.as_bytes(), MODE_PUBLIC).unwrap();

@@ -587,6 +587,11 @@ impl MetadataStore for VerdaccioManifests {
         self.parts.locks.locked(name, work).await
     }
 
+    async fn strangers(&self) -> Result<Vec<String>, StorageError> {
+        let parts = Arc::clone(&self.parts);
+        blocking(move || Ok(parts.list.strangers())).await
+    }
+
     fn list(&self) -> BoxStream<'static, Result<PackageName, StorageError>> {
         self.survey().map_ok(|(name, _)| name).boxed()
     }

@@ -138,7 +138,10 @@ pub(super) fn keep_origins(parts: &Parts, was_used: bool) -> Result<(), StorageE
     let shared = new.iter().filter(|(_, origin)| *origin == Origin::Override);
     let mut shared: Vec<&str> = shared.map(|(name, _)| name.as_str()).collect();
     if !was_used && !shared.is_empty() {
-        tracing::warn!(packages = told(&mut shared), "these packages were published here, and uplinks have packages of the same names, which Verdaccio has mixed: both are served, as it did. Where that is not wanted, set `merge: false` for them below `packages`");
+        tracing::warn!(
+            packages = told(&mut shared),
+            "these packages were published here, and uplinks have packages of the same names, which Verdaccio has mixed: both are served, as it did. Where that is not wanted, set `merge: false` for them below `packages`"
+        );
     }
     parts.origins.rewrite()
 }

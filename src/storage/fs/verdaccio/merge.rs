@@ -225,7 +225,11 @@ mod tests {
         for (number, origin) in origins.iter().enumerate() {
             let (version, tarball) = (format!("{number}.0.0"), format!("n-{number}.0.0.tgz"));
             // Where nothing else says it, the address does.
-            let host = if *origin == 2 { "up.example" } else { "old.example" };
+            let host = if *origin == 2 {
+                "up.example"
+            } else {
+                "old.example"
+            };
             let address = format!("http://{host}/n/-/{tarball}");
             file["versions"][&version] = json!({ "dist": { "tarball": address } });
             file["time"][&version] = json!(number);

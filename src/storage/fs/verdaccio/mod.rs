@@ -26,8 +26,8 @@ use std::{
 
 pub(in crate::storage) use cached::VerdaccioCache;
 use list::List;
-use manifests::{KnownOfFolder, removed_path};
 pub(in crate::storage) use manifests::VerdaccioManifests;
+use manifests::{KnownOfFolder, removed_path};
 use mend::{Ground, told};
 use origins::Origins;
 pub(in crate::storage) use tarballs::VerdaccioTarballs;
@@ -56,8 +56,11 @@ pub(in crate::storage) fn open(
     create_folder_synced(&locks)
         .map_err(|error| StorageError::io(format!("making {}", locks.display()), error))?;
     let layout = layout(folder)?;
-    let (list, condition) =
-        List::open(&folder.database, copy_in(data_dir), Some(locks.join("list")))?;
+    let (list, condition) = List::open(
+        &folder.database,
+        copy_in(data_dir),
+        Some(locks.join("list")),
+    )?;
     let (origins, was_used) = Origins::open(origins_in(data_dir))?;
     let ground = Ground {
         layout: &layout,

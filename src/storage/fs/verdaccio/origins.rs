@@ -144,10 +144,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let (origins, was_there) = Origins::open(path.clone()).unwrap();
         assert!(was_there);
-        let both = [
-            (name("@s/b"), Origin::Override),
-            (name("c"), Origin::Local),
-        ];
+        let both = [(name("@s/b"), Origin::Override), (name("c"), Origin::Local)];
         origins.keep(&both).unwrap();
         let (origins, _) = Origins::open(path.clone()).unwrap();
         assert_eq!(origins.get(&name("@s/b")), Some(Origin::Override));

@@ -58,9 +58,18 @@ mod tests {
         for (text, expected) in [
             ("", (None, "")),
             (r#"{"list":["a","@s/b","c"#, (None, "a @s/b")),
-            (r#"{"secret":"x\"y","list":["a"] garbage"#, (some("x\"y"), "a")),
-            (r#"{ "list" : [ "a" , 7, "b" ] , "secret" : "s" "#, (some("s"), "a")),
-            (r#"{"list":["list","secret"],"secret":"#, (None, "list secret")),
+            (
+                r#"{"secret":"x\"y","list":["a"] garbage"#,
+                (some("x\"y"), "a"),
+            ),
+            (
+                r#"{ "list" : [ "a" , 7, "b" ] , "secret" : "s" "#,
+                (some("s"), "a"),
+            ),
+            (
+                r#"{"list":["list","secret"],"secret":"#,
+                (None, "list secret"),
+            ),
             ("\0\0\0", (None, "")),
         ] {
             let (secret, names) = expected;

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     models::Integrity,
     storage::{
-        Blobs as _, Expected, FinishedBlob, MetadataStore as _, StorageError,
-        fs::TemporaryFolder,
+        Blobs as _, Expected, FinishedBlob, MetadataStore as _, StorageError, fs::TemporaryFolder,
     },
 };
 
@@ -358,7 +357,10 @@ async fn versions_that_cannot_be_read_are_not_unpublished_ones() {
     ] {
         scene.write("own/package.json", &damaged);
         let read = scene.open().manifests.get(&name("own")).await;
-        assert!(matches!(read, Err(StorageError::Damaged { .. })), "{damaged}");
+        assert!(
+            matches!(read, Err(StorageError::Damaged { .. })),
+            "{damaged}"
+        );
     }
 }
 
@@ -368,7 +370,11 @@ async fn what_verdaccio_made_anew_stays_in_its_list() {
     for package in ["own", "bare"] {
         scene.write(&format!("{package}/package.json"), &own(package));
         put(&scene.open(), package, &json!({ "versions": {} })).await;
-        assert!(scene.path(&format!(".rustaccio/removed/{package}.json")).exists());
+        assert!(
+            scene
+                .path(&format!(".rustaccio/removed/{package}.json"))
+                .exists()
+        );
     }
     scene.write("own/package.json", &own("own"));
     scene.write("bare/package.json", r#"{"name":"bare","versions":{}}"#);
@@ -416,13 +422,26 @@ async fn what_lay_there_before_a_manifest_named_it_goes() {
     assert!(file("own/own-2.0.0.tgz") && file("dep/dep-2.0.0.tgz") && file("fresh"));
     // These were noted, and nothing happened to them.
     let doomed = ["own-1.0.0.tgz".parse().unwrap()];
-    opened.tarballs.doom(&name("own"), doomed.to_vec()).await.unwrap();
+    opened
+        .tarballs
+        .doom(&name("own"), doomed.to_vec())
+        .await
+        .unwrap();
     let cached = ["dep-1.0.0.tgz".parse().unwrap()];
-    opened.tarballs.doom(&name("dep"), cached.to_vec()).await.unwrap();
+    opened
+        .tarballs
+        .doom(&name("dep"), cached.to_vec())
+        .await
+        .unwrap();
     scene.open();
     assert!(!file("own/own-2.0.0.tgz") && !file("dep/dep-2.0.0.tgz") && !file("fresh"));
     assert!(file("own/own-1.0.0.tgz") && file("dep/dep-1.0.0.tgz"));
-    assert_eq!(fs::read_dir(scene.path(".rustaccio/under-way")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(scene.path(".rustaccio/under-way"))
+            .unwrap()
+            .count(),
+        0
+    );
 }
 
 #[tokio::test]
@@ -434,7 +453,14 @@ async fn what_a_manifest_names_or_has_let_go_of_is_under_way_no_more() {
         fs::read_dir(folder).unwrap().count()
     };
     place(&scene, &opened, "own", "own-1.0.0.tgz", b"new").await;
-    place(&scene, &opened, "own", "own-2.0.0.tgz", b"of another publish").await;
+    place(
+        &scene,
+        &opened,
+        "own",
+        "own-2.0.0.tgz",
+        b"of another publish",
+    )
+    .await;
     assert_eq!(notes(), 2);
     put(&opened, "own", &serde_json::from_str(&own("own")).unwrap()).await;
     assert_eq!(notes(), 1);
@@ -443,7 +469,11 @@ async fn what_a_manifest_names_or_has_let_go_of_is_under_way_no_more() {
     put(&opened, "own", &json!({ "versions": {} })).await;
     let revision = opened.manifests.get(&own).await.unwrap().unwrap().revision;
     assert_eq!(notes(), 2);
-    opened.tarballs.delete(&own, doomed, &revision).await.unwrap();
+    opened
+        .tarballs
+        .delete(&own, doomed, &revision)
+        .await
+        .unwrap();
     assert_eq!(notes(), 1);
     assert!(!scene.path("own/own-1.0.0.tgz").exists());
 }
@@ -465,7 +495,12 @@ async fn files_belong_to_whom_the_folder_belongs_to() {
     let over = get(&opened, "over").await.unwrap();
     put(&opened, "over", &over).await;
     place(&scene, &opened, "@new/one", "one-1.0.0.tgz", b"new").await;
-    put(&opened, "@new/one", &serde_json::from_str(&own("@new/one")).unwrap()).await;
+    put(
+        &opened,
+        "@new/one",
+        &serde_json::from_str(&own("@new/one")).unwrap(),
+    )
+    .await;
     for path in [
         ".verdaccio-db.json",
         "over/package.json",
