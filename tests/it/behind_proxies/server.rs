@@ -173,8 +173,9 @@ fn nginx(folder: &Path, port: u16, target: &str, files: &[(&str, &str); 2]) -> C
     ];
     let site = adapted("nginx/rustaccio.conf", &[&files[..], &words].concat());
     fs::write(folder.join("site.conf"), site).unwrap();
-    // What Debian's own file is for. Workers of root would not reach the test's folder otherwise.
-    let main = "user root;\nworker_processes 1;\ndaemon off;\npid nginx.pid;\nerror_log stderr;\n\
+    // What Debian's own file is for. It is one process, so that nothing is left of it when that is
+    // killed.
+    let main = "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\n\
         events {}\nhttp {\n  access_log off;\n  client_body_temp_path body;\n  \
         proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  uwsgi_temp_path uwsgi;\n  \
         scgi_temp_path scgi;\n  include site.conf;\n}\n";
