@@ -27,6 +27,17 @@ pub(super) enum Kind {
     Traefik,
 }
 
+impl Kind {
+    pub(super) fn named(name: &str) -> Self {
+        match name {
+            "nginx" => Self::Nginx,
+            "caddy" => Self::Caddy,
+            "traefik" => Self::Traefik,
+            _ => panic!("nobody knows {name}"),
+        }
+    }
+}
+
 /// A running server before a registry; it ends when dropped.
 pub(super) struct Proxy {
     /// Where clients find the registry: `https://localhost:1/npm`.
