@@ -40,6 +40,7 @@ mod concurrency;
 mod config;
 mod contracts;
 mod crash;
+mod docs;
 mod downloads;
 mod embedding;
 mod errors;

@@ -209,7 +209,10 @@ async fn answers_are_the_registrys_own(kind: Kind) {
             assert_eq!(one, other, "{name} of {coding}");
         }
         let tag = through.headers()[header::ETAG].to_str().unwrap().to_owned();
-        assert!(tag.starts_with('"'), "{kind:?} made {tag} of the entity tag");
+        assert!(
+            tag.starts_with('"'),
+            "{kind:?} made {tag} of the entity tag"
+        );
         let again = read("/left", &[asked[0], ("if-none-match", &tag)]).await;
         assert_eq!(again.status(), 304);
     }
@@ -218,7 +221,8 @@ async fn answers_are_the_registrys_own(kind: Kind) {
     if kind != Kind::Traefik {
         let plain = read("/left", &[]).await;
         let identity = read("/left", &[("accept-encoding", "identity")]).await;
-        let [plain, identity] = [plain, identity].map(|answer| answer.headers()[header::ETAG].clone());
+        let [plain, identity] =
+            [plain, identity].map(|answer| answer.headers()[header::ETAG].clone());
         assert_eq!(plain, identity);
     }
     let missing = read("/nobody-has-this", &[]).await;

@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use std::{
 use reqwest::Certificate;
 use tempfile::TempDir;
 
-use crate::support::tls::Authority;
+use crate::{docs::tool, support::tls::Authority};
 
 /// Where the files say that the registry is, and by which name clients know it.
 const REGISTRY: &str = "127.0.0.1:4873";
@@ -135,24 +135,7 @@ fn adapted(file: &str, words: &[(&str, &str)]) -> String {
     text
 }
 
-fn program(name: &str) -> PathBuf {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin");
-    let path = std::env::var_os("PATH").unwrap();
-    let mut folders = std::iter::once(ours).chain(std::env::split_paths(&path));
-    let found = folders.find_map(|folder| {
-        let file = folder.join(name);
-        file.is_file().then_some(file)
-    });
-    found.unwrap_or_else(|| panic!("{name} is not installed; run `./scripts/proxies`"))
-}
-
-fn start(
-    kind: Kind,
-    folder: &Path,
-    port: u16,
-    target: SocketAddr,
-    authority: &Authority,
-) -> Child {
+fn start(kind: Kind, folder: &Path, port: u16, target: SocketAddr, authority: &Authority) -> Child {
     let tls = authority.settings();
     let [certificate, key] =
         [tls.certificate, tls.key].map(|file| file.unwrap().display().to_string());
@@ -191,7 +174,7 @@ fn nginx(folder: &Path, port: u16, target: &str, files: &[(&str, &str); 2]) -> C
         proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  uwsgi_temp_path uwsgi;\n  \
         scgi_temp_path scgi;\n  include site.conf;\n}\n";
     fs::write(folder.join("nginx.conf"), main).unwrap();
-    let mut command = Command::new(program("nginx"));
+    let mut command = Command::new(tool("nginx"));
     command.arg("-p").arg(folder).args(["-e", "stderr"]);
     command.arg("-c").arg(folder.join("nginx.conf"));
     command
@@ -210,7 +193,7 @@ fn caddy(folder: &Path, port: u16, target: &str, files: &[(&str, &str); 2]) -> C
         "{{\n\tadmin off\n\tauto_https disable_redirects\n\tskip_install_trust\n\tservers {{\n\t\tprotocols h1 h2\n\t}}\n}}\n{file}"
     );
     fs::write(folder.join("Caddyfile"), all).unwrap();
-    let mut command = Command::new(program("caddy"));
+    let mut command = Command::new(tool("caddy"));
     command.args(["run", "--adapter", "caddyfile", "--config", "Caddyfile"]);
     command
 }
@@ -229,7 +212,7 @@ fn traefik(folder: &Path, port: u16, target: &str, files: &[(&str, &str); 2]) ->
     // It asks others whether there is a newer one.
     let main = format!("{main}\nglobal:\n  checkNewVersion: false\n  sendAnonymousUsage: false\n");
     fs::write(folder.join("traefik.yml"), main).unwrap();
-    let mut command = Command::new(program("traefik"));
+    let mut command = Command::new(tool("traefik"));
     command.arg("--configFile=traefik.yml");
     command
 }
