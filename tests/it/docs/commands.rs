@@ -22,6 +22,8 @@ struct Usage {
     commands: BTreeSet<String>,
     /// By option, whether a value follows.
     options: BTreeMap<String, bool>,
+    /// How many words it takes besides.
+    words: usize,
 }
 
 impl Program {
@@ -56,6 +58,12 @@ impl Usage {
                 continue;
             }
             let words = line.trim_start();
+            if let Some(line) = line.strip_prefix("Usage: ") {
+                let is_word = |word: &&str| word.starts_with(['<', '[']) && *word != "[OPTIONS]";
+                let words: Vec<&str> = line.split_whitespace().filter(is_word).collect();
+                let is_many = words.iter().any(|word| word.ends_with("..."));
+                usage.words = if is_many { usize::MAX } else { words.len() };
+            }
             if section == "Commands:" {
                 usage
                     .commands
@@ -144,6 +152,7 @@ pub(super) fn problems(uses: &[Use], program: &Program) -> Vec<String> {
 fn problem(one: &Use, Program(known): &Program) -> Option<String> {
     let mut path: Vec<String> = Vec::new();
     let mut words = one.arguments.iter();
+    let mut taken = 0;
     while let Some(word) = words.next() {
         let usage = &known[&path];
         let option = word.split('=').next().unwrap_or_default();
@@ -162,7 +171,8 @@ fn problem(one: &Use, Program(known): &Program) -> Option<String> {
             false
         } else {
             // Whatever has no commands takes names and folders.
-            !usage.commands.is_empty() && word != "…"
+            taken += 1;
+            !usage.commands.is_empty() && word != "…" || taken > usage.words
         };
         if is_missing {
             let command = [&["rustaccio".to_owned()], &path[..]].concat().join(" ");

@@ -233,7 +233,8 @@ fn what_is_invented_is_found() {
         "`rustaccio fsck --mend` `rustaccio cache wash` `rustaccio bakup` `rustaccio` \
          `rustaccio cache prune` RUSTACCIO_NONSENSE `RUSTACCIO_S3_*` RUSTACCIO_NON… RUSTACCIO_BIND\n\n\
          ```sh\nRUSTACCIO_BIND=127.0.0.1:0 rustaccio --no-such-thing   # --nor-this\n\
-         sudo -u npm rustaccio backup --keep 3 --hold x && rustaccio -Z\n```\n\n\
+         sudo -u npm rustaccio backup --keep 3 --hold x && rustaccio -Z\n\
+         rustaccio fsck   which takes a while\n```\n\n\
          ```yaml\nmax_body_size: much\n```\n\n```yaml other\nmax_body_size: much\n```\n",
     )]);
     let pages = pages(folder.path());
@@ -246,6 +247,7 @@ fn what_is_invented_is_found() {
         "README.md: `rustaccio` has no --no-such-thing",
         "README.md: `rustaccio backup` has no --hold",
         "README.md: `rustaccio` has no -Z",
+        "README.md: `rustaccio fsck` has no which",
     ];
     let found: BTreeSet<String> = found.into_iter().collect();
     assert_eq!(found, wrong.map(str::to_owned).into());
