@@ -70,6 +70,20 @@ fn settings_in_yaml_load() {
     nothing_is_wrong(&problems);
 }
 
+/// Other programs' files are YAML at least.
+#[test]
+fn all_yaml_can_be_read() {
+    let mut problems = Vec::new();
+    for page in pages(root()) {
+        let blocks = page.blocks.iter();
+        for block in blocks.filter(|block| block.info.starts_with("yaml")) {
+            let read: Result<serde_json::Value, _> = serde_saphyr::from_str(&block.text);
+            problems.extend(read.err().map(|error| format!("{}: {error}", page.name)));
+        }
+    }
+    nothing_is_wrong(&problems);
+}
+
 #[test]
 fn files_that_are_shown_are_those_that_are_there() {
     let pages = pages(root());
