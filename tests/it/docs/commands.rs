@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use rustaccio::config::{Config, Sources, settings};
+use rustaccio::config::{Config, Meaning, Sources, settings};
 
 use super::pages::{Block, Page};
 
@@ -241,6 +241,14 @@ pub(super) fn problem_of_settings(page: &Page, block: &Block, folder: &Path) -> 
         file: Some(file),
         ..Sources::default()
     });
-    let is_wrong = !config.problems().is_empty();
-    is_wrong.then(|| format!("{}: {}", page.name, config.describe_problems()))
+    let idle = config.readings().iter();
+    let idle = idle.filter(|reading| matches!(reading.meaning, Meaning::Nothing(_)));
+    let idle: Vec<String> = idle
+        .map(|reading| format!("`{}` does nothing", reading.path))
+        .collect();
+    let is_right = config.problems().is_empty() && idle.is_empty();
+    (!is_right).then(|| {
+        let problems = config.describe_problems();
+        format!("{}: {problems} {}", page.name, idle.join(", "))
+    })
 }

@@ -249,7 +249,7 @@ fn what_is_invented_is_found() {
          ```sh\nRUSTACCIO_BIND=127.0.0.1:0 rustaccio --no-such-thing   # --nor-this\n\
          sudo -u npm rustaccio backup --keep 3 --hold x && rustaccio -Z\n\
          rustaccio fsck   which takes a while\n```\n\n\
-         ```yaml\nmax_body_size: much\n```\n\n```yaml other\nmax_body_size: much\n```\n",
+         ```yaml\nmax_body_size: much\nmax_bodies: 1\n```\n\n```yaml other\nmax_body_size: much\n```\n",
     )]);
     let pages = pages(folder.path());
     let program = Program::ask(env!("CARGO_BIN_EXE_rustaccio"));
@@ -274,5 +274,8 @@ fn what_is_invented_is_found() {
     assert_eq!(found, wrong);
     let block = pages[0].blocks.iter().find(|block| block.info == "yaml");
     let problem = commands::problem_of_settings(&pages[0], block.unwrap(), folder.path());
-    assert!(problem.unwrap().contains("max_body_size"));
+    let problem = problem.unwrap();
+    for wrong in ["max_body_size", "`max_bodies` does nothing"] {
+        assert!(problem.contains(wrong), "{problem}");
+    }
 }
