@@ -40,7 +40,7 @@ impl Program {
             assert!(output.status.success(), "{path:?} has no help");
             let usage = Usage::read(&String::from_utf8(output.stdout).unwrap());
             for command in usage.commands.iter().filter(|command| *command != "help") {
-                open.push([&path[..], &[command.clone()]].concat());
+                open.push([&path[..], std::slice::from_ref(command)].concat());
             }
             known.insert(path, usage);
         }

@@ -59,7 +59,7 @@ fn target(name: &str, link: &str) -> String {
 }
 
 /// Pages below `docs` that `SUMMARY.md` does not have exactly once.
-pub(super) fn problems_of_the_book(_root: &Path, pages: &[Page]) -> Vec<String> {
+pub(super) fn problems_of_the_book(pages: &[Page]) -> Vec<String> {
     const SUMMARY: &str = "docs/SUMMARY.md";
     let summary = pages.iter().find(|page| page.name == SUMMARY).unwrap();
     let of_the_book = pages

@@ -37,7 +37,7 @@ fn every_link_leads_somewhere() {
 
 #[test]
 fn the_book_has_every_page_once() {
-    nothing_is_wrong(&links::problems_of_the_book(root(), &pages(root())));
+    nothing_is_wrong(&links::problems_of_the_book(&pages(root())));
 }
 
 #[test]
@@ -236,7 +236,7 @@ fn links_that_are_broken_are_found() {
         "docs/SUMMARY.md has docs/a.md 2 times",
         "docs/SUMMARY.md has docs/b/c.md 0 times",
     ];
-    let found = links::problems_of_the_book(folder.path(), &pages);
+    let found = links::problems_of_the_book(&pages);
     assert_eq!(found, wrong);
 }
 
