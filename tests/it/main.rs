@@ -25,6 +25,8 @@ mod authorisation;
 mod backends;
 mod backup;
 mod backup_faults;
+#[cfg(feature = "test-clients")]
+mod behind_proxies;
 mod bootstrap;
 #[cfg(all(feature = "test-services", feature = "s3"))]
 mod buckets;
@@ -38,6 +40,7 @@ mod concurrency;
 mod config;
 mod contracts;
 mod crash;
+mod docs;
 mod downloads;
 mod embedding;
 mod errors;

@@ -363,6 +363,28 @@ async fn the_dashboard_asks_for_what_there_is() {
 }
 
 #[tokio::test]
+async fn alerts_ask_for_what_there_is() {
+    let (registry, _upstream, _clock) = with_upstream().await;
+    registry.get("/far").await.assert(200);
+    scrape(&registry).await;
+    let now = scrape(&registry).await;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = fs::read_to_string(root.join("deploy/prometheus/rustaccio.rules.yml")).unwrap();
+    let asked: BTreeSet<&str> = alerts
+        .lines()
+        .filter(|line| !line.contains("job=~"))
+        .flat_map(named_in)
+        .collect();
+    assert!(asked.len() >= 8, "{asked:?}");
+    let there = now.names();
+    let missing: Vec<_> = asked
+        .iter()
+        .filter(|name| !there.contains(**name))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[tokio::test]
 async fn all_families_are_in_the_documentation() {
     let (registry, _upstream, _clock) = with_upstream().await;
     scrape(&registry).await;
