@@ -14,6 +14,7 @@ fn user() -> UserRecord {
         created: Timestamp::from_unix_millis(1),
         updated: None,
         password_changed: None,
+        disabled: None,
         second_factor: None,
         profile: Profile::default(),
     }
