@@ -29,7 +29,7 @@ pub use build::{build_state, build_state_with_clock};
 pub(crate) use import::{ImportFrom, Importing, import};
 pub(crate) use migrate::{Migrated, Route, migrate};
 pub(crate) use mirror::{Mirroring, mirror};
-pub(crate) use operator::{Told, open_auth, recorded, require_folder};
+pub(crate) use operator::{open_auth, recorded, require_folder};
 pub use problems::find_problems;
 pub(crate) use reindex::{Reindexing, reindex};
 pub(crate) use shadow::{Shadowing, own_address, shadow};

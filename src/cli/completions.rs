@@ -3,13 +3,13 @@
 use std::{
     fs,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
-use clap_mangen::Man;
+use clap_mangen::{Man, generate_to};
 
 use super::output::say;
 
@@ -51,9 +51,13 @@ pub(super) fn manual(command: &ManCommand, mut whole: Command, out: &mut impl Wr
         let rendered = Man::new(whole).render(&mut text);
         return written(rendered.and_then(|()| out.write_all(&text)));
     };
-    let made = fs::create_dir_all(folder).and_then(|()| pages(&whole, NAME, folder));
+    let made = fs::create_dir_all(folder).and_then(|()| generate_to(whole, folder));
     match made {
-        Ok(count) => written(writeln!(out, "{count} pages in {}", folder.display())),
+        Ok(()) => written(writeln!(
+            out,
+            "the pages are in {0}; `man -l {0}/rustaccio.1` shows the first",
+            folder.display()
+        )),
         Err(error) => {
             say(format_args!(
                 "rustaccio man: cannot write into {}: {error}; name another folder",
@@ -62,25 +66,6 @@ pub(super) fn manual(command: &ManCommand, mut whole: Command, out: &mut impl Wr
             ExitCode::FAILURE
         }
     }
-}
-
-/// Writes the page of `command`, which is called `name`, and those of its own. How many.
-fn pages(command: &Command, name: &str, folder: &Path) -> io::Result<usize> {
-    let title = name.replace(' ', "-");
-    let shown = command
-        .clone()
-        .name(title.clone())
-        .bin_name(name.to_owned());
-    let mut text = Vec::new();
-    Man::new(shown).render(&mut text)?;
-    fs::write(folder.join(format!("{title}.1")), text)?;
-    let mut count = 1;
-    for own in command.get_subcommands() {
-        if own.get_name() != "help" && !own.is_hide_set() {
-            count += pages(own, &format!("{name} {}", own.get_name()), folder)?;
-        }
-    }
-    Ok(count)
 }
 
 fn written(written: io::Result<()>) -> ExitCode {
