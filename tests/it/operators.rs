@@ -3,7 +3,6 @@
 
 pub(crate) mod commands;
 mod folder;
-mod settings;
 #[cfg(feature = "test-clients")]
 mod terminal;
 
@@ -130,15 +129,28 @@ const WHOAMI: &str = "/-/whoami";
 #[tokio::test]
 async fn an_operator_makes_accounts_and_lists_them() {
     let registry = Registry::start(&[("RUSTACCIO_REGISTRATION", "closed")]).await;
-    let add = ["user", "add", "alice", "--email", "a@x.example", "--password-stdin"];
+    let add = [
+        "user",
+        "add",
+        "alice",
+        "--email",
+        "a@x.example",
+        "--password-stdin",
+    ];
     let said = run(command(&registry, &[]), &add, "correct horse\nmore\n").await;
     assert_eq!(said.well(), "alice has an account now\n");
     // Without a restart.
     registry.sign_in("alice", "correct horse").await.assert(201);
     registry.sign_in("alice", "more").await.assert(401);
     let list = operate(&registry, &["user", "list"]).await.well();
-    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["USER", "STATE", "2FA", "TOKENS", "CREATED", "E-MAIL"]);
+    let rows: Vec<Vec<&str>> = list
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(
+        rows[0],
+        ["USER", "STATE", "2FA", "TOKENS", "CREATED", "E-MAIL"]
+    );
     assert_eq!(rows[1][..4], ["alice", "active", "no", "1"], "{list}");
     assert_eq!(rows[1][5], "a@x.example", "{list}");
     let json = operate(&registry, &["user", "list", "--json"]).await.json();
@@ -166,10 +178,23 @@ async fn what_cannot_be_an_account_is_refused_with_what_to_do() {
     let weak = add("bob", "too short\n").await;
     weak.refused(1, &["at least 10 characters", "RUSTACCIO_PASSWORD_MIN"]);
     let weak = add("bob", "long enough but\n").await;
-    weak.refused(1, &["match `[0-9]`", "RUSTACCIO_PASSWORD_PATTERN", "choose another"]);
-    add("bob", "").await.refused(1, &["standard input has no password"]);
-    add("bob smith", "x").await.refused(2, &["letters of ASCII"]);
-    add("$all", "long enough 1\n").await.refused(1, &["`$all` is reserved"]);
+    weak.refused(
+        1,
+        &[
+            "match `[0-9]`",
+            "RUSTACCIO_PASSWORD_PATTERN",
+            "choose another",
+        ],
+    );
+    add("bob", "")
+        .await
+        .refused(1, &["standard input has no password"]);
+    add("bob smith", "x")
+        .await
+        .refused(2, &["letters of ASCII"]);
+    add("$all", "long enough 1\n")
+        .await
+        .refused(1, &["`$all` is reserved"]);
     let twice = add("alice", "long enough 1\n").await;
     twice.refused(1, &["`alice` already", "rustaccio user passwd alice"]);
     let arguments = ["user", "add", "bob"];
@@ -187,8 +212,13 @@ async fn what_cannot_be_an_account_is_refused_with_what_to_do() {
         let said = operate(&registry, unknown).await;
         said.refused(1, &["no user `bob`", "rustaccio user list"]);
     }
-    operate(&registry, &["user"]).await.refused(2, &["Usage: rustaccio user"]);
-    assert_eq!(operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["name"], "alice");
+    operate(&registry, &["user"])
+        .await
+        .refused(2, &["Usage: rustaccio user"]);
+    assert_eq!(
+        operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["name"],
+        "alice"
+    );
 }
 
 #[tokio::test]
@@ -197,9 +227,15 @@ async fn a_disabled_user_is_nobody_until_she_is_enabled() {
     let alice = registry.user("alice").await;
     let bob = registry.user("bob").await;
     registry.get_as(&alice, WHOAMI).await.assert(200);
-    let basic = || registry.request(Method::GET, WHOAMI).basic_auth("alice", Some("password"));
+    let basic = || {
+        registry
+            .request(Method::GET, WHOAMI)
+            .basic_auth("alice", Some("password"))
+    };
     registry.send(basic()).await.assert(200);
-    let said = operate(&registry, &["user", "disable", "alice"]).await.well();
+    let said = operate(&registry, &["user", "disable", "alice"])
+        .await
+        .well();
     assert!(said.starts_with("alice is disabled"), "{said}");
     soon(&registry, &alice, WHOAMI, 401).await;
     registry.send(basic()).await.assert(401);
@@ -211,10 +247,20 @@ async fn a_disabled_user_is_nobody_until_she_is_enabled() {
     registry.get_as(&bob, WHOAMI).await.assert(200);
     let list = operate(&registry, &["user", "list", "--json"]).await.json();
     assert_eq!(list["users"][0]["disabled"], true);
-    let again = operate(&registry, &["user", "disable", "alice", "--json"]).await.json();
-    assert_eq!((&again["user"], &again["changed"]), (&"alice".into(), &false.into()));
-    let said = operate(&registry, &["user", "enable", "alice", "--json"]).await.json();
-    assert_eq!((&said["user"], &said["changed"]), (&"alice".into(), &true.into()));
+    let again = operate(&registry, &["user", "disable", "alice", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&again["user"], &again["changed"]),
+        (&"alice".into(), &false.into())
+    );
+    let said = operate(&registry, &["user", "enable", "alice", "--json"])
+        .await
+        .json();
+    assert_eq!(
+        (&said["user"], &said["changed"]),
+        (&"alice".into(), &true.into())
+    );
     soon(&registry, &alice, WHOAMI, 200).await;
     registry.send(basic()).await.assert(200);
     registry.sign_in("alice", "password").await.assert(201);
@@ -226,10 +272,14 @@ async fn another_password_ends_logins_and_no_other_tokens() {
     let alice = registry.user("alice").await;
     let create = ["token", "create", "--user", "alice", "--name", "ci"];
     let token = operate(&registry, &create).await.well();
-    let ci = User { token: token.trim_end().to_owned() };
+    let ci = User {
+        token: token.trim_end().to_owned(),
+    };
     registry.get_as(&ci, WHOAMI).await.assert(200);
     let passwd = ["user", "passwd", "alice", "--password-stdin"];
-    let said = run(command(&registry, &[]), &passwd, "another one").await.well();
+    let said = run(command(&registry, &[]), &passwd, "another one")
+        .await
+        .well();
     assert!(said.contains("logins are ended"), "{said}");
     soon(&registry, &alice, WHOAMI, 401).await;
     registry.sign_in("alice", "password").await.assert(401);
@@ -242,42 +292,84 @@ async fn tokens_are_made_listed_and_revoked_without_a_password() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let create = [
-        "token", "create", "--user", "alice", "--name", "ci\x1b[2J", "--readonly", "--cidr", "127.0.0.0/8",
-        "--scope", "@acme", "--package", "app", "--expires", "90d", "--json",
+        "token",
+        "create",
+        "--user",
+        "alice",
+        "--name",
+        "ci\x1b[2J",
+        "--readonly",
+        "--cidr",
+        "127.0.0.0/8",
+        "--scope",
+        "@acme",
+        "--package",
+        "app",
+        "--expires",
+        "90d",
+        "--json",
     ];
     let made = operate(&registry, &create).await.json();
-    let ci = User { token: made["token"].as_str().unwrap().to_owned() };
-    assert!(ci.token.starts_with("rca_") && ci.token.len() > 40, "{made}");
-    assert_eq!(registry.get_as(&ci, WHOAMI).await.assert(200).json()["username"], "alice");
+    let ci = User {
+        token: made["token"].as_str().unwrap().to_owned(),
+    };
+    assert!(
+        ci.token.starts_with("rca_") && ci.token.len() > 40,
+        "{made}"
+    );
+    assert_eq!(
+        registry.get_as(&ci, WHOAMI).await.assert(200).json()["username"],
+        "alice"
+    );
     let body = serde_json::json!("1.0.0");
-    registry.put(&ci, "/-/package/app/dist-tags/beta", &body).await.assert(403);
+    registry
+        .put(&ci, "/-/package/app/dist-tags/beta", &body)
+        .await
+        .assert(403);
 
     let list = operate(&registry, &["token", "list"]).await.well();
     let heading = "KEY           USER   TOKEN      KIND   NAME";
     assert!(list.starts_with(heading), "{list}");
     assert!(list.contains("127.0.0.0/8 app @acme"), "{list}");
-    assert!(!list.contains('\x1b') && list.contains("ci\\u{1b}[2J"), "{list}");
+    assert!(
+        !list.contains('\x1b') && list.contains("ci\\u{1b}[2J"),
+        "{list}"
+    );
     assert!(!list.contains(&ci.token), "{list}");
-    let json = operate(&registry, &["token", "list", "--user", "alice", "--json"]).await.json();
-    let kinds: Vec<&str> = json["tokens"].as_array().unwrap().iter().map(|one| one["kind"].as_str().unwrap()).collect();
+    let json = operate(&registry, &["token", "list", "--user", "alice", "--json"])
+        .await
+        .json();
+    let kinds: Vec<&str> = json["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["kind"].as_str().unwrap())
+        .collect();
     assert_eq!(kinds, ["login", "token"]);
     assert_eq!(json["tokens"][1]["readonly"], true);
     assert_eq!(json["tokens"][1]["scopes"][0], "@acme");
     assert!(json["tokens"][1]["expires"].is_string());
 
     let key = json["tokens"][1]["key"].as_str().unwrap();
-    let said = operate(&registry, &["token", "revoke", &key[..12]]).await.well();
+    let said = operate(&registry, &["token", "revoke", &key[..12]])
+        .await
+        .well();
     assert_eq!(said, "1 token is revoked\n");
     soon(&registry, &ci, WHOAMI, 401).await;
     registry.get_as(&alice, WHOAMI).await.assert(200);
-    let said = operate(&registry, &["token", "revoke", &alice.token, "--json"]).await.json();
+    let said = operate(&registry, &["token", "revoke", &alice.token, "--json"])
+        .await
+        .json();
     assert_eq!(said["revoked"], 1);
     soon(&registry, &alice, WHOAMI, 401).await;
 
     let (one, two) = (registry.user("alice").await, registry.user("alice").await);
     let bob = registry.user("bob").await;
     let all = ["token", "revoke", "--all", "--user", "alice"];
-    assert_eq!(operate(&registry, &all).await.well(), "2 tokens are revoked\n");
+    assert_eq!(
+        operate(&registry, &all).await.well(),
+        "2 tokens are revoked\n"
+    );
     soon(&registry, &one, WHOAMI, 401).await;
     soon(&registry, &two, WHOAMI, 401).await;
     registry.get_as(&bob, WHOAMI).await.assert(200);
@@ -290,18 +382,32 @@ async fn what_can_be_no_token_is_refused_with_what_to_do() {
     let said = operate(&registry, &["token", "revoke", "0123456789ab"]).await;
     said.refused(1, &["no such token", "rustaccio token list"]);
     // Too little to be meant.
-    operate(&registry, &["token", "revoke", "0"]).await.refused(1, &["no such token"]);
+    operate(&registry, &["token", "revoke", "0"])
+        .await
+        .refused(1, &["no such token"]);
     for (wrong, words) in [
         (&["token", "create"][..], "--user"),
         (&["token", "revoke"], "TOKEN"),
         (&["token", "revoke", "--all"], "--user"),
-        (&["token", "create", "--user", "alice", "--expires", "soon"], "soon"),
-        (&["token", "create", "--user", "alice", "--scope", "acme"], "begins with @"),
-        (&["token", "create", "--user", "alice", "--package", "../x"], "../x"),
+        (
+            &["token", "create", "--user", "alice", "--expires", "soon"],
+            "soon",
+        ),
+        (
+            &["token", "create", "--user", "alice", "--scope", "acme"],
+            "begins with @",
+        ),
+        (
+            &["token", "create", "--user", "alice", "--package", "../x"],
+            "../x",
+        ),
     ] {
         operate(&registry, wrong).await.refused(2, &[words]);
     }
     let network = ["token", "create", "--user", "alice", "--cidr", "here"];
     operate(&registry, &network).await.refused(1, &["here"]);
-    assert_eq!(client().get(&registry.url).send().await.unwrap().status(), 200);
+    assert_eq!(
+        client().get(&registry.url).send().await.unwrap().status(),
+        200
+    );
 }

@@ -33,7 +33,10 @@ async fn nothing_is_lost_where_a_registry_and_commands_write_at_once() {
     let state = fs::read(folder.path().join("data/state.json")).unwrap();
     let state: Value = serde_json::from_slice(&state).unwrap();
     assert_eq!(state["users"].as_object().unwrap().len(), 18);
-    let mode = fs::metadata(folder.path().join("data/state.json")).unwrap().permissions().mode();
+    let mode = fs::metadata(folder.path().join("data/state.json"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -64,24 +67,37 @@ async fn users_of_a_file_that_verdaccio_reads_are_changed_there() {
         run(command(&registry, &variables), arguments, input).await
     };
     let alice = registry.user("alice").await;
-    operate(&["user", "add", "bob", "--password-stdin"], "password").await.well();
+    operate(&["user", "add", "bob", "--password-stdin"], "password")
+        .await
+        .well();
     registry.sign_in("bob", "password").await.assert(201);
     assert!(fs::read_to_string(&htpasswd).unwrap().contains("\nbob:$2"));
     operate(&["user", "disable", "alice"], "").await.well();
     registry.get_as(&alice, WHOAMI).await.assert(401);
     registry.sign_in("alice", "password").await.assert(403);
     // The file cannot say it, and stays as it was.
-    assert!(fs::read_to_string(&htpasswd).unwrap().contains("\nalice:$2"));
+    assert!(
+        fs::read_to_string(&htpasswd)
+            .unwrap()
+            .contains("\nalice:$2")
+    );
     operate(&["user", "enable", "alice"], "").await.well();
     registry.get_as(&alice, WHOAMI).await.assert(200);
-    operate(&["user", "passwd", "alice", "--password-stdin"], "another").await.well();
+    operate(&["user", "passwd", "alice", "--password-stdin"], "another")
+        .await
+        .well();
     registry.get_as(&alice, WHOAMI).await.assert(401);
     registry.sign_in("alice", "another").await.assert(201);
     let long = "x".repeat(73);
     let refused = operate(&["user", "passwd", "alice", "--password-stdin"], &long).await;
     refused.refused(1, &["72 bytes"]);
     let list = operate(&["user", "list", "--json"], "").await.json();
-    let names: Vec<&str> = list["users"].as_array().unwrap().iter().map(|user| user["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = list["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| user["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["alice", "bob", "test"]);
     assert_eq!(list["users"][2]["created"], "2026-01-02T03:04:05.678Z");
     let text = fs::read_to_string(&htpasswd).unwrap();
@@ -106,15 +122,37 @@ async fn tokens_of_verdaccio_are_listed_and_revoked() {
     })
     .await;
     let alice = registry.user("alice").await;
-    let list = operate(&registry, &["token", "list", "--json"]).await.json();
-    let keys: Vec<&str> = list["tokens"].as_array().unwrap().iter().filter_map(|token| token["key"].as_str()).collect();
-    assert!(keys.contains(&"aaaaaaaa1") && keys.contains(&"bbbbbbbb2"), "{list}");
-    assert_eq!(operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["tokens"], 3);
-    operate(&registry, &["token", "revoke", "aaaaaaaa1"]).await.well();
+    let list = operate(&registry, &["token", "list", "--json"])
+        .await
+        .json();
+    let keys: Vec<&str> = list["tokens"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|token| token["key"].as_str())
+        .collect();
+    assert!(
+        keys.contains(&"aaaaaaaa1") && keys.contains(&"bbbbbbbb2"),
+        "{list}"
+    );
+    assert_eq!(
+        operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["tokens"],
+        3
+    );
+    operate(&registry, &["token", "revoke", "aaaaaaaa1"])
+        .await
+        .well();
     let text = fs::read_to_string(registry.data().join(".token-db.json")).unwrap();
-    assert!(!text.contains("aaaaaaaa1") && text.contains("bbbbbbbb2"), "{text}");
+    assert!(
+        !text.contains("aaaaaaaa1") && text.contains("bbbbbbbb2"),
+        "{text}"
+    );
     // The registry that runs has noticed.
-    let tokens = registry.get_as(&alice, "/-/npm/v1/tokens").await.assert(200).json();
+    let tokens = registry
+        .get_as(&alice, "/-/npm/v1/tokens")
+        .await
+        .assert(200)
+        .json();
     assert_eq!(tokens["objects"].as_array().unwrap().len(), 2, "{tokens}");
 }
 
@@ -122,15 +160,12 @@ async fn tokens_of_verdaccio_are_listed_and_revoked() {
 async fn a_lost_second_factor_is_taken_away() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
-    let folder = registry.stop().await;
-    with_second_factor(&folder, "alice", "auth-and-writes");
-    let registry = Registry::with(Start {
-        folder: Some(folder),
-        ..Start::default()
-    })
-    .await;
+    let registry = with_second_factor(registry, Vec::new(), "alice", "auth-and-writes", &[]).await;
     registry.sign_in("alice", "password").await.assert(401);
-    assert_eq!(operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["second_factor"], true);
+    assert_eq!(
+        operate(&registry, &["user", "list", "--json"]).await.json()["users"][0]["second_factor"],
+        true
+    );
     let reset = ["user", "reset-second-factor", "alice"];
     let said = operate(&registry, &reset).await.well();
     assert!(said.contains("no second factor any more"), "{said}");
@@ -147,35 +182,66 @@ async fn what_an_operator_does_is_in_the_trail_of_audit() {
     let variables = [("RUSTACCIO_AUDIT_LOG_FILE", &*trail)];
     let registry = Registry::start(&variables).await;
     registry.user("alice").await;
-    let operate = async |arguments: &[&str]| run(command(&registry, &variables), arguments, "long enough").await;
-    operate(&["user", "add", "bob", "--password-stdin"]).await.well();
+    let operate = async |arguments: &[&str]| {
+        run(command(&registry, &variables), arguments, "long enough").await
+    };
+    operate(&["user", "add", "bob", "--password-stdin"])
+        .await
+        .well();
     operate(&["user", "disable", "bob"]).await.well();
-    operate(&["user", "disable", "carol"]).await.refused(1, &["carol"]);
-    let token = operate(&["token", "create", "--user", "alice"]).await.well();
-    let token = User { token: token.trim().to_owned() };
+    operate(&["user", "disable", "carol"])
+        .await
+        .refused(1, &["carol"]);
+    let token = operate(&["token", "create", "--user", "alice"])
+        .await
+        .well();
+    let token = User {
+        token: token.trim().to_owned(),
+    };
     operate(&["token", "revoke", &token.token]).await.well();
     operate(&["user", "list"]).await.well();
     // The registry goes on writing the same file.
     registry.sign_in("alice", "wrong").await.assert(401);
     let text = fs::read_to_string(&trail).unwrap();
-    assert!(!text.contains(&token.token) && !text.contains("long enough"), "{text}");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        !text.contains(&token.token) && !text.contains("long enough"),
+        "{text}"
+    );
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let of = |line: &Value| {
-        let types = line["events"].as_array().unwrap().iter().filter_map(|event| event["type"].as_str());
+        let types = line["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|event| event["type"].as_str());
         let types: Vec<&str> = types.collect();
-        format!("{} {} {}", line["action"].as_str().unwrap(), line["outcome"].as_str().unwrap(), types.join(" "))
+        format!(
+            "{} {} {}",
+            line["action"].as_str().unwrap(),
+            line["outcome"].as_str().unwrap(),
+            types.join(" ")
+        )
     };
     let said: Vec<String> = lines.iter().map(of).collect();
-    assert_eq!(said[1..6], [
-        "user.add ok auth.user.registered",
-        "user.disable ok auth.user.disabled",
-        "user.disable failed ",
-        "token.create ok auth.token.created",
-        "token.revoke ok auth.token.revoked",
-    ]);
+    assert_eq!(
+        said[1..6],
+        [
+            "user.add ok auth.user.registered",
+            "user.disable ok auth.user.disabled",
+            "user.disable failed ",
+            "token.create ok auth.token.created",
+            "token.revoke ok auth.token.revoked",
+        ]
+    );
     assert_eq!(said.len(), 7, "{said:?}");
     let failed = &lines[3];
-    assert!(failed["reason"].as_str().unwrap().contains("carol"), "{failed}");
+    assert!(
+        failed["reason"].as_str().unwrap().contains("carol"),
+        "{failed}"
+    );
     assert_eq!(failed["user"], "$operator");
     assert!(failed["uid"].is_number(), "{failed}");
 }
@@ -187,7 +253,11 @@ fn accounts_kept_elsewhere_are_changed_there() {
         ("RUSTACCIO_AUTH_BACKEND", "http"),
         ("RUSTACCIO_AUTH_HTTP_BASE_URL", "http://127.0.0.1:9/"),
     ];
-    for arguments in [&["user", "disable", "alice"][..], &["user", "list"], &["user", "add", "alice", "--password-stdin"]] {
+    for arguments in [
+        &["user", "disable", "alice"][..],
+        &["user", "list"],
+        &["user", "add", "alice", "--password-stdin"],
+    ] {
         let mut command = Process::command(folder.path(), &variables);
         command.args(arguments);
         let said = Process::refusal(command);
@@ -212,6 +282,8 @@ async fn accounts_can_be_made_before_the_first_start() {
     })
     .await;
     registry.sign_in("alice", "password").await.assert(201);
-    let request = registry.request(Method::GET, WHOAMI).basic_auth("alice", Some("password"));
+    let request = registry
+        .request(Method::GET, WHOAMI)
+        .basic_auth("alice", Some("password"));
     registry.send(request).await.assert(200);
 }
