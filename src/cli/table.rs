@@ -60,10 +60,12 @@ mod tests {
         let mut table = Table::new(["NAME", "N", "LAST"]);
         table.row(["größer".to_owned(), "1".to_owned(), String::new()]);
         table.row(["a\x1b[2J".to_owned(), "22".to_owned(), "x".to_owned()]);
-        assert_eq!(
-            table.to_string(),
-            "NAME          N   LAST\ngrößer        1   -\na\\u{1b}[2J  22  x\n"
-                .replace("a\\u{1b}[2J  ", "a\\u{1b}[2J    ")
-        );
+        let lines = [
+            "NAME        N   LAST",
+            "größer      1   -",
+            "a\\u{1b}[2J  22  x",
+            "",
+        ];
+        assert_eq!(table.to_string(), lines.join("\n"));
     }
 }

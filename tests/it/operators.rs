@@ -16,7 +16,8 @@ use reqwest::Method;
 use serde_json::Value;
 
 use crate::support::{
-    Process, Registry, User,
+    Registry, User,
+    process::Process,
     registry::{STORED_IN, client},
 };
 

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::Value;
 
 use super::{Said, operate, run};
-use crate::support::{Package, Process, Registry, registry::Start};
+use crate::support::{Package, Registry, process::Process, registry::Start};
 
 /// Runs the program on the data folder `data`, where no registry runs.
 async fn at(data: &Path, arguments: &[&str]) -> Said {

@@ -6,7 +6,9 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{WHOAMI, command, operate, run};
-use crate::support::{Process, Registry, User, registry::Start, second_factor::with_second_factor};
+use crate::support::{
+    Registry, User, process::Process, registry::Start, second_factor::with_second_factor,
+};
 
 #[tokio::test]
 async fn nothing_is_lost_where_a_registry_and_commands_write_at_once() {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::support::{Package, Process, Registry};
+use crate::support::{Package, Registry, process::Process};
 
 /// Runs the program on a terminal and answers each question; all that the terminal showed, and whether it
 /// went well.
@@ -18,6 +18,8 @@ fn on_terminal(data: &Path, arguments: &str, turns: &[(&str, &str)]) -> (String,
             &format!("stty cols 120; {program} {arguments}"),
             "/dev/null",
         ])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
         .env("TERM", "xterm")
         .env("RUSTACCIO_DATA_DIR", data)
         .env("RUSTACCIO_UPSTREAM", "none")

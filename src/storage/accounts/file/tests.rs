@@ -241,7 +241,12 @@ async fn two_that_write_one_file_lose_nothing_of_each_other() {
     }
     let taken = other.create_user(&name("one7"), user(), None).await;
     assert!(matches!(taken, Err(AccountsError::UserExists)), "{taken:?}");
-    let edited = one.set_password(&name("other3"), "h".to_owned(), Timestamp::from_unix_millis(2), TokenKind::Login);
+    let edited = one.set_password(
+        &name("other3"),
+        "h".to_owned(),
+        Timestamp::from_unix_millis(2),
+        TokenKind::Login,
+    );
     edited.await.unwrap();
     let seen = other.user(&name("other3")).await.unwrap().unwrap();
     assert_eq!(seen.password_hash, "h");
@@ -254,7 +259,12 @@ async fn a_file_that_is_taken_away_takes_nobody_with_it() {
     let accounts = FileAccounts::open(path.clone()).await.unwrap();
     let create = |text: &'static str| {
         let accounts = accounts.clone();
-        async move { accounts.create_user(&name(text), user(), None).await.unwrap() }
+        async move {
+            accounts
+                .create_user(&name(text), user(), None)
+                .await
+                .unwrap()
+        }
     };
     create("alice").await;
     fs::remove_file(&path).unwrap();
