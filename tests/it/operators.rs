@@ -128,7 +128,7 @@ fn soon<'r>(
 const WHOAMI: &str = "/-/whoami";
 
 #[tokio::test]
-async fn an_operator_makes_accounts_and_lists_them() {
+pub(crate) async fn an_operator_makes_accounts_and_lists_them() {
     let registry = Registry::start(&[("RUSTACCIO_REGISTRATION", "closed")]).await;
     let add = [
         "user",
@@ -165,7 +165,7 @@ async fn an_operator_makes_accounts_and_lists_them() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_an_account_is_refused_with_what_to_do() {
+pub(crate) async fn what_cannot_be_an_account_is_refused_with_what_to_do() {
     let registry = Registry::alone().await;
     registry.user("alice").await;
     let strict = [
@@ -223,7 +223,7 @@ async fn what_cannot_be_an_account_is_refused_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_disabled_user_is_nobody_until_she_is_enabled() {
+pub(crate) async fn a_disabled_user_is_nobody_until_she_is_enabled() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let bob = registry.user("bob").await;
@@ -268,7 +268,7 @@ async fn a_disabled_user_is_nobody_until_she_is_enabled() {
 }
 
 #[tokio::test]
-async fn another_password_ends_logins_and_no_other_tokens() {
+pub(crate) async fn another_password_ends_logins_and_no_other_tokens() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let create = ["token", "create", "--user", "alice", "--name", "ci"];
@@ -289,7 +289,7 @@ async fn another_password_ends_logins_and_no_other_tokens() {
 }
 
 #[tokio::test]
-async fn tokens_are_made_listed_and_revoked_without_a_password() {
+pub(crate) async fn tokens_are_made_listed_and_revoked_without_a_password() {
     let registry = Registry::alone().await;
     let alice = registry.user("alice").await;
     let create = [
@@ -377,7 +377,7 @@ async fn tokens_are_made_listed_and_revoked_without_a_password() {
 }
 
 #[tokio::test]
-async fn what_can_be_no_token_is_refused_with_what_to_do() {
+pub(crate) async fn what_can_be_no_token_is_refused_with_what_to_do() {
     let registry = Registry::alone().await;
     registry.user("alice").await;
     let said = operate(&registry, &["token", "revoke", "0123456789ab"]).await;
