@@ -241,14 +241,10 @@ async fn two_that_write_one_file_lose_nothing_of_each_other() {
     }
     let taken = other.create_user(&name("one7"), user(), None).await;
     assert!(matches!(taken, Err(AccountsError::UserExists)), "{taken:?}");
-    let edited = one.set_password(
-        &name("other3"),
-        "h".to_owned(),
-        Timestamp::from_unix_millis(2),
-        TokenKind::Login,
-    );
+    let (renewed, at) = (name("other3"), Timestamp::from_unix_millis(2));
+    let edited = one.set_password(&renewed, "h".to_owned(), at, TokenKind::Login);
     edited.await.unwrap();
-    let seen = other.user(&name("other3")).await.unwrap().unwrap();
+    let seen = other.user(&renewed).await.unwrap().unwrap();
     assert_eq!(seen.password_hash, "h");
 }
 
