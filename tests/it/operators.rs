@@ -388,18 +388,18 @@ pub(crate) async fn what_can_be_no_token_is_refused_with_what_to_do() {
         .refused(1, &["no such token"]);
     for (wrong, words) in [
         (&["token", "create"][..], "--user"),
-        (&["token", "revoke"], "TOKEN"),
-        (&["token", "revoke", "--all"], "--user"),
+        (&["token", "revoke"][..], "TOKEN"),
+        (&["token", "revoke", "--all"][..], "--user"),
         (
-            &["token", "create", "--user", "alice", "--expires", "soon"],
+            &["token", "create", "--user", "alice", "--expires", "soon"][..],
             "soon",
         ),
         (
-            &["token", "create", "--user", "alice", "--scope", "acme"],
+            &["token", "create", "--user", "alice", "--scope", "acme"][..],
             "begins with @",
         ),
         (
-            &["token", "create", "--user", "alice", "--package", "../x"],
+            &["token", "create", "--user", "alice", "--package", "../x"][..],
             "../x",
         ),
     ] {

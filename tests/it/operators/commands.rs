@@ -287,10 +287,10 @@ async fn commands_that_ask_registries_say_it_in_json_too() {
     assert_eq!((&json["ok"], &json["packages"]), (&true.into(), &1.into()));
     for (arguments, word) in [
         (&["import", "ftp://x"][..], "http"),
-        (&["shadow"], "URL"),
-        (&["mirror"], "--lockfile"),
+        (&["shadow"][..], "URL"),
+        (&["mirror"][..], "--lockfile"),
         (
-            &["mirror", "--lockfile", &lockfile, "--npmrc", "x"],
+            &["mirror", "--lockfile", &lockfile, "--npmrc", "x"][..],
             "--registry",
         ),
     ] {
