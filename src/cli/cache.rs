@@ -143,7 +143,7 @@ fn describe_stats(cache: &UpstreamCache, stats: &CacheStats, is_shared: bool) ->
     let mut table = Table::new(["FROM", "DOCUMENTS", "TARBALLS"]);
     for (uplink, of) in &stats.uplinks {
         let of = (of.documents, of.tarballs);
-        table.row([uplink.to_string(), describe(of.0), describe(of.1)]);
+        table.row([uplink.clone(), describe(of.0), describe(of.1)]);
     }
     if stats.other_tarballs.files > 0 {
         let others = describe(stats.other_tarballs);

@@ -69,8 +69,5 @@ pub(super) fn manual(command: &ManCommand, mut whole: Command, out: &mut impl Wr
 }
 
 fn written(written: io::Result<()>) -> ExitCode {
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
+    written.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }

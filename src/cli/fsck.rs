@@ -84,11 +84,11 @@ fn show(format: Format, (report, done): &Checked, out: &mut impl Write) -> ExitC
     let text = match &error {
         None => format!("{report}\n"),
         // It is no whole report.
-        Some(_) => report
-            .damages
-            .iter()
-            .map(|one| format!("{one}\n"))
-            .collect(),
+        Some(_) => {
+            let lines = report.damages.iter().map(ToString::to_string);
+            let lines: Vec<String> = lines.chain([String::new()]).collect();
+            lines.join("\n")
+        }
     };
     let written = format.write(&found, text, out);
     if let Some(error) = error {

@@ -97,6 +97,7 @@ fn scope(text: &str) -> Result<String, String> {
 }
 
 /// A token as programs read it.
+#[expect(clippy::struct_field_names, reason = "programs read it by this name")]
 #[derive(Serialize)]
 struct Token<'a> {
     key: &'a str,

@@ -135,6 +135,7 @@ struct Users {
 }
 
 /// What has become of an account.
+#[expect(clippy::struct_field_names, reason = "programs read it by this name")]
 #[derive(Serialize)]
 struct Changed<'a> {
     user: &'a str,

@@ -44,6 +44,16 @@ struct Last<T> {
     value: Arc<T>,
 }
 
+/// Whose turn it is to change a file.
+enum Turn {
+    /// Ours, for as long as this lives.
+    Ours { _file: File },
+    /// There is no file that could be locked.
+    Nobodys,
+    /// The file that was locked is not there any more.
+    Replaced,
+}
+
 /// The file as it was at one moment.
 struct Content {
     stamp: Option<Stamp>,
@@ -151,7 +161,10 @@ impl<T: Send + Sync + 'static> Watched<T> {
     ) -> Result<(), E> {
         for _ in 0..MAX_ATTEMPTS {
             // Two registries, or one and a command, take turns; others do not know of it.
-            let Some(_turn) = self.turn() else { continue };
+            let turn = self.turn();
+            if matches!(turn, Turn::Replaced) {
+                continue;
+            }
             let content = self.read()?;
             let bytes = edit(&content.bytes)?;
             let is_current = || Ok(stamp_at(&self.path)? == content.stamp);
@@ -166,15 +179,19 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Err(self.failed(error).into())
     }
 
-    /// The file, locked where it can be; `None` where it was replaced meanwhile.
-    fn turn(&self) -> Option<Option<File>> {
+    /// Waits for a turn to change the file.
+    fn turn(&self) -> Turn {
         let file = File::options().read(true).write(true).open(&self.path);
         let Some(file) = file.ok().filter(|file| file.lock().is_ok()) else {
-            return Some(None);
+            return Turn::Nobodys;
         };
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let locked = file.metadata().ok().map(id);
-        (locked == fs::metadata(&self.path).ok().map(id)).then_some(Some(file))
+        if locked == fs::metadata(&self.path).ok().map(id) {
+            Turn::Ours { _file: file }
+        } else {
+            Turn::Replaced
+        }
     }
 
     fn failed(&self, error: io::Error) -> StorageError {
