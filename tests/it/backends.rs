@@ -199,6 +199,7 @@ on_every_backend! {
         a_disabled_user_is_nobody_until_she_is_enabled,
         another_password_ends_logins_and_no_other_tokens,
         tokens_are_made_listed_and_revoked_without_a_password,
+        all_tokens_of_a_user_are_revoked_at_once,
         what_can_be_no_token_is_refused_with_what_to_do;
     organisations:
         nobody_lets_herself_in,

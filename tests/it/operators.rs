@@ -363,7 +363,11 @@ pub(crate) async fn tokens_are_made_listed_and_revoked_without_a_password() {
         .json();
     assert_eq!(said["revoked"], 1);
     soon(&registry, &alice, WHOAMI, 401).await;
+}
 
+#[tokio::test]
+pub(crate) async fn all_tokens_of_a_user_are_revoked_at_once() {
+    let registry = Registry::alone().await;
     let (one, two) = (registry.user("alice").await, registry.user("alice").await);
     let bob = registry.user("bob").await;
     let all = ["token", "revoke", "--all", "--user", "alice"];
