@@ -9,6 +9,7 @@ use sha2::Digest as _;
 use super::{
     Outside, Sender, cidr,
     known::Known,
+    operator,
     passwords::{self, Passwords},
     second_factor::SecondFactors,
     sessions::Sessions,
@@ -241,23 +242,13 @@ impl Auth {
         }
         self.require_open_registration(false)?;
         self.check_new_password(password)?;
-        self.require_whole(password)?;
         if let Some(max) = self.config.max_users
             && self.accounts.user_count().await? >= max
         {
             return Err(AccountsError::TooManyUsers.into());
         }
-        let now = self.clock.now();
-        let record = UserRecord {
-            password_hash: self.passwords.hash(password).await?,
-            created: now,
-            updated: Some(now),
-            password_changed: Some(now),
-            second_factor: None,
-            profile,
-        };
-        self.accounts
-            .create_user(user, record, self.config.max_users)
+        let max_users = self.config.max_users;
+        self.make_account(user, password, profile, max_users)
             .await?;
         tracing::info!(user.name = %user, "user registered");
         let token = self.issue_login_token(user).await?;
@@ -265,6 +256,28 @@ impl Auth {
             is_new: true,
             token,
         })
+    }
+
+    /// Makes an account with a password that may be one.
+    pub(super) async fn make_account(
+        &self,
+        user: &Username,
+        password: &SecretString,
+        profile: Profile,
+        max_users: Option<usize>,
+    ) -> Result<(), RegistryError> {
+        self.require_whole(password)?;
+        let now = self.clock.now();
+        let record = UserRecord {
+            password_hash: self.passwords.hash(password).await?,
+            created: now,
+            updated: Some(now),
+            password_changed: Some(now),
+            disabled: None,
+            second_factor: None,
+            profile,
+        };
+        Ok(self.accounts.create_user(user, record, max_users).await?)
     }
 
     /// Revokes a token that its bearer shows. Whether there was one.
@@ -302,6 +315,15 @@ impl Auth {
         if self.password_hash(user).await? != checked {
             return Err(RegistryError::forbidden(BAD_PASSWORD));
         }
+        self.replace_password(user, new).await
+    }
+
+    /// Makes `new`, which may be one, the password of `user`, and revokes her login tokens.
+    pub(super) async fn replace_password(
+        &self,
+        user: &Username,
+        new: &SecretString,
+    ) -> Result<(), RegistryError> {
         let hash = self.passwords.hash(new).await?;
         let now = self.clock.now();
         let login = TokenKind::Login;
@@ -356,6 +378,15 @@ impl Auth {
             ));
         }
         self.check_password(user, password, sender).await?;
+        self.make_token(user, request).await
+    }
+
+    /// Makes a token for `user`, whoever wants it.
+    pub(super) async fn make_token(
+        &self,
+        user: &Username,
+        request: TokenRequest,
+    ) -> Result<(SecretString, TokenRecord), RegistryError> {
         let others = self.accounts.tokens_of(user).await?.into_iter();
         let others = others.filter(|token| token.kind != TokenKind::Ended);
         if others.count() >= MAX_TOKENS_PER_USER {
@@ -443,17 +474,23 @@ impl Auth {
         let address = sender.address;
         // What was right stays so while the account's hash is the one that is known.
         let known = self.accounts.known_user(user).await?;
+        let is_disabled = known.as_ref().is_some_and(|user| user.disabled.is_some());
         let known = known.map(|record| record.password_hash.clone());
         let digest = Self::digest(user, known.as_deref(), password, address);
-        if self.right.get(&digest).await.is_some() {
+        if !is_disabled && self.right.get(&digest).await.is_some() {
             return Ok(known);
         }
         // Another node may have changed it a moment ago.
-        let hash = self.accounts.user(user).await?;
-        let hash = hash.map(|record| record.password_hash.clone());
+        let stored = self.accounts.user(user).await?;
+        let is_disabled = stored.as_ref().is_some_and(|user| user.disabled.is_some());
+        let hash = stored.map(|record| record.password_hash.clone());
         let digest = Self::digest(user, hash.as_deref(), password, address);
         let looked_at = self.look_at_password(user, hash.clone(), password, address);
         let result = self.right.try_get_with(digest, looked_at).await;
+        if is_disabled && result.is_ok() {
+            // Nobody else learns of it.
+            return Err(RegistryError::forbidden(operator::DISABLED));
+        }
         result.map(|()| hash).map_err(|refused| match &*refused {
             Refused::Wrong => RegistryError::unauthorized(BAD_PASSWORD),
             Refused::Throttled(retry_after) => RegistryError::RateLimited {
@@ -528,7 +565,7 @@ impl Auth {
         Ok(())
     }
 
-    fn check_new_password(&self, password: &SecretString) -> Result<(), RegistryError> {
+    pub(super) fn check_new_password(&self, password: &SecretString) -> Result<(), RegistryError> {
         let (text, pattern) = (password.expose_secret(), &self.config.password_pattern);
         let is_wanted = pattern
             .as_ref()

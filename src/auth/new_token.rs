@@ -7,9 +7,25 @@ use secrecy::SecretString;
 use super::{Auth, tokens};
 use crate::{
     error::RegistryError,
+    events::Event,
     models::Username,
     storage::{AccountStore as _, AccountStoreExt as _, TokenKind, TokenRecord},
 };
+
+/// What is told of a token that was made.
+pub fn token_created(record: &TokenRecord) -> Event {
+    let packages = record.packages.iter().map(|name| name.0.to_string());
+    Event::TokenCreated {
+        user: record.user.clone(),
+        token: record.prefix.clone(),
+        name: record.name.clone(),
+        readonly: record.readonly,
+        cidr: record.cidr.iter().map(ToString::to_string).collect(),
+        limits: packages.chain(record.scopes.iter().cloned()).collect(),
+        bypass_2fa: record.bypass_second_factor,
+        expires: record.expires,
+    }
+}
 
 impl Auth {
     pub(super) async fn issue_login_token(

@@ -46,6 +46,9 @@ pub enum CredentialProblem {
     /// The account has a second factor, which a password alone does not show.
     #[error("this account has a second factor; sign in with `npm login` and use a token")]
     PasswordAlone,
+    /// The account does not count.
+    #[error("{}", super::operator::DISABLED)]
+    Disabled,
     /// Too many wrong passwords.
     #[error("too many failed logins, try again later")]
     Throttled,
@@ -257,6 +260,9 @@ impl Auth {
             Err(RegistryError::RateLimited { .. }) => {
                 return Ok(Authentication::problem(CredentialProblem::Throttled));
             }
+            Err(RegistryError::Forbidden { message }) if message == super::operator::DISABLED => {
+                return Ok(Authentication::problem(CredentialProblem::Disabled));
+            }
             Err(error) if error.status().is_client_error() => {
                 return Ok(Authentication::problem(CredentialProblem::WrongPassword));
             }
@@ -281,6 +287,9 @@ impl Auth {
     }
 
     pub(super) async fn signed_in(&self, user: &Username) -> Result<Authentication, RegistryError> {
+        if self.is_disabled(user).await? {
+            return Ok(Authentication::problem(CredentialProblem::Disabled));
+        }
         let identity = AuthIdentity {
             username: Some(user.as_str().to_owned()),
             groups: self.accounts.known_groups(user).await?,

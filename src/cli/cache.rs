@@ -1,18 +1,19 @@
 //! `rustaccio cache`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::Write, process::ExitCode, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde::Serialize;
 
-use super::complain;
+use super::{
+    complain,
+    output::{Format, end},
+    table::Table,
+    work,
+};
 use crate::{
     config::{Config, parse_size, parse_span},
-    error::{RegistryError, explain},
+    error::RegistryError,
     models::{PackageName, UplinkName},
     runtime::open_cache,
     storage::{Amount, CacheBounds, CacheStats, Pruned, Selection, UpstreamCache},
@@ -49,41 +50,24 @@ pub(super) enum CacheCommand {
     },
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(super) struct Format {
-    /// Answer in JSON, for programs
-    #[arg(long)]
-    json: bool,
-}
-
 pub(super) fn run(command: &CacheCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_command(command, settings) {
-        Ok(text) => match out.write_all(text.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
-        Err(error) => {
-            // There is nobody left to tell if this cannot be written.
-            let _ = writeln!(io::stderr().lock(), "rustaccio cache: {}", explain(&error));
-            ExitCode::FAILURE
-        }
-    }
+    let done = run_command(command, settings);
+    end(
+        "cache",
+        done.map(|text| out.write_all(text.as_bytes()).map(|()| true)),
+    )
 }
 
 fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, RegistryError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RegistryError::internal)?;
-    runtime.block_on(async {
+    work::run(async {
         let cache = open_cache(settings).await?;
         match command {
             CacheCommand::Stats { format } => {
                 let stats = cache.stats().await?;
-                format.show(&stats, |stats, is_shared| {
+                show(*format, &stats, |stats, is_shared| {
                     describe_stats(&cache, stats, is_shared)
                 })
             }
@@ -104,7 +88,7 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
                     });
                 }
                 let pruned = cache.prune(bounds).await?;
-                format.show(&pruned, describe_pruned)
+                show(*format, &pruned, describe_pruned)
             }
             CacheCommand::Clear {
                 uplink,
@@ -116,7 +100,7 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
                     package: package.clone(),
                 };
                 let pruned = cache.clear(selection).await?;
-                format.show(&pruned, describe_pruned)
+                show(*format, &pruned, describe_pruned)
             }
         }
     })
@@ -131,52 +115,50 @@ struct Both<'a, T> {
     shared: Option<&'a T>,
 }
 
-impl Format {
-    /// `tiers` has the folder of this machine first.
-    fn show<T: Serialize>(
-        self,
-        tiers: &[T],
-        text: impl Fn(&T, bool) -> String,
-    ) -> Result<String, RegistryError> {
-        let mut rest = tiers.iter();
-        let Some(local) = rest.next() else {
-            return Ok(String::new());
-        };
-        let shared = rest.next();
-        if self.json {
-            let json = serde_json::to_string(&Both { local, shared });
-            return Ok(json.map_err(RegistryError::internal)? + "\n");
-        }
-        let shared = shared.map(|shared| text(shared, true));
-        Ok(text(local, false) + &shared.unwrap_or_default())
-    }
+/// `tiers` has the folder of this machine first.
+fn show<T: Serialize>(
+    format: Format,
+    tiers: &[T],
+    text: impl Fn(&T, bool) -> String,
+) -> Result<String, RegistryError> {
+    let mut rest = tiers.iter();
+    let Some(local) = rest.next() else {
+        return Ok(String::new());
+    };
+    let shared = rest.next();
+    let people = text(local, false) + &shared.map(|shared| text(shared, true)).unwrap_or_default();
+    let mut written = Vec::new();
+    format
+        .write(&Both { local, shared }, people, &mut written)
+        .map_err(RegistryError::internal)?;
+    String::from_utf8(written).map_err(RegistryError::internal)
 }
 
 fn describe_stats(cache: &UpstreamCache, stats: &CacheStats, is_shared: bool) -> String {
     let place = if is_shared {
-        "shared      in the bucket".to_owned()
+        "the bucket, shared by all nodes".to_owned()
     } else {
-        format!("folder      {}", cache.folder().display())
+        cache.folder().display().to_string()
     };
-    let mut lines = vec![
-        place,
-        format!("total       {}", describe(stats.total)),
-        format!("documents   {}", describe(stats.documents)),
-        format!("tarballs    {}", describe(stats.tarballs)),
-    ];
-    if let Some(oldest) = stats.oldest {
-        lines.push(format!("oldest      last used {oldest}"));
-    }
+    let mut table = Table::new(["FROM", "DOCUMENTS", "TARBALLS"]);
     for (uplink, of) in &stats.uplinks {
-        lines.push(format!("uplink {uplink}"));
-        lines.push(format!("  documents {}", describe(of.documents)));
-        lines.push(format!("  tarballs  {}", describe(of.tarballs)));
+        let of = (of.documents, of.tarballs);
+        table.row([uplink.clone(), describe(of.0), describe(of.1)]);
     }
     if stats.other_tarballs.files > 0 {
         let others = describe(stats.other_tarballs);
-        lines.push(format!("tarballs of no single uplink: {others}"));
+        table.row(["no single uplink".to_owned(), String::new(), others]);
     }
-    lines.join("\n") + "\n"
+    let (documents, tarballs) = (describe(stats.documents), describe(stats.tarballs));
+    table.row(["all".to_owned(), documents, tarballs]);
+    let oldest = stats
+        .oldest
+        .map(|oldest| format!(", the oldest last used {oldest}"));
+    format!(
+        "{place}: {}{}\n{table}",
+        describe(stats.total),
+        oldest.unwrap_or_default()
+    )
 }
 
 fn describe_pruned(pruned: &Pruned, is_shared: bool) -> String {

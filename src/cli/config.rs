@@ -6,14 +6,21 @@ use std::{
 };
 
 use clap::Subcommand;
+use serde::Serialize;
 
-use super::{all_problems, complain};
+use super::{
+    all_problems, complain,
+    output::{Format, say},
+};
 use crate::config::{Config, Reading, examples};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
     /// Say what each line of the files means, and whether a registry could start with these settings
-    Check,
+    Check {
+        #[command(flatten)]
+        format: Format,
+    },
     /// List the settings in force, without secrets
     Show {
         /// Say where each came from
@@ -26,26 +33,7 @@ pub(super) enum ConfigCommand {
 
 pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
     let written = match command {
-        ConfigCommand::Check => {
-            let problems = match all_problems(settings) {
-                Ok(problems) => problems,
-                Err(error) => {
-                    // There is nobody left to tell if this cannot be written.
-                    let _ = writeln!(io::stderr().lock(), "rustaccio: {error}");
-                    return ExitCode::FAILURE;
-                }
-            };
-            // There is nobody left to tell if this cannot be written.
-            let _ = explain(settings, out);
-            if !problems.is_empty() {
-                return complain(&problems);
-            }
-            let warned = settings
-                .warnings()
-                .iter()
-                .try_for_each(|warning| writeln!(out, "warning: {warning}"));
-            warned.and_then(|()| writeln!(out, "the settings are fine"))
-        }
+        ConfigCommand::Check { format } => return check(*format, settings, out),
         ConfigCommand::Show { sources } => {
             if !settings.problems().is_empty() {
                 return complain(settings.problems());
@@ -60,6 +48,75 @@ pub(super) fn run(command: &ConfigCommand, settings: &Config, out: &mut impl Wri
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// What programs read of a check.
+#[derive(Serialize)]
+struct Checked {
+    /// Whether a registry can start with these settings.
+    ok: bool,
+    readings: Vec<Shown>,
+    warnings: Vec<String>,
+    problems: Vec<String>,
+}
+
+/// A line of a file, and what it means.
+#[derive(Serialize)]
+struct Shown {
+    path: String,
+    value: String,
+    meaning: String,
+}
+
+fn check(format: Format, settings: &Config, out: &mut impl Write) -> ExitCode {
+    let problems = match all_problems(settings) {
+        Ok(problems) => problems,
+        Err(error) => {
+            say(format_args!("rustaccio: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let written = if format.json {
+        let checked = Checked {
+            ok: problems.is_empty(),
+            readings: settings.readings().iter().map(Shown::of).collect(),
+            warnings: settings
+                .warnings()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            problems: problems.iter().map(ToString::to_string).collect(),
+        };
+        format.write(&checked, "", out)
+    } else {
+        explain(settings, out)
+    };
+    if !problems.is_empty() {
+        return complain(&problems);
+    }
+    let said = written.and_then(|()| {
+        if format.json {
+            return Ok(());
+        }
+        for warning in settings.warnings() {
+            writeln!(out, "warning: {warning}")?;
+        }
+        writeln!(out, "the settings are fine")
+    });
+    match said {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl Shown {
+    fn of(reading: &Reading) -> Self {
+        Self {
+            path: reading.path.clone(),
+            value: reading.value.clone(),
+            meaning: reading.meaning.to_string(),
+        }
     }
 }
 

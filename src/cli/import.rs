@@ -13,7 +13,8 @@ use super::{
     chosen::{Chosen, credentials, registry_address},
     complain,
     conclusion::{Conclusion, conclude},
-    progress::Bar,
+    output::Format,
+    work,
 };
 use crate::{
     config::{Config, Env, Sources},
@@ -45,9 +46,8 @@ pub(super) struct ImportCommand {
     /// Say what would be done, and write nothing; the registry may be running
     #[arg(long)]
     dry_run: bool,
-    /// Answer in JSON, for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Where packages come from.
@@ -112,7 +112,7 @@ pub(super) fn run(
         is_well: imported.is_complete(),
         text: conclusion(command, imported),
     };
-    conclude("import", done, command.json, conclusion, out)
+    conclude("import", done, command.format, conclusion, out)
 }
 
 fn conclusion(command: &ImportCommand, imported: &Imported) -> &'static str {
@@ -137,22 +137,17 @@ fn run_import(
     settings: &Config,
     env: &Env,
 ) -> Result<Imported, RegistryError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(RegistryError::internal)?;
-    let bar = Bar::new("import", "packages");
-    let watch = |imported: &Imported, all: usize| {
-        let Imported {
-            packages,
-            versions,
-            bytes,
-            ..
-        } = imported;
-        let more = format!("{versions} versions, {} MB, ", bytes / 1_000_000);
-        bar.show(*packages, all, &more);
-    };
-    let done = runtime.block_on(async {
+    work::run_with_bar("packages", async |bar| {
+        let watch = |imported: &Imported, all: usize| {
+            let Imported {
+                packages,
+                versions,
+                bytes,
+                ..
+            } = imported;
+            let more = format!("{versions} versions, {} MB, ", bytes / 1_000_000);
+            bar.show(*packages, all, &more);
+        };
         let chosen = &command.chosen;
         let (from, names) = match &command.source {
             Place::Registry(url) => {
@@ -172,8 +167,6 @@ fn run_import(
             jobs: command.jobs.into(),
             is_dry: command.dry_run,
         };
-        Box::pin(runtime::import(settings, importing, &watch)).await
-    });
-    bar.clear();
-    done
+        runtime::import(settings, importing, &watch).await
+    })
 }

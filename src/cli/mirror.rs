@@ -9,7 +9,8 @@ use super::{
     chosen::{credentials, read_lockfile, registry_address},
     complain,
     conclusion::{Conclusion, conclude},
-    progress::Bar,
+    output::Format,
+    work,
 };
 use crate::{
     config::{Config, Env},
@@ -36,9 +37,8 @@ pub(super) struct MirrorCommand {
     /// How much is asked for at a time
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Answer in JSON, for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Ends with 0 where everything is at hand, else with 1.
@@ -61,7 +61,7 @@ pub(super) fn run(
              hand is not asked for again"
         },
     };
-    conclude("mirror", done, command.json, conclusion, out)
+    conclude("mirror", done, command.format, conclusion, out)
 }
 
 fn run_mirror(
@@ -69,16 +69,11 @@ fn run_mirror(
     settings: &Config,
     env: &Env,
 ) -> Result<Mirrored, RegistryError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(RegistryError::internal)?;
-    let bar = Bar::new("mirror", "packages");
-    let watch = |mirrored: &Mirrored, all: usize| {
-        let more = format!("{} tarballs, ", mirrored.tarballs);
-        bar.show(mirrored.packages, all, &more);
-    };
-    let done = runtime.block_on(async {
+    work::run_with_bar("packages", async |bar| {
+        let watch = |mirrored: &Mirrored, all: usize| {
+            let more = format!("{} tarballs, ", mirrored.tarballs);
+            bar.show(mirrored.packages, all, &more);
+        };
         let mut locked = Vec::new();
         for path in &command.lockfile {
             let lockfile = read_lockfile(path).await?;
@@ -105,8 +100,6 @@ fn run_mirror(
             through,
             jobs: command.jobs.into(),
         };
-        Box::pin(runtime::mirror(settings, mirroring, &watch)).await
-    });
-    bar.clear();
-    done
+        runtime::mirror(settings, mirroring, &watch).await
+    })
 }

@@ -3,16 +3,25 @@
 mod backup;
 mod cache;
 mod chosen;
+mod completions;
 mod conclusion;
 mod config;
 mod fsck;
 mod import;
 mod migrate;
 mod mirror;
+mod output;
+mod password;
 mod progress;
+mod reindex;
+mod restore;
 mod serve;
 mod shadow;
 mod signing_key;
+mod table;
+mod token;
+mod user;
+mod work;
 
 use std::{
     ffi::OsString,
@@ -21,7 +30,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use crate::{
     config::{Config, Env, FEATURES, Problem, Sources},
@@ -61,63 +70,41 @@ struct Cli {
 enum Command {
     /// Run the registry (what happens without a command)
     Serve,
-    /// Check everything that is stored; the registry must not be running
-    Fsck {
-        /// Put right what can be; nothing that was published is deleted
-        #[arg(long)]
-        repair: bool,
-    },
-    /// Move everything into Postgres or a bucket, or back; the registry must not be running
-    Migrate {
-        /// Which way
-        way: migrate::Way,
-        /// Replace what is another in the target; without it, that is reported and left as it is
-        #[arg(long)]
-        overwrite: bool,
-        /// Take tokens that only the source has, though they may have been revoked in the target
-        #[arg(long)]
-        with_tokens: bool,
-    },
+    /// Look after accounts; the registry may be running
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Look after tokens; the registry may be running
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Look after what came from upstream; the registry may be running
+    #[command(subcommand)]
+    Cache(cache::CacheCommand),
+    /// Check everything that is stored; the registry must not be running on a data folder
+    Fsck(fsck::FsckCommand),
+    /// Rebuild manifests that are lost, and let searches find what is stored
+    Reindex(reindex::ReindexCommand),
     /// Make a snapshot of everything that is hosted; the registry may be running
-    Backup {
-        /// The folder of all snapshots; what they have in common is on the disk once
-        folder: PathBuf,
-        /// Read the tarballs that an earlier snapshot has, and compare them with their manifests
-        #[arg(long)]
-        verify: bool,
-        /// After a complete snapshot, remove what is older than the newest N complete ones
-        #[arg(long, value_name = "N")]
-        keep: Option<std::num::NonZeroUsize>,
-    },
+    Backup(backup::BackupCommand),
     /// Copy a backup to where the settings say; the registry must not be running
-    Restore {
-        /// A snapshot, or a folder of snapshots, of which the newest complete one is taken
-        folder: PathBuf,
-        /// Replace what is another in the target; without it, that is reported and left as it is
-        #[arg(long)]
-        overwrite: bool,
-        /// Take tokens that only the backup has, though they may have been revoked since
-        #[arg(long)]
-        with_tokens: bool,
-        /// Take a snapshot that lacks something; of a folder, the newest one whatever it lacks
-        #[arg(long)]
-        incomplete: bool,
-    },
+    Restore(restore::RestoreCommand),
+    /// Move everything into Postgres or a bucket, or back; the registry must not be running
+    Migrate(migrate::MigrateCommand),
     /// Take over the packages of another registry; the registry must not be running
     Import(import::ImportCommand),
     /// Have everything at hand that lockfiles name, so that it installs without an upstream
     Mirror(mirror::MirrorCommand),
     /// Compare what two registries answer that both run
     Shadow(shadow::ShadowCommand),
-    /// Look after what came from upstream; the registry may be running
-    #[command(subcommand)]
-    Cache(cache::CacheCommand),
     /// Look after the key that published versions are signed with
     #[command(subcommand)]
     SigningKey(signing_key::SigningKeyCommand),
     /// Look at the settings
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Write what a shell completes commands with
+    Completions(completions::CompletionsCommand),
+    /// Write the manual
+    Man(completions::ManCommand),
 }
 
 /// Runs what the process's arguments ask for.
@@ -147,48 +134,28 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: &Env, out: &mut impl 
         file: cli.config,
         listen: cli.listen,
     });
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::serve(&settings, out),
-        Command::Fsck { repair } => fsck::run(&settings, repair, out),
-        Command::Migrate {
-            way,
-            overwrite,
-            with_tokens,
-        } => {
-            let accepted = crate::runtime::Accepted {
-                overwrite,
-                with_tokens,
-                incomplete: false,
-            };
-            migrate::run(migrate::Task::Migrate(way, accepted), &settings, out)
-        }
-        Command::Backup {
-            folder,
-            verify,
-            keep,
-        } => {
-            let backup = crate::runtime::Backup { verify, keep };
-            backup::run(&folder, backup, &settings, out)
-        }
-        Command::Restore {
-            folder,
-            overwrite,
-            with_tokens,
-            incomplete,
-        } => {
-            let accepted = crate::runtime::Accepted {
-                overwrite,
-                with_tokens,
-                incomplete,
-            };
-            migrate::run(migrate::Task::Restore(&folder, accepted), &settings, out)
-        }
-        Command::Import(command) => import::run(&command, &settings, env, out),
-        Command::Mirror(command) => mirror::run(&command, &settings, env, out),
-        Command::Shadow(command) => shadow::run(&command, &settings, env, out),
-        Command::Cache(command) => cache::run(&command, &settings, out),
-        Command::SigningKey(command) => signing_key::run(command, &settings, out),
-        Command::Config(command) => config::run(&command, &settings, out),
+    let command = cli.command.unwrap_or(Command::Serve);
+    run_command(&command, &settings, env, out)
+}
+
+fn run_command(command: &Command, settings: &Config, env: &Env, out: &mut impl Write) -> ExitCode {
+    match command {
+        Command::Serve => serve::serve(settings, out),
+        Command::User(command) => user::run(command, settings, out),
+        Command::Token(command) => token::run(command, settings, out),
+        Command::Cache(command) => cache::run(command, settings, out),
+        Command::Fsck(command) => fsck::run(*command, settings, out),
+        Command::Reindex(command) => reindex::run(command, settings, env, out),
+        Command::Backup(command) => backup::run(command, settings, out),
+        Command::Restore(command) => restore::run(command, settings, out),
+        Command::Migrate(command) => migrate::run(command, settings, out),
+        Command::Import(command) => import::run(command, settings, env, out),
+        Command::Mirror(command) => mirror::run(command, settings, env, out),
+        Command::Shadow(command) => shadow::run(command, settings, env, out),
+        Command::SigningKey(command) => signing_key::run(*command, settings, out),
+        Command::Config(command) => config::run(command, settings, out),
+        Command::Completions(command) => completions::complete(*command, Cli::command(), out),
+        Command::Man(command) => completions::manual(command, Cli::command(), out),
     }
 }
 

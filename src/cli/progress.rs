@@ -1,74 +1,63 @@
-//! How far a long command is: a bar on a terminal, a line now and then where nobody looks.
+//! How far a long command is: a bar on a terminal, and nothing where nobody looks.
 
-use std::{
-    io::{self, IsTerminal as _, Write as _},
-    time::{Duration, Instant},
-};
+use std::io::{self, IsTerminal as _};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use parking_lot::Mutex;
 
-/// How often a pipe is told how far it is.
-const EVERY: Duration = Duration::from_secs(15);
-const LOOK: &str = "{bar:32} {pos} of {len} {prefix}, {msg}{eta} left";
+const OF_ALL: &str = "{bar:32} {pos} of {len} {prefix}, {msg}{eta} left";
+/// Where nobody knows how much there is.
+const SO_FAR: &str = "{spinner} {pos} {prefix}, {msg}{elapsed} so far";
 
-/// Says on standard error how far it is.
-pub(super) struct Bar {
-    command: &'static str,
-    what: &'static str,
-    /// On a terminal.
-    shown: Option<ProgressBar>,
-    /// When something was said elsewhere.
-    said: Mutex<Instant>,
-}
+/// Says on standard error how far it is, where that is a terminal.
+pub(super) struct Bar(Option<ProgressBar>);
 
 impl Bar {
     /// Nothing is shown yet. `what` is counted.
-    pub(super) fn new(command: &'static str, what: &'static str) -> Self {
-        let shown = io::stderr().is_terminal().then(|| {
+    pub(super) fn new(what: &'static str) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(8);
-            let bar = ProgressBar::with_draw_target(Some(0), target);
-            let style = ProgressStyle::with_template(LOOK);
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.set_style(style.progress_chars("=> "));
+            let bar = ProgressBar::with_draw_target(None, target);
+            bar.set_style(style(SO_FAR));
             bar.set_prefix(what);
             bar
         });
-        Self {
-            command,
-            what,
-            shown,
-            said: Mutex::new(Instant::now()),
-        }
+        Self(bar)
     }
 
     /// `done` of `all` are done; `more` says what else, and ends in ", " unless it is empty.
     pub(super) fn show(&self, done: usize, all: usize, more: &str) {
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        if let Some(bar) = &self.shown {
+        if let Some(bar) = &self.0 {
+            if bar.length().is_none() {
+                bar.set_style(style(OF_ALL));
+            }
             bar.set_length(count(all));
             bar.set_position(count(done));
             bar.set_message(more.to_owned());
-            return;
         }
-        let mut said = self.said.lock();
-        if said.elapsed() < EVERY || done == all {
-            return;
+    }
+
+    /// `done` are done, of nobody knows how many.
+    pub(super) fn show_so_far(&self, done: usize, more: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(count(done));
+            bar.set_message(more.to_owned());
         }
-        *said = Instant::now();
-        let (command, what) = (self.command, self.what);
-        let more = more.trim_end_matches(", ");
-        // There is nobody left to tell if this cannot be written.
-        let _ = writeln!(
-            io::stderr().lock(),
-            "rustaccio {command}: {done} of {all} {what}, {more}"
-        );
     }
 
     /// Takes it off the terminal.
     pub(super) fn clear(&self) {
-        if let Some(bar) = &self.shown {
+        if let Some(bar) = &self.0 {
             bar.finish_and_clear();
         }
     }
+}
+
+fn style(look: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(look);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ")
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }

@@ -9,7 +9,8 @@ use super::{
     chosen::{Chosen, credentials, registry_address},
     complain,
     conclusion::{Conclusion, conclude},
-    progress::Bar,
+    output::Format,
+    work,
 };
 use crate::{
     config::{Config, Env},
@@ -36,9 +37,8 @@ pub(super) struct ShadowCommand {
     /// How much is asked for at a time
     #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Answer in JSON, for programs
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 /// Ends with 0 where both answer alike, else with 1.
@@ -60,7 +60,7 @@ pub(super) fn run(
             "they do not answer alike; run `rustaccio import` again for what is missing here"
         },
     };
-    conclude("shadow", done, command.json, conclusion, out)
+    conclude("shadow", done, command.format, conclusion, out)
 }
 
 fn run_shadow(
@@ -68,10 +68,6 @@ fn run_shadow(
     settings: &Config,
     env: &Env,
 ) -> Result<Shadowed, RegistryError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(RegistryError::internal)?;
     let ours = command
         .with
         .clone()
@@ -79,12 +75,11 @@ fn run_shadow(
     let ours = ours.ok_or_else(|| RegistryError::Settings {
         message: "this registry has no address with a port; name one with --with".to_owned(),
     })?;
-    let bar = Bar::new("shadow", "packages");
-    let watch = |shadowed: &Shadowed, all: usize| {
-        let count: usize = shadowed.differences.values().map(Vec::len).sum();
-        bar.show(shadowed.packages, all, &format!("{count} differences, "));
-    };
-    let done = runtime.block_on(async {
+    work::run_with_bar("packages", async |bar| {
+        let watch = |shadowed: &Shadowed, all: usize| {
+            let count: usize = shadowed.differences.values().map(Vec::len).sum();
+            bar.show(shadowed.packages, all, &format!("{count} differences, "));
+        };
         let (chosen, theirs) = (&command.chosen, &command.theirs);
         let npmrc = chosen.npmrc();
         let shadowing = Shadowing {
@@ -100,8 +95,6 @@ fn run_shadow(
             with_tarballs: command.tarballs,
             jobs: command.jobs.into(),
         };
-        Box::pin(runtime::shadow(settings, shadowing, &watch)).await
-    });
-    bar.clear();
-    done
+        runtime::shadow(settings, shadowing, &watch).await
+    })
 }

@@ -1,76 +1,96 @@
 //! `rustaccio signing-key`.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::Subcommand;
+use serde::Serialize;
 
-use super::complain;
+use super::{
+    complain,
+    output::{Format, end},
+    table::Table,
+    work,
+};
 use crate::{
     config::Config,
-    error::{RegistryError, explain},
+    error::RegistryError,
     lifecycle::{Clock as _, SystemClock},
-    runtime::Backends,
+    runtime::{Backends, recorded},
     storage::{PublicSigningKey, SigningKeys},
 };
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub(super) enum SigningKeyCommand {
     /// List the keys, oldest first
-    List,
+    List {
+        #[command(flatten)]
+        format: Format,
+    },
     /// Replace the key; what was signed before stays valid. The registry must not be running
-    Rotate,
+    Rotate {
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+#[derive(Serialize)]
+struct Keys {
+    keys: Vec<PublicSigningKey>,
 }
 
 pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
     if !settings.problems().is_empty() {
         return complain(settings.problems());
     }
-    match run_command(command, settings) {
-        Ok(keys) => {
-            let written = keys.iter().try_for_each(|key| match key.expires {
-                Some(expires) => writeln!(out, "{}  expired {expires}", key.keyid),
-                None => writeln!(out, "{}  signs", key.keyid),
+    let (done, format) = match command {
+        SigningKeyCommand::List { format } => (work::run(list(settings)), format),
+        SigningKeyCommand::Rotate { format } => {
+            let rotated = recorded(settings, "signing_key.rotate", async |_| {
+                rotate(settings).await
             });
-            match written {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
+            (work::run(rotated), format)
         }
-        Err(error) => {
-            // There is nobody left to tell if this cannot be written.
-            let _ = writeln!(
-                io::stderr().lock(),
-                "rustaccio signing-key: {}",
-                explain(&error)
-            );
-            ExitCode::FAILURE
-        }
-    }
+    };
+    let done = done.map(|keys| {
+        let text = table(&keys);
+        format.write(&Keys { keys }, text, out).map(|()| true)
+    });
+    end("signing-key", done)
 }
 
-fn run_command(
-    command: SigningKeyCommand,
-    settings: &Config,
-) -> Result<Vec<PublicSigningKey>, RegistryError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(RegistryError::internal)?;
-    runtime.block_on(async {
-        let backends = Backends::open(settings).await?;
-        let keys = &*backends.keys(settings);
-        match command {
-            SigningKeyCommand::List => Ok(SigningKeys::list(keys).await?),
-            SigningKeyCommand::Rotate => {
-                // Nobody else may be signing meanwhile.
-                let _store = backends.open_store(settings, true).await?;
-                let secrets = backends.open_secrets(settings).await?;
-                let keys = SigningKeys::rotate(keys, &secrets, SystemClock.now()).await?;
-                Ok(keys.public().to_vec())
-            }
-        }
-    })
+fn table(keys: &[PublicSigningKey]) -> String {
+    if keys.is_empty() {
+        return "there is no key yet; the registry makes one when it starts with signing on\n"
+            .to_owned();
+    }
+    let mut table = Table::new(["KEY", "STATE", "EXPIRED"]);
+    for key in keys {
+        let state = if key.expires.is_some() {
+            "expired"
+        } else {
+            "signs"
+        };
+        let expired = key.expires.as_ref().map(ToString::to_string);
+        table.row([
+            key.keyid.clone(),
+            state.to_owned(),
+            expired.unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+async fn list(settings: &Config) -> Result<Vec<PublicSigningKey>, RegistryError> {
+    let backends = Backends::open(settings).await?;
+    Ok(SigningKeys::list(&*backends.keys(settings)).await?)
+}
+
+async fn rotate(settings: &Config) -> Result<Vec<PublicSigningKey>, RegistryError> {
+    let backends = Backends::open(settings).await?;
+    // Nobody else may be signing meanwhile.
+    let _store = backends.open_store(settings, true).await?;
+    let secrets = backends.open_secrets(settings).await?;
+    let keys = &*backends.keys(settings);
+    let keys = SigningKeys::rotate(keys, &secrets, SystemClock.now()).await?;
+    Ok(keys.public().to_vec())
 }

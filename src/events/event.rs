@@ -132,6 +132,16 @@ pub enum Event {
         /// Whose.
         user: String,
     },
+    /// `auth.user.disabled`: nothing of an account counts any more.
+    UserDisabled {
+        /// Whose.
+        user: String,
+    },
+    /// `auth.user.enabled`: all of it counts again.
+    UserEnabled {
+        /// Whose.
+        user: String,
+    },
     /// `auth.second_factor.changed`.
     SecondFactorChanged {
         /// Whose.
@@ -219,6 +229,8 @@ impl Event {
             Self::LoggedOut { .. } => "auth.logout",
             Self::UserRegistered { .. } => "auth.user.registered",
             Self::PasswordChanged { .. } => "auth.password.changed",
+            Self::UserDisabled { .. } => "auth.user.disabled",
+            Self::UserEnabled { .. } => "auth.user.enabled",
             Self::SecondFactorChanged { .. } => "auth.second_factor.changed",
             Self::ProfileChanged { .. } => "auth.profile.changed",
             Self::TokenCreated { .. } => "auth.token.created",

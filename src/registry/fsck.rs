@@ -50,6 +50,37 @@ pub enum Damage {
     DamagedCache(PathBuf),
 }
 
+impl Damage {
+    /// The word for it, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::LostManifest(_) => "lost-manifest",
+            Self::DamagedManifest(_) => "damaged-manifest",
+            Self::MissingTarball(..) => "missing-tarball",
+            Self::DamagedTarball(..) => "damaged-tarball",
+            Self::Orphan(..) => "orphan",
+            Self::DanglingTag(..) => "dangling-tag",
+            Self::Leftover(_) => "leftover",
+            Self::Unreadable(..) => "unreadable",
+            Self::DamagedCache(_) => "damaged-cache",
+        }
+    }
+
+    /// The package that it is about, if it is about one.
+    pub fn package(&self) -> Option<&PackageName> {
+        match self {
+            Self::LostManifest(name)
+            | Self::DamagedManifest(name)
+            | Self::MissingTarball(name, _)
+            | Self::DamagedTarball(name, _)
+            | Self::Orphan(name, _)
+            | Self::DanglingTag(name, _)
+            | Self::Unreadable(name, _) => Some(name),
+            Self::Leftover(_) | Self::DamagedCache(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -156,11 +187,14 @@ impl fmt::Display for FsckReport {
 /// tarballs that nobody names or that are damaged moved to `quarantine` in the data folder;
 /// nothing that was published is ever deleted. What cannot be read is reported and left as it is.
 ///
+/// `watch` hears what was found so far, and how many packages there are.
+///
 /// The report is of everything that was found, also where an error says why it came to an end.
 pub async fn check(
     store: &Store,
     repair: bool,
     clock: &SharedClock,
+    watch: &(dyn Fn(&FsckReport, usize) + Sync),
 ) -> (FsckReport, Result<(), RegistryError>) {
     let mut check = Check {
         store,
@@ -169,7 +203,7 @@ pub async fn check(
         report: FsckReport::default(),
         failures: 0,
     };
-    let done = check.everything().await;
+    let done = check.everything(watch).await;
     (check.report, done)
 }
 
@@ -200,8 +234,13 @@ struct Findings {
 }
 
 impl Check<'_> {
-    async fn everything(&mut self) -> Result<(), RegistryError> {
-        for name in &stored::names(self.store).await? {
+    async fn everything(
+        &mut self,
+        watch: &(dyn Fn(&FsckReport, usize) + Sync),
+    ) -> Result<(), RegistryError> {
+        let names = stored::names(self.store).await?;
+        for name in &names {
+            watch(&self.report, names.len());
             self.package(name).await?;
         }
         self.strangers().await?;

@@ -75,7 +75,7 @@ use side_documents::SideDocuments;
 use signatures::Keyring;
 pub use signatures::PublishedKeys;
 use small_tarballs::SmallTarballs;
-pub use stored::{Reindexed, StoredManifest, StoredPackage};
+pub use stored::{Reindexed, StoreReindexed, StoredManifest, StoredPackage, reindex_store};
 pub use tarball::{Download, Tarball, TarballBytes};
 
 use crate::{

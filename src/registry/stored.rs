@@ -133,6 +133,41 @@ async fn look(store: &Store, name: &PackageName) -> Result<StoredPackage, Storag
     })
 }
 
+/// What reindexing all that is stored came to, where no registry runs: there are no searches to tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreReindexed {
+    /// Packages that could be read before.
+    pub before: usize,
+    /// Packages that can be read now.
+    pub after: usize,
+    /// Manifests that were lost, and have been rebuilt.
+    pub rebuilt: usize,
+    /// Manifests that cannot be read, and were left as they are.
+    pub damaged: usize,
+}
+
+/// Rebuilds all manifests that are lost, as [`Registry::reindex_package`] does. `watch` hears how many packages
+/// were looked at, and how many there are.
+pub async fn reindex_store(
+    store: &Store,
+    watch: &(dyn Fn(usize, usize) + Sync),
+) -> Result<StoreReindexed, RegistryError> {
+    let names = names(store).await?;
+    let mut counts = StoreReindexed::default();
+    for (done, name) in names.iter().enumerate() {
+        watch(done, names.len());
+        let mut found = read(store, name).await?;
+        counts.before += usize::from(found.kind() == StoredManifest::There);
+        if matches!(found, Read::Absent) && Box::pin(recovery::recover(store, name)).await? {
+            counts.rebuilt += 1;
+            found = read(store, name).await?;
+        }
+        counts.after += usize::from(found.kind() == StoredManifest::There);
+        counts.damaged += usize::from(found.kind() == StoredManifest::Damaged);
+    }
+    Ok(counts)
+}
+
 impl Registry {
     /// All names of packages of which something is stored, and perhaps others.
     pub async fn stored_names(&self) -> Result<BTreeSet<PackageName>, RegistryError> {

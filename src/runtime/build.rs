@@ -119,7 +119,7 @@ pub async fn build_state_with_clock(
 }
 
 /// Who keeps accounts in our place.
-fn outside(
+pub(super) fn outside(
     config: &Config,
     hook: Option<Arc<dyn AuthHook>>,
     metrics: &Metrics,
@@ -212,7 +212,7 @@ async fn open_registry(
 }
 
 /// Opens whoever is told of what happens.
-async fn open_events(
+pub(super) async fn open_events(
     config: &Config,
     clock: &SharedClock,
     metrics: &Metrics,

@@ -15,7 +15,7 @@ use super::{
     state::WebState,
 };
 use crate::{
-    auth::{Sender, TokenRequest},
+    auth::{Sender, TokenRequest, token_created},
     error::RegistryError,
     events::Event,
     models::PackageName,
@@ -77,7 +77,9 @@ pub(super) async fn create(
         .auth
         .create_token(&actor.name, &password, request, &sender)
         .await?;
-    state.events.tell(&actor.caller, None, &created(&record));
+    state
+        .events
+        .tell(&actor.caller, None, &token_created(&record));
     let body = shown(&record, Some(token.expose_secret()));
     Ok(respond::secret_json(StatusCode::OK, &body))
 }
@@ -154,20 +156,6 @@ impl Wish {
         Err(RegistryError::unprocessable(format!(
             "{refused}: `packages_and_scopes_permission` must be `read-only` or `read-write`"
         )))
-    }
-}
-
-pub(super) fn created(record: &TokenRecord) -> Event {
-    let packages = record.packages.iter().map(|name| name.0.to_string());
-    Event::TokenCreated {
-        user: record.user.clone(),
-        token: record.prefix.clone(),
-        name: record.name.clone(),
-        readonly: record.readonly,
-        cidr: record.cidr.iter().map(ToString::to_string).collect(),
-        limits: packages.chain(record.scopes.iter().cloned()).collect(),
-        bypass_2fa: record.bypass_second_factor,
-        expires: record.expires,
     }
 }
 

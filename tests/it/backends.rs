@@ -193,6 +193,14 @@ on_every_backend! {
         what_is_no_organisation_may_be_a_user,
         nobody_locks_a_package_without_a_key,
         a_hidden_package_and_a_missing_one_sound_alike;
+    operators:
+        an_operator_makes_accounts_and_lists_them,
+        what_cannot_be_an_account_is_refused_with_what_to_do,
+        a_disabled_user_is_nobody_until_she_is_enabled,
+        another_password_ends_logins_and_no_other_tokens,
+        tokens_are_made_listed_and_revoked_without_a_password,
+        all_tokens_of_a_user_are_revoked_at_once,
+        what_can_be_no_token_is_refused_with_what_to_do;
     organisations:
         nobody_lets_herself_in,
         roles_say_who_changes_whom,

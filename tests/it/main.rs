@@ -75,6 +75,7 @@ mod nodes;
 mod notify;
 #[cfg(feature = "test-clients")]
 mod npm;
+mod operators;
 mod organisations;
 #[cfg(all(
     feature = "test-services",

@@ -181,7 +181,8 @@ impl Auth {
         let record = self.accounts.known_user(user).await?;
         let seconds = |time: Timestamp| time.unix_millis().div_euclid(1000);
         Ok(record.is_some_and(|record| {
-            let is_hers = issued.is_none_or(|issued| seconds(issued) >= seconds(record.created));
+            let is_hers = record.disabled.is_none()
+                && issued.is_none_or(|issued| seconds(issued) >= seconds(record.created));
             is_hers
                 && record
                     .password_changed

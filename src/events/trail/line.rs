@@ -47,6 +47,8 @@ pub struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +96,25 @@ impl Line {
         line.with(found.facts)
     }
 
+    /// Of a command of the command line, which wanted `action` for the user `uid` of the machine, and was
+    /// `refused` with a code and a reason, if it was.
+    pub fn of_command(
+        time: Timestamp,
+        action: String,
+        uid: u32,
+        (found, refused): (Found, Option<(&'static str, String)>),
+    ) -> Self {
+        let caller = found.caller.unwrap_or_default();
+        let mut line = Self::of_caller(time, action, &caller);
+        line.uid = Some(uid);
+        if let Some((code, reason)) = refused {
+            line.outcome = "failed";
+            line.code = Some(code);
+            line.reason = Some(short(reason));
+        }
+        line.with(found.facts)
+    }
+
     /// Of what happened on nobody's request, or after its answer.
     pub(in crate::events) fn of_fact(time: Timestamp, caller: &Caller, fact: Fact) -> Self {
         Self::of_caller(time, fact.event_type.to_owned(), caller).with(vec![fact])
@@ -130,6 +151,7 @@ impl Line {
             user: identity
                 .and_then(|identity| identity.primary_name())
                 .map(short),
+            uid: None,
             groups: identity
                 .map(|identity| identity.groups.clone())
                 .unwrap_or_default(),

@@ -41,6 +41,7 @@ pub(crate) fn user() -> UserRecord {
         created: at(1),
         updated: None,
         password_changed: None,
+        disabled: None,
         second_factor: None,
         profile: Profile {
             fullname: "Ada \u{0} \u{1f980} \\ \" '".to_owned(),

@@ -1,15 +1,18 @@
 //! [`FileAccounts`]: accounts of a single node, in `state.json`.
 
+mod shared;
+
 use std::{
     ops::Bound,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::{Mutex, RwLock};
+use shared::{Durable, read_stamped};
 use tokio::sync::oneshot;
 
 use super::{
@@ -20,7 +23,7 @@ use super::{
 use crate::{
     models::{Organisation, Timestamp, Username},
     storage::{
-        StorageError,
+        Stamp, StorageError,
         fs::{
             atomic::{MODE_SECRET, create_folder_synced, write_atomic},
             blocking,
@@ -29,11 +32,17 @@ use crate::{
     },
 };
 
+/// How often a change is tried again that another process has outrun.
+const MAX_ATTEMPTS: usize = 10;
+
 /// Users, tokens and organisations, kept in one file that is replaced atomically. Cheap to clone.
 ///
 /// A change returns when it is durable, and goes on when whoever wants it goes away. Changes that
 /// come while the file is being written go into the next write together, so that many at once cost
 /// few writes. Reads see durable states only; what could not be written never was.
+///
+/// Other processes may change the file too, as the command line does while a registry runs: whoever
+/// writes holds the lock beside it, and what others have written shows at the next look at the file.
 #[derive(Clone, Debug)]
 pub struct FileAccounts {
     inner: Arc<Inner>,
@@ -43,19 +52,29 @@ pub struct FileAccounts {
 struct Inner {
     path: PathBuf,
     pending: Mutex<Pending>,
-    durable: RwLock<Arc<State>>,
+    durable: RwLock<Durable>,
+    /// Whether this process is replacing the file: what others see of it meanwhile may not last.
+    is_being_replaced: AtomicBool,
     /// Whether the file is another's, and never written.
     is_foreign: bool,
 }
 
 /// What came of writing.
-type Written = Result<(), Arc<StorageError>>;
+#[derive(Clone, Debug)]
+enum Written {
+    Durably,
+    /// Not at all: another process has changed the file meanwhile.
+    Outrun,
+    Failed(Arc<StorageError>),
+}
 
 /// What is to be written.
 #[derive(Debug)]
 struct Pending {
     /// The durable state with all changes since.
     state: Arc<State>,
+    /// The file that it is of.
+    base: Option<Stamp>,
     /// Those who wait until `state` is durable.
     waiting: Vec<oneshot::Sender<Written>>,
     /// Whether somebody is writing, who will see what is added meanwhile.
@@ -73,8 +92,8 @@ impl FileAccounts {
     /// nothing is ever written to it.
     pub async fn read(path: PathBuf) -> Result<Self, StorageError> {
         blocking(move || {
-            let (state, _) = read_state(&path, read_foreign)?;
-            Ok(Self::of(path, state, true))
+            let (state, stamp) = read_stamped(&path, read_foreign)?;
+            Ok(Self::of(path, state, stamp, true))
         })
         .await
     }
@@ -119,25 +138,31 @@ impl FileAccounts {
         if let Some(folder) = path.parent() {
             create_folder_synced(folder).map_err(failed)?;
         }
-        let (state, had_raw_tokens) = read_state(&path, read_secret)?;
+        let (_, had_raw_tokens) = read_state(&path, read_secret)?;
         if had_raw_tokens {
+            let _alone = shared::lock(&path)?;
+            // Another process may have done it meanwhile.
+            let (state, _) = read_state(&path, read_secret)?;
             let json = state.to_json().map_err(|error| failed(error.into()))?;
             write_atomic(&path, &json, MODE_SECRET).map_err(failed)?;
             tracing::info!(path = %path.display(), "tokens are kept as hashes from now on");
         }
-        Ok(Self::of(path, state, false))
+        let (state, stamp) = read_stamped(&path, read_secret)?;
+        Ok(Self::of(path, state, stamp, false))
     }
 
-    fn of(path: PathBuf, state: State, is_foreign: bool) -> Self {
+    fn of(path: PathBuf, state: State, stamp: Option<Stamp>, is_foreign: bool) -> Self {
         let state = Arc::new(state);
         let inner = Inner {
             path,
+            is_being_replaced: AtomicBool::new(false),
             pending: Mutex::new(Pending {
                 state: Arc::clone(&state),
+                base: stamp,
                 waiting: Vec::new(),
                 is_written: false,
             }),
-            durable: RwLock::new(state),
+            durable: RwLock::new(Durable { state, stamp }),
             is_foreign,
         };
         Self {
@@ -145,42 +170,62 @@ impl FileAccounts {
         }
     }
 
-    pub(super) fn state(&self) -> Arc<State> {
-        Arc::clone(&self.inner.durable.read())
+    /// What the file says now. Where it has not changed, this costs one look at it.
+    pub(super) async fn state(&self) -> Result<Arc<State>, StorageError> {
+        if let Some(state) = self.inner.current()? {
+            return Ok(state);
+        }
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.read_again()).await
     }
 
-    /// Applies `edit` and returns when the result is durable.
+    /// Applies `edit` and returns when the result is durable. It may run several times.
     pub(super) async fn change<T>(
         &self,
-        edit: impl FnOnce(&mut State) -> Result<T, AccountsError>,
+        mut edit: impl FnMut(&mut State) -> Result<T, AccountsError>,
     ) -> Result<T, AccountsError> {
-        let (value, written) = self.begin(edit)?;
-        self.outcome(written.await)?;
-        Ok(value)
+        for _ in 0..MAX_ATTEMPTS {
+            self.state().await?;
+            let (value, written) = self.begin(&mut edit)?;
+            if self.outcome(written.await)? {
+                return Ok(value);
+            }
+        }
+        Err(self.outrun())
     }
 
     /// The same; once the result is durable, what `edit` wants done then is done on the blocking pool,
     /// whoever has gone away. Returns after that.
     pub(super) async fn change_then<T, W>(
         &self,
-        edit: impl FnOnce(&mut State) -> Result<(T, Option<W>), AccountsError>,
+        mut edit: impl FnMut(&mut State) -> Result<(T, Option<W>), AccountsError>,
     ) -> Result<T, AccountsError>
     where
         W: FnOnce() -> Result<(), AccountsError> + Send + 'static,
     {
-        let ((value, then), written) = self.begin(edit)?;
-        let Some(then) = then else {
-            self.outcome(written.await)?;
-            return Ok(value);
-        };
-        let this = self.clone();
-        let done = tokio::task::spawn_blocking(move || {
-            this.outcome(written.blocking_recv())?;
-            then()
-        });
-        let failed = |error| StorageError::backend("work on the blocking pool", error);
-        done.await.map_err(failed)??;
-        Ok(value)
+        for _ in 0..MAX_ATTEMPTS {
+            self.state().await?;
+            let ((value, then), written) = self.begin(&mut edit)?;
+            let Some(then) = then else {
+                if self.outcome(written.await)? {
+                    return Ok(value);
+                }
+                continue;
+            };
+            let this = self.clone();
+            let done = tokio::task::spawn_blocking(move || {
+                let is_durable = this.outcome(written.blocking_recv())?;
+                if is_durable {
+                    then()?;
+                }
+                Ok::<_, AccountsError>(is_durable)
+            });
+            let failed = |error| StorageError::backend("work on the blocking pool", error);
+            if done.await.map_err(failed)?? {
+                return Ok(value);
+            }
+        }
+        Err(self.outrun())
     }
 
     /// Applies `edit` and has the result written.
@@ -203,29 +248,37 @@ impl FileAccounts {
         Ok((value, written))
     }
 
+    /// Whether it is durable; `false` where another process was faster.
     fn outcome(
         &self,
         written: Result<Written, oneshot::error::RecvError>,
-    ) -> Result<(), AccountsError> {
+    ) -> Result<bool, AccountsError> {
         match written {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(StorageError::shared(&error).into()),
-            Err(error) => {
-                let operation = format!("writing {}", self.inner.path.display());
-                Err(StorageError::backend(operation, error).into())
-            }
+            Ok(Written::Durably) => Ok(true),
+            Ok(Written::Outrun) => Ok(false),
+            Ok(Written::Failed(error)) => Err(StorageError::shared(&error).into()),
+            Err(error) => Err(StorageError::backend(self.writing(), error).into()),
         }
+    }
+
+    fn outrun(&self) -> AccountsError {
+        let error = std::io::Error::other("another process changes it all the time");
+        StorageError::io(self.writing(), error).into()
+    }
+
+    fn writing(&self) -> String {
+        format!("writing {}", self.inner.path.display())
     }
 }
 
 #[async_trait]
 impl AccountStore for FileAccounts {
     async fn user(&self, name: &Username) -> Result<Option<Arc<UserRecord>>, StorageError> {
-        Ok(self.state().users.get(name.as_str()).cloned())
+        Ok(self.state().await?.users.get(name.as_str()).cloned())
     }
 
     async fn user_count(&self) -> Result<usize, StorageError> {
-        Ok(self.state().users.len())
+        Ok(self.state().await?.users.len())
     }
 
     async fn users_after(
@@ -233,7 +286,7 @@ impl AccountStore for FileAccounts {
         after: Option<&str>,
         most: usize,
     ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
-        let state = self.state();
+        let state = self.state().await?;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = state.users.range::<str, _>((start, Bound::Unbounded));
         let users = users.map(|(name, user)| (name.clone(), Arc::clone(user)));
@@ -241,11 +294,11 @@ impl AccountStore for FileAccounts {
     }
 
     async fn token(&self, key: &str) -> Result<Option<Arc<TokenRecord>>, StorageError> {
-        Ok(self.state().tokens.get(key).cloned())
+        Ok(self.state().await?.tokens.get(key).cloned())
     }
 
     async fn tokens_of(&self, user: &Username) -> Result<Vec<Arc<TokenRecord>>, StorageError> {
-        let state = self.state();
+        let state = self.state().await?;
         let own = state.tokens.values().filter(|token| is_of(token, user));
         Ok(own.cloned().collect())
     }
@@ -254,11 +307,16 @@ impl AccountStore for FileAccounts {
         &self,
         name: &Organisation,
     ) -> Result<Option<Arc<OrganisationRecord>>, StorageError> {
-        Ok(self.state().organisations.get(name.as_str()).cloned())
+        Ok(self
+            .state()
+            .await?
+            .organisations
+            .get(name.as_str())
+            .cloned())
     }
 
     async fn groups_of(&self, user: &Username) -> Result<Vec<String>, StorageError> {
-        Ok(groups_in(&self.state().organisations, user))
+        Ok(groups_in(&self.state().await?.organisations, user))
     }
 
     async fn create_user(
@@ -275,7 +333,7 @@ impl AccountStore for FileAccounts {
                 return Err(AccountsError::TooManyUsers);
             }
             let name = name.as_str().to_owned();
-            state.users.insert(name, Arc::new(record));
+            state.users.insert(name, Arc::new(record.clone()));
             Ok(())
         })
         .await
@@ -313,7 +371,7 @@ impl AccountStore for FileAccounts {
     }
 
     async fn remove_token(&self, key: &str) -> Result<bool, StorageError> {
-        if !self.state().tokens.contains_key(key) {
+        if !self.state().await?.tokens.contains_key(key) {
             return Ok(false);
         }
         let removed = self.change(|state| Ok(state.tokens.remove(key).is_some()));
@@ -321,7 +379,7 @@ impl AccountStore for FileAccounts {
     }
 
     async fn prune(&self, now: Timestamp) -> Result<usize, StorageError> {
-        let state = self.state();
+        let state = self.state().await?;
         if !state.tokens.values().any(|token| token.is_expired(now)) {
             return Ok(0);
         }
@@ -331,22 +389,17 @@ impl AccountStore for FileAccounts {
     }
 
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
-        let state = self.state();
-        let users = state.users.iter();
-        let users = users.map(|(name, user)| AccountEntry::User(name.clone(), Arc::clone(user)));
-        let tokens = state.tokens.values();
-        let tokens = tokens.map(|token| AccountEntry::Token(Arc::clone(token)));
-        let organisations = state.organisations.iter();
-        let organisations = organisations.map(|(name, organisation)| {
-            AccountEntry::Organisation(name.clone(), Arc::clone(organisation))
-        });
-        let entries: Vec<_> = users.chain(tokens).chain(organisations).map(Ok).collect();
-        stream::iter(entries).boxed()
+        let all = async move {
+            let state = self.state().await?;
+            let entries: Vec<_> = state.entries().map(Ok).collect();
+            Ok::<_, StorageError>(stream::iter(entries))
+        };
+        stream::once(all).try_flatten().boxed()
     }
 
     async fn put(&self, entry: AccountEntry) -> Result<(), StorageError> {
         let put = self.change(|state| {
-            state.put(entry);
+            state.put(entry.clone());
             Ok(())
         });
         put.await.map_err(AccountsError::into_storage)
@@ -359,59 +412,6 @@ impl AccountStore for FileAccounts {
 
 pub(super) fn is_of(token: &TokenRecord, user: &Username) -> bool {
     token.user == user.as_str()
-}
-
-impl Inner {
-    /// Writes what is pending until nothing is.
-    fn write_all(&self) {
-        loop {
-            let (state, waiting) = {
-                let mut pending = self.pending.lock();
-                if pending.waiting.is_empty() {
-                    pending.is_written = false;
-                    return;
-                }
-                (
-                    Arc::clone(&pending.state),
-                    std::mem::take(&mut pending.waiting),
-                )
-            };
-            match self.write(&state) {
-                Ok(()) => {
-                    *self.durable.write() = state;
-                    answer(waiting, &Ok(()));
-                }
-                Err(error) => {
-                    // Later changes were made to a state that never came to be.
-                    let later = {
-                        let mut pending = self.pending.lock();
-                        pending.state = Arc::clone(&self.durable.read());
-                        std::mem::take(&mut pending.waiting)
-                    };
-                    let error = Err(Arc::new(error));
-                    answer(waiting, &error);
-                    answer(later, &error);
-                }
-            }
-        }
-    }
-
-    fn write(&self, state: &State) -> Result<(), StorageError> {
-        let path = &self.path;
-        let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
-        if self.is_foreign {
-            return Err(failed(std::io::ErrorKind::ReadOnlyFilesystem.into()));
-        }
-        let json = state.to_json().map_err(|error| failed(error.into()))?;
-        write_atomic(path, &json, MODE_SECRET).map_err(failed)
-    }
-}
-
-fn answer(waiting: Vec<oneshot::Sender<Written>>, outcome: &Written) {
-    for one in waiting {
-        // Whoever waited may have gone away.
-        let _ = one.send(outcome.clone());
-    }
 }
 
 fn user_mut<'a>(

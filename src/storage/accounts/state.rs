@@ -116,6 +116,13 @@ pub struct UserRecord {
         skip_serializing_if = "Option::is_none"
     )]
     pub password_changed: Option<Timestamp>,
+    /// Since when nothing of hers counts, in milliseconds since the Unix epoch; `None` where all does.
+    #[serde(
+        default,
+        with = "optional_unix_millis",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub disabled: Option<Timestamp>,
     /// Her second factor, if she has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub second_factor: Option<SecondFactorRecord>,
@@ -257,6 +264,18 @@ impl State {
                 self.organisations.insert(name, organisation);
             }
         }
+    }
+
+    /// Everything, in no particular order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = AccountEntry> {
+        let users = self.users.iter();
+        let users = users.map(|(name, user)| AccountEntry::User(name.clone(), Arc::clone(user)));
+        let tokens = self.tokens.values();
+        let tokens = tokens.map(|token| AccountEntry::Token(Arc::clone(token)));
+        let organisations = self.organisations.iter().map(|(name, organisation)| {
+            AccountEntry::Organisation(name.clone(), Arc::clone(organisation))
+        });
+        users.chain(tokens).chain(organisations)
     }
 
     pub(super) fn has_same_accounts(&self, other: &Self) -> bool {

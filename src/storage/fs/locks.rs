@@ -83,7 +83,7 @@ fn shard_of(name: &PackageName) -> usize {
 }
 
 /// Waits for the lock on the file, which is made if it is missing. Blocks.
-pub(super) fn lock_file(path: &Path) -> Result<File, StorageError> {
+pub(in crate::storage) fn lock_file(path: &Path) -> Result<File, StorageError> {
     let lock = || -> io::Result<File> {
         let file = File::options()
             .create(true)

@@ -13,11 +13,12 @@ mod watched;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};
+pub(super) use locks::lock_file;
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
 pub(in crate::storage) use temporary::TemporaryPath;
 pub use temporary::{Observer, TemporaryBlob, TemporaryFolder};
-pub(super) use watched::Watched;
+pub(super) use watched::{Watched, stamp_at};
 
 use std::future::Future;
 

@@ -44,6 +44,16 @@ struct Last<T> {
     value: Arc<T>,
 }
 
+/// Whose turn it is to change a file.
+enum Turn {
+    /// Ours, for as long as this lives.
+    Ours { _file: File },
+    /// There is no file that could be locked.
+    Nobodys,
+    /// The file that was locked is not there any more.
+    Replaced,
+}
+
 /// The file as it was at one moment.
 struct Content {
     stamp: Option<Stamp>,
@@ -66,7 +76,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     pub(in crate::storage) async fn get(self: &Arc<Self>) -> Result<Arc<T>, StorageError> {
         // As in `FsMetadata::stamp`, a look takes less than handing it to another thread.
         let stamp = stamp_at(&self.path).map_err(|error| self.failed(error))?;
-        if let Some(value) = self.remembered(stamp.map(|(stamp, _)| stamp)) {
+        if let Some(value) = self.remembered(stamp) {
             return Ok(value);
         }
         let this = Arc::clone(self);
@@ -93,7 +103,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// empty.
     pub(in crate::storage) async fn settled(self: &Arc<Self>) -> Result<Arc<T>, StorageError> {
         for _ in 0..MAX_ATTEMPTS {
-            match stamp_at(&self.path).map_err(|error| self.failed(error))? {
+            match look_at(&self.path).map_err(|error| self.failed(error))? {
                 Some((_, false)) => tokio::time::sleep(SETTLED_AFTER).await,
                 _ => break,
             }
@@ -127,9 +137,9 @@ impl<T: Send + Sync + 'static> Watched<T> {
     fn read(&self) -> Result<Content, StorageError> {
         for _ in 0..MAX_ATTEMPTS {
             let read = || {
-                let before = stamp_at(&self.path)?;
+                let before = look_at(&self.path)?;
                 let bytes = read_foreign(&self.path)?.unwrap_or_default();
-                Ok((before, bytes, stamp_at(&self.path)?))
+                Ok((before, bytes, look_at(&self.path)?))
             };
             let (before, bytes, after) = read().map_err(|error| self.failed(error))?;
             if before.map(|(stamp, _)| stamp) == after.map(|(stamp, _)| stamp) {
@@ -150,12 +160,14 @@ impl<T: Send + Sync + 'static> Watched<T> {
         mut edit: impl FnMut(&[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<(), E> {
         for _ in 0..MAX_ATTEMPTS {
+            // Two registries, or one and a command, take turns; others do not know of it.
+            let turn = self.turn();
+            if matches!(turn, Turn::Replaced) {
+                continue;
+            }
             let content = self.read()?;
             let bytes = edit(&content.bytes)?;
-            let is_current = || {
-                let now = stamp_at(&self.path)?.map(|(stamp, _)| stamp);
-                Ok(now == content.stamp)
-            };
+            let is_current = || Ok(stamp_at(&self.path)? == content.stamp);
             let replaced = replace(&self.path, &bytes, is_current);
             // Whatever came of it.
             *self.last.write() = None;
@@ -167,13 +179,33 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Err(self.failed(error).into())
     }
 
+    /// Waits for a turn to change the file.
+    fn turn(&self) -> Turn {
+        let file = File::options().read(true).write(true).open(&self.path);
+        let Some(file) = file.ok().filter(|file| file.lock().is_ok()) else {
+            return Turn::Nobodys;
+        };
+        let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let locked = file.metadata().ok().map(id);
+        if locked == fs::metadata(&self.path).ok().map(id) {
+            Turn::Ours { _file: file }
+        } else {
+            Turn::Replaced
+        }
+    }
+
     fn failed(&self, error: io::Error) -> StorageError {
         StorageError::io(format!("access to {}", self.path.display()), error)
     }
 }
 
+/// The stamp of what is there; `None` for nothing.
+pub(in crate::storage) fn stamp_at(path: &Path) -> io::Result<Option<Stamp>> {
+    Ok(look_at(path)?.map(|(stamp, _)| stamp))
+}
+
 /// The stamp of what is there, and whether a later change must have another; `None` for nothing.
-fn stamp_at(path: &Path) -> io::Result<Option<(Stamp, bool)>> {
+fn look_at(path: &Path) -> io::Result<Option<(Stamp, bool)>> {
     match fs::metadata(path) {
         Ok(metadata) => {
             let changed = Duration::new(

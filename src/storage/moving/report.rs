@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use crate::{error::explain, storage::StorageError};
 
 /// What has become of things of one kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Moved now.
     pub moved: usize,
@@ -24,7 +26,7 @@ impl Tally {
 }
 
 /// What has come of moving everything.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Moved {
     /// Keys.
     pub keys: Tally,

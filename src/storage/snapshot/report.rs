@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 /// What has come of making a snapshot.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Taken {
     /// Packages.
     pub packages: usize,
@@ -20,6 +22,7 @@ pub struct Taken {
     /// What the snapshot lacks, or has as it was before, each with the reason.
     pub lacking: Vec<String>,
     /// Whether the source could not be read.
+    #[serde(skip)]
     pub(super) has_failed: bool,
 }
 

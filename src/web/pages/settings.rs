@@ -14,13 +14,12 @@ use super::{
     visit::{Sent, Shell, Visit},
 };
 use crate::{
-    auth::{SecondFactorAnswer, SecondFactorChange, Sender, TokenRequest},
+    auth::{SecondFactorAnswer, SecondFactorChange, Sender, TokenRequest, token_created},
     error::RegistryError,
     events::Event,
     models::{PackageName, SecondFactorMode, Username},
     policy::require_no_limits,
     storage::TokenRecord,
-    web::tokens::created,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -246,7 +245,7 @@ pub(in crate::web) async fn create_token(Sent(visit, form): Sent<NewToken>) -> R
         visit
             .state
             .events
-            .tell(&visit.caller, None, &created(&record));
+            .tell(&visit.caller, None, &token_created(&record));
         Ok(News {
             token: Some(token.expose_secret().to_owned()),
             ..News::default()

@@ -14,6 +14,7 @@ fn user() -> UserRecord {
         created: Timestamp::from_unix_millis(1),
         updated: None,
         password_changed: None,
+        disabled: None,
         second_factor: None,
         profile: Profile::default(),
     }
@@ -213,4 +214,58 @@ async fn conforms() {
     let accounts = FileAccounts::open(folder.path().join("state.json")).await;
     let accounts: Arc<dyn AccountStore> = Arc::new(accounts.unwrap());
     crate::storage::accounts::conformance::account_store([Arc::clone(&accounts), accounts]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_write_one_file_lose_nothing_of_each_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    // As in two processes: nothing but the file is common to them.
+    let one = FileAccounts::open(path.clone()).await.unwrap();
+    let other = FileAccounts::open(path.clone()).await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for (side, accounts) in [("one", &one), ("other", &other)] {
+        for index in 0..20 {
+            let accounts = accounts.clone();
+            tasks.spawn(async move {
+                let name = name(&format!("{side}{index}"));
+                accounts.create_user(&name, user(), None).await.unwrap();
+                // Seen by whoever asks after it was answered.
+                assert!(accounts.user(&name).await.unwrap().is_some());
+            });
+        }
+    }
+    tasks.join_all().await;
+    for accounts in [&one, &other] {
+        assert_eq!(accounts.user_count().await.unwrap(), 40);
+    }
+    let taken = other.create_user(&name("one7"), user(), None).await;
+    assert!(matches!(taken, Err(AccountsError::UserExists)), "{taken:?}");
+    let (renewed, at) = (name("other3"), Timestamp::from_unix_millis(2));
+    let edited = one.set_password(&renewed, "h".to_owned(), at, TokenKind::Login);
+    edited.await.unwrap();
+    let seen = other.user(&renewed).await.unwrap().unwrap();
+    assert_eq!(seen.password_hash, "h");
+}
+
+#[tokio::test]
+async fn a_file_that_is_taken_away_takes_nobody_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
+    let create = |text: &'static str| {
+        let accounts = accounts.clone();
+        async move {
+            accounts
+                .create_user(&name(text), user(), None)
+                .await
+                .unwrap()
+        }
+    };
+    create("alice").await;
+    fs::remove_file(&path).unwrap();
+    assert!(accounts.user(&name("alice")).await.unwrap().is_some());
+    create("bob").await;
+    let again = FileAccounts::open(path).await.unwrap();
+    assert_eq!(again.user_count().await.unwrap(), 2);
 }

@@ -72,7 +72,7 @@ impl HtpasswdAccounts {
             seen: Arc::default(),
         };
         let users = accounts.users().await?;
-        let state = accounts.kept.state();
+        let state = accounts.kept.state().await?;
         let is_lost = |name: &str, record: &UserRecord| {
             !record.password_hash.is_empty() && !users.entries.contains_key(name)
         };
@@ -149,10 +149,10 @@ impl HtpasswdAccounts {
     /// What changes the file, when it is somebody's turn.
     fn then(
         &self,
-        turn: OwnedMutexGuard<()>,
+        turn: &Arc<OwnedMutexGuard<()>>,
         mut edit: impl FnMut(&[u8]) -> Result<Vec<u8>, AccountsError> + Send + 'static,
     ) -> Then {
-        let file = Arc::clone(&self.file);
+        let (file, turn) = (Arc::clone(&self.file), Arc::clone(turn));
         Box::new(move || {
             let changed = file.change(&mut edit);
             drop(turn);
@@ -169,12 +169,12 @@ impl HtpasswdAccounts {
             return Err(AccountsError::Refused(message));
         }
         require_holdable(&hash)?;
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = Arc::new(Arc::clone(&self.turn).lock_owned().await);
         let created = record.created;
         let put = self.kept.change_then(|state| {
             keep(state, name, record.clone());
-            let name = name.to_owned();
-            let put = self.then(turn, move |bytes| {
+            let (name, hash) = (name.to_owned(), hash.clone());
+            let put = self.then(&turn, move |bytes| {
                 let changed = lines::with_hash(bytes, &name, &hash);
                 Ok(changed.unwrap_or_else(|| lines::with(bytes, &name, &hash, created)))
             });
@@ -231,6 +231,7 @@ fn composed(entry: &Entry, kept: Option<&UserRecord>) -> UserRecord {
             .unwrap_or_else(|| Timestamp::from_unix_millis(0)),
         updated: None,
         password_changed: None,
+        disabled: None,
         second_factor: None,
         profile: super::Profile::default(),
     });
@@ -295,7 +296,7 @@ impl AccountStore for HtpasswdAccounts {
     ) -> Result<Vec<(String, Arc<UserRecord>)>, StorageError> {
         use std::ops::Bound;
         let users = self.users().await?;
-        let state = self.kept.state();
+        let state = self.kept.state().await?;
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let found = users.entries.range::<str, _>((start, Bound::Unbounded));
         let found = found.take(most).map(|(name, entry)| {
@@ -349,7 +350,7 @@ impl AccountStore for HtpasswdAccounts {
             let message = format!("the name `{name}` is reserved");
             return Err(AccountsError::Refused(message));
         }
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = Arc::new(Arc::clone(&self.turn).lock_owned().await);
         require_room(&*self.require_whole().await?, name, max_users)?;
         let created = record.created;
         let created_user = self.kept.change_then(|state| {
@@ -359,11 +360,11 @@ impl AccountStore for HtpasswdAccounts {
             });
             state.users.remove(name.as_str());
             leave_organisations(state, name);
-            keep(state, name.as_str(), record);
+            keep(state, name.as_str(), record.clone());
             let own = (name.as_str().to_owned(), hash.clone());
             self.seen.lock().own.extend([own]);
-            let name = name.clone();
-            let add = self.then(turn, move |bytes| {
+            let (name, hash) = (name.clone(), hash.clone());
+            let add = self.then(&turn, move |bytes| {
                 require_room(&Users::parse(bytes), &name, max_users)?;
                 Ok(lines::with(bytes, name.as_str(), &hash, created))
             });
@@ -378,7 +379,7 @@ impl AccountStore for HtpasswdAccounts {
         edit: UserEdit<'_>,
         revoked: Option<TokenKind>,
     ) -> Result<Vec<String>, AccountsError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = Arc::new(Arc::clone(&self.turn).lock_owned().await);
         let nobody = || AccountsError::NoSuchUser(name.clone());
         let entry = self.entry(name.as_str()).await?.ok_or_else(nobody)?;
         let edited = self.kept.change_then(|state| {
@@ -393,7 +394,7 @@ impl AccountStore for HtpasswdAccounts {
                 let own = (name.as_str().to_owned(), hash.clone());
                 self.seen.lock().own.extend([own]);
                 let name = name.clone();
-                Some(self.then(turn, move |bytes| {
+                Some(self.then(&turn, move |bytes| {
                     let changed = lines::with_hash(bytes, name.as_str(), &hash);
                     changed.ok_or_else(|| AccountsError::NoSuchUser(name.clone()))
                 }))
@@ -426,7 +427,7 @@ impl AccountStore for HtpasswdAccounts {
     fn entries(&self) -> BoxStream<'_, Result<AccountEntry, StorageError>> {
         let all = async move {
             let users = self.users().await?;
-            let state = self.kept.state();
+            let state = self.kept.state().await?;
             let is_there = Arc::clone(&users);
             let others = self.kept.entries().try_filter_map(move |entry| {
                 let is_kept = match &entry {
