@@ -6,6 +6,7 @@ mod chosen;
 mod conclusion;
 mod config;
 mod fsck;
+mod healthcheck;
 mod import;
 mod migrate;
 mod mirror;
@@ -61,6 +62,8 @@ struct Cli {
 enum Command {
     /// Run the registry (what happens without a command)
     Serve,
+    /// Ask the registry that runs with these settings whether it is ready; ends with 0 if it is
+    Healthcheck,
     /// Check everything that is stored; the registry must not be running
     Fsck {
         /// Put right what can be; nothing that was published is deleted
@@ -149,6 +152,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: &Env, out: &mut impl 
     });
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::serve(&settings, out),
+        Command::Healthcheck => healthcheck::run(&settings, out),
         Command::Fsck { repair } => fsck::run(&settings, repair, out),
         Command::Migrate {
             way,
