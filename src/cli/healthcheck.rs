@@ -2,16 +2,16 @@
 //! containers, which have nothing else to ask with.
 
 use std::{
-    error::Error,
     io::{self, Write},
     process::ExitCode,
     time::Duration,
 };
 
-use reqwest::Client;
-
 use super::complain;
-use crate::config::{Config, ListenAddress};
+use crate::{
+    config::{Config, ListenAddress},
+    net::ask_itself,
+};
 
 /// Storage has this long to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,24 +48,14 @@ async fn ask(settings: &Config) -> Result<(), String> {
     let has_tls = settings.server.tls.certificate.is_some();
     let origin = origin(address, has_tls)?;
     let url = format!("{origin}{}/-/health/ready", settings.url_prefix);
-    let client = Client::builder()
-        .no_proxy()
-        .timeout(PATIENCE)
-        // The certificate is for the name that clients use; this asks the own machine by its address.
-        .tls_danger_accept_invalid_certs(true);
-    let client = match address {
-        ListenAddress::Unix(path) => client.unix_socket(path.as_path()),
-        ListenAddress::Tcp { .. } => client,
+    let socket = match address {
+        ListenAddress::Unix(path) => Some(path.as_path()),
+        ListenAddress::Tcp { .. } => None,
     };
-    let client = client.build().map_err(|error| chain(&error))?;
-    let answer = client.get(&url).send().await;
-    let answer = answer.map_err(|error| chain(&error))?;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(());
+    match ask_itself(&url, socket, PATIENCE).await? {
+        (200, _) => Ok(()),
+        (status, text) => Err(format!("{url} answered {status}: {text}")),
     }
-    let body = answer.text().await.unwrap_or_default();
-    Err(format!("{url} answered {status}: {body}"))
 }
 
 /// The scheme and host that reach `address` from this machine.
@@ -90,17 +80,6 @@ fn origin(address: &ListenAddress, has_tls: bool) -> Result<String, String> {
         host => host.to_owned(),
     };
     Ok(format!("{scheme}://{host}:{port}"))
-}
-
-/// What an error says, and what it came from.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
