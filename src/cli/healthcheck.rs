@@ -68,10 +68,8 @@ fn origin(address: &ListenAddress, has_tls: bool) -> Result<String, String> {
             "`{address}` lets the system choose a port; name one in RUSTACCIO_BIND"
         ));
     }
-    let scheme = match has_tls && tls.unwrap_or(true) {
-        true => "https",
-        false => "http",
-    };
+    let is_secure = has_tls && tls.unwrap_or(true);
+    let scheme = if is_secure { "https" } else { "http" };
     // All addresses of a machine are none to be asked.
     let host = match host.as_str() {
         "0.0.0.0" => "127.0.0.1".to_owned(),
