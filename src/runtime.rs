@@ -44,7 +44,7 @@ use crate::{
     models::Username,
     net::is_of_this_machine,
     policy::Rules,
-    server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals},
+    server::{Listener, ServeOptions, Tls, bind, serve, stop_on_signals, survive_hangups},
     storage::{AccountStore, UpstreamCache},
     web,
 };
@@ -72,10 +72,11 @@ impl Bound {
         let lifecycle = state.lifecycle();
         stop_on_signals(lifecycle).map_err(RegistryError::internal)?;
         let tls = Tls::open(&config.server.tls).await.map_err(unusable)?;
-        if let Some(tls) = &tls {
-            let reloads = tls.reload_on_hangup(lifecycle);
-            reloads.map_err(RegistryError::internal)?;
-        }
+        let hangups = match &tls {
+            Some(tls) => tls.reload_on_hangup(lifecycle),
+            None => survive_hangups(lifecycle),
+        };
+        hangups.map_err(RegistryError::internal)?;
         let listeners = bind(&config.server.listen, tls.as_ref()).await;
         let listeners = listeners.map_err(unusable)?;
         if listeners.is_empty() {

@@ -7,6 +7,7 @@ mod completions;
 mod conclusion;
 mod config;
 mod fsck;
+mod healthcheck;
 mod import;
 mod migrate;
 mod mirror;
@@ -83,6 +84,8 @@ enum Command {
     Fsck(fsck::FsckCommand),
     /// Rebuild manifests that are lost, and let searches find what is stored
     Reindex(reindex::ReindexCommand),
+    /// Ask the registry that runs with these settings whether it is ready; ends with 0 if it is
+    Healthcheck,
     /// Make a snapshot of everything that is hosted; the registry may be running
     Backup(backup::BackupCommand),
     /// Copy a backup to where the settings say; the registry must not be running
@@ -146,6 +149,7 @@ fn run_command(command: &Command, settings: &Config, env: &Env, out: &mut impl W
         Command::Cache(command) => cache::run(command, settings, out),
         Command::Fsck(command) => fsck::run(*command, settings, out),
         Command::Reindex(command) => reindex::run(command, settings, env, out),
+        Command::Healthcheck => healthcheck::run(settings, out),
         Command::Backup(command) => backup::run(command, settings, out),
         Command::Restore(command) => restore::run(command, settings, out),
         Command::Migrate(command) => migrate::run(command, settings, out),

@@ -4,6 +4,7 @@
 mod answers;
 mod client;
 mod egress;
+mod itself;
 mod probe;
 mod proxies;
 mod service;
@@ -13,6 +14,7 @@ mod traces;
 pub use answers::{Answered, Answers, AskedAt, Memory};
 pub use client::{ClientError, ClientOptions, build_client, read_authorities};
 pub use egress::{Reach, has_public_addresses, is_of_this_machine, is_public};
+pub use itself::ask_itself;
 pub use probe::probe;
 pub use service::{Service, ServiceAnswer, ServiceError};
 #[cfg(feature = "otel")]

@@ -55,6 +55,8 @@ impl Damage {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::LostManifest(_) => "lost-manifest",
+            Self::LostPackage(_) => "lost-package",
+            Self::Stranger(_) => "stranger",
             Self::DamagedManifest(_) => "damaged-manifest",
             Self::MissingTarball(..) => "missing-tarball",
             Self::DamagedTarball(..) => "damaged-tarball",
@@ -70,13 +72,14 @@ impl Damage {
     pub fn package(&self) -> Option<&PackageName> {
         match self {
             Self::LostManifest(name)
+            | Self::LostPackage(name)
             | Self::DamagedManifest(name)
             | Self::MissingTarball(name, _)
             | Self::DamagedTarball(name, _)
             | Self::Orphan(name, _)
             | Self::DanglingTag(name, _)
             | Self::Unreadable(name, _) => Some(name),
-            Self::Leftover(_) | Self::DamagedCache(_) => None,
+            Self::Stranger(_) | Self::Leftover(_) | Self::DamagedCache(_) => None,
         }
     }
 }

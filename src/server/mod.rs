@@ -10,5 +10,5 @@ mod tls;
 
 pub use listen::{ListenError, Listener, bind};
 pub use serve::{ServeOptions, serve};
-pub use signals::stop_on_signals;
+pub use signals::{stop_on_signals, survive_hangups};
 pub use tls::{Tls, TlsError};

@@ -1,6 +1,6 @@
-//! Signals: the first asks to stop, the second insists.
+//! Signals: the first asks to stop, the second insists; a SIGHUP is no reason to.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -25,6 +25,26 @@ pub fn stop_on_signals(lifecycle: &Lifecycle) -> io::Result<()> {
             } else {
                 stopped.stop_now();
                 return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Without a certificate there is nothing to read again: a service manager that reloads all its services
+/// must not end this one. Someone's terminal that closes still does.
+pub fn survive_hangups(lifecycle: &Lifecycle) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let mut hangup = signal(SignalKind::hangup())?;
+    let stopped = lifecycle.clone();
+    // Not tracked: it waits for signals, and nobody waits for it.
+    lifecycle.spawn_untracked(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => tracing::info!("there is no certificate to read again"),
+                () = stopped.shutdown_begun() => return,
             }
         }
     });

@@ -49,6 +49,7 @@ mod faults;
 mod first_run;
 mod fsck;
 mod fuzz_corpora;
+mod healthcheck;
 mod hostile;
 mod http_accounts;
 mod http_policy;

@@ -21,6 +21,8 @@ impl Process {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(data: &Path, variables: &[(&str, &str)]) -> Self {
         let mut child = Self::command(data, variables)
+            // Not the terminal of who runs the tests.
+            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
