@@ -136,6 +136,8 @@ pub struct VerdaccioFolder {
     /// The patterns of the rules in their order; what matches one of them first is in this folder below
     /// `root`, or in `root` itself.
     pub subfolders: Vec<(String, Option<PathBuf>)>,
+    /// The patterns of the rules in their order, each with whether uplinks are asked for such names.
+    pub proxied: Vec<(String, bool)>,
     /// The uplinks' hosts, each with its port if that is not the usual one: what has its tarball there was not published here.
     pub uplinks: BTreeSet<String>,
 }

@@ -55,7 +55,8 @@ impl StorageConfig {
         let mut names = DATABASES.into_iter().chain(database);
         let found = names.find(|name| is_there(&root.join(name)));
         // A folder that was used as Verdaccio's stays one, also when its list is lost.
-        let was_used = || is_there(&root.join(OWN_FOLDER)).then_some(DATABASES[1]);
+        let usual = database.unwrap_or(DATABASES[1]);
+        let was_used = || is_there(&root.join(OWN_FOLDER)).then_some(usual);
         let Some(found) = found.or_else(was_used) else {
             return Ok(());
         };
@@ -64,6 +65,7 @@ impl StorageConfig {
             return Err(TwoOwners { list, ours });
         }
         let rules = packages.rules.iter();
+        let proxied = rules.clone();
         let uplinks = uplinks.uplinks.iter();
         self.data_dir = root.join(OWN_FOLDER);
         self.verdaccio = Some(VerdaccioFolder {
@@ -71,6 +73,9 @@ impl StorageConfig {
             root,
             subfolders: rules
                 .map(|rule| (rule.pattern.clone(), rule.storage.clone()))
+                .collect(),
+            proxied: proxied
+                .map(|rule| (rule.pattern.clone(), !rule.proxy.is_empty()))
                 .collect(),
             uplinks: uplinks
                 .filter_map(|(_, uplink)| VerdaccioFolder::host_of(&uplink.url))

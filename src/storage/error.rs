@@ -26,15 +26,14 @@ pub enum StorageError {
         source: BoxError,
     },
     /// A package is hosted, and its manifest is gone.
-    #[error(
-        "{because}, and there is no {manifest}: put that back from a backup, or start again if its tarballs \
-         are still there, from which it is rebuilt"
-    )]
+    #[error("{because}, and {manifest} is gone or says nothing of it: {remedy}")]
     Lost {
         /// Which file or object is missing.
         manifest: String,
         /// How it is known that the package is hosted.
         because: String,
+        /// What to do.
+        remedy: String,
     },
     /// The backend failed. Never reported as "not found".
     #[error("{operation} failed")]

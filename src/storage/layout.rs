@@ -217,6 +217,7 @@ mod tests {
                 ("@*/*".to_owned(), None),
                 ("**".to_owned(), None),
             ],
+            proxied: Vec::new(),
             uplinks: BTreeSet::new(),
         };
         let layout = Layout::verdaccio(&verdaccio).unwrap();

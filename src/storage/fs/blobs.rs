@@ -5,7 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind},
     ops::Range,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, chown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -343,6 +343,10 @@ fn bring_beside(from: &Path, to: &Path) -> io::Result<PathBuf> {
     match fs::hard_link(from, &beside) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {
             fs::copy(from, &beside)?;
+            let (of, copy) = (fs::metadata(from)?, fs::metadata(&beside)?);
+            if (of.uid(), of.gid()) != (copy.uid(), copy.gid()) {
+                chown(&beside, Some(of.uid()), Some(of.gid()))?;
+            }
             File::open(&beside)?.sync_all()?;
         }
         linked => linked?,

@@ -164,7 +164,8 @@ impl List {
                 let names = contents.names();
                 let is_empty = names.is_empty();
                 list.remember(Some(stamp), names);
-                if list.lock.is_some() {
+                // An empty one may be another than the one that was lost.
+                if list.lock.is_some() && (!is_empty || list.copied_names().is_empty()) {
                     list.keep_copy(&contents)?;
                 }
                 if is_empty {
@@ -203,9 +204,11 @@ impl List {
         }
     }
 
-    /// Takes `names` for what the file says, which says nothing. Nothing is written.
+    /// Takes `names` for what the file says too. Nothing is written.
     pub(super) fn assume(&self, names: Vec<PackageName>) {
-        self.known.lock().names = Arc::new(names.into_iter().collect());
+        let mut known = self.known.lock();
+        let all = known.names.iter().cloned().chain(names).collect();
+        known.names = Arc::new(all);
     }
 
     /// Adds `names`, durably. Blocks.

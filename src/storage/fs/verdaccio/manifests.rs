@@ -19,19 +19,20 @@ use super::{
         atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic},
         blocking,
         locks::Locks,
-        metadata::{read, revision_of, stamp_of},
+        metadata::{revision_of, stamp_of},
     },
     list::List,
     members::{object, text},
     merge::{merged, without_hosted},
     origins::Origins,
     owner,
-    sidecar::{Listing, Sidecar, VERSIONS, file_of, keep_origin},
+    sidecar::{Sidecar, VERSIONS, file_of, set_origin},
+    state::State,
     under_way::UnderWay,
 };
 use crate::{
     lifecycle::{Clock as _, SystemClock, crash_point},
-    models::{Origin, PackageName, Revision, TarballName},
+    models::{Origin, PackageName, Pattern, Revision, TarballName},
     storage::{
         Document, Expected, Hold, Holding, MetadataStore, Stamp, StorageError,
         layout::{Layout, folder_name, package_of},
@@ -63,7 +64,8 @@ pub(super) struct Parts {
     pub(super) origins: Origins,
     pub(super) under_way: UnderWay,
     /// The hosts of uplinks.
-    uplinks: BTreeSet<String>,
+    pub(super) uplinks: BTreeSet<String>,
+    proxied: Vec<(Pattern, bool)>,
     /// Manifests without versions.
     pub(super) removed: PathBuf,
     /// Where damaged files are kept that something else takes the place of.
@@ -71,16 +73,7 @@ pub(super) struct Parts {
     pub(super) is_read_only: bool,
     locks: Locks,
     /// Which files of unlisted names have nothing that is hosted, or have something, in which state.
-    remembered: Cache<PackageName, (Stamp, bool)>,
-}
-
-/// A file of Verdaccio's, read.
-pub(super) struct Found {
-    pub(super) document: Document,
-    /// `None` where it is damaged.
-    pub(super) sidecar: Option<Sidecar>,
-    /// The versions that were published here.
-    pub(super) hosted: HashSet<String>,
+    pub(super) remembered: Cache<PackageName, (Stamp, bool)>,
 }
 
 /// What is known of a folder before its packages are read.
@@ -90,61 +83,8 @@ pub(super) struct KnownOfFolder {
     pub(super) origins: Origins,
     /// The hosts of uplinks.
     pub(super) uplinks: BTreeSet<String>,
-}
-
-/// What is known of a name.
-pub(super) struct State {
-    /// Whose it is, if it is known: one of which something is hosted.
-    pub(super) origin: Option<Origin>,
-    pub(super) is_listed: bool,
-    /// Verdaccio's file.
-    pub(super) found: Option<Found>,
-    /// The manifest without versions.
-    removed: Option<Document>,
-}
-
-impl State {
-    pub(super) fn has_versions(&self) -> bool {
-        let found = self.found.as_ref();
-        found.is_some_and(|found| !found.hosted.is_empty())
-    }
-
-    /// Whether it is a hosted package of which there is no manifest.
-    pub(super) fn is_lost(&self) -> bool {
-        self.is_listed && self.found.is_none() && self.removed.is_none()
-    }
-
-    /// The manifest.
-    fn into_document(self) -> Option<Document> {
-        if !self.has_versions() && self.removed.is_some() {
-            return self.removed;
-        }
-        if !self.has_versions() && !self.is_listed {
-            return None;
-        }
-        let origin = self.origin.unwrap_or(Origin::Local);
-        let found = self.found?;
-        let json = found.sidecar?.view(&found.hosted, origin);
-        Some(Document {
-            json,
-            ..found.document
-        })
-    }
-
-    fn revision(&self) -> Option<Revision> {
-        let found = self.found.as_ref();
-        let found = found.filter(|_| self.has_versions() || self.is_listed);
-        let document = match &self.removed {
-            Some(removed) if !self.has_versions() => Some(removed),
-            _ => found.map(|found| &found.document),
-        };
-        document.map(|document| document.revision.clone())
-    }
-
-    /// Whether something is hosted under the name, be it nothing any more.
-    pub(super) fn is_hosted(&self) -> bool {
-        self.is_listed || self.removed.is_some() || self.has_versions()
-    }
+    /// Patterns in the order of their rules, each with whether uplinks are asked for such names.
+    pub(super) proxied: Vec<(String, bool)>,
 }
 
 impl VerdaccioManifests {
@@ -154,12 +94,19 @@ impl VerdaccioManifests {
             list,
             origins,
             uplinks,
+            proxied,
         } = known;
+        let proxied = proxied.into_iter();
+        let proxied = proxied.filter_map(|(pattern, is_proxied)| {
+            let pattern = Pattern::compile(&pattern).ok()?;
+            Some((pattern, is_proxied))
+        });
         let parts = Parts {
             layout,
             list,
             origins,
             uplinks,
+            proxied: proxied.collect(),
             under_way: UnderWay::new(data_dir.join("under-way")),
             removed: data_dir.join(REMOVED),
             quarantine: data_dir.join("quarantine/.manifests"),
@@ -182,108 +129,15 @@ impl Parts {
         removed_in(&self.removed, name)
     }
 
-    /// What is known of `name`. Blocks.
-    pub(super) fn state(&self, name: &PackageName) -> Result<State, StorageError> {
-        let mut is_listed = self.list.names()?.contains(name);
-        let path = self.layout.manifest(name);
-        let document = match read(&path) {
-            Err(StorageError::Backend { source, .. }) if is_not_a_folder(&source) => None,
-            read => read?,
-        };
-        let found = match document {
-            Some(document) => Some(self.found(name, document, is_listed)?),
-            None => None,
-        };
-        let removed = read(&self.removed_path(name))?;
-        let has_versions = found.as_ref().is_some_and(|found| !found.hosted.is_empty());
-        // Somebody may have published it since the list was looked at.
-        if has_versions && !is_listed && self.list.names()?.contains(name) {
-            is_listed = true;
-        }
-        let origin = self.origin(name, found.as_ref(), removed.as_ref());
-        if has_versions && !is_listed && !self.is_read_only {
-            tracing::warn!(package.name = %name, list = %self.list.path().display(), "the package was published here and is not in the list of such packages; it is put into the list again");
-            let origin = origin.unwrap_or(Origin::Local);
-            self.origins.keep(&[(name.clone(), origin)])?;
-            self.list.add(std::slice::from_ref(name))?;
-            is_listed = true;
-        }
-        Ok(State {
-            origin,
-            is_listed,
-            found,
-            removed,
-        })
-    }
-
-    /// Whose the name is: as a manifest says, or what was known before, or else as the file looks.
-    fn origin(
-        &self,
-        name: &PackageName,
-        found: Option<&Found>,
-        removed: Option<&Document>,
-    ) -> Option<Origin> {
-        let sidecar = found.and_then(|found| found.sidecar.as_ref());
-        let said = sidecar.and_then(Sidecar::origin).or_else(|| {
-            let removed = Sidecar::parse(&removed?.json).ok()?;
-            removed.origin()
-        });
-        said.or_else(|| self.origins.get(name))
-            .or_else(|| sidecar.map(Sidecar::deduced_origin))
-    }
-
-    fn found(
-        &self,
-        name: &PackageName,
-        document: Document,
-        is_listed: bool,
-    ) -> Result<Found, StorageError> {
-        let path = || self.layout.manifest(name).display().to_string();
-        let listing = if is_listed {
-            Listing::Listed
-        } else {
-            Listing::Unlisted
-        };
-        let sidecar = Sidecar::parse(&document.json);
-        let is_ours = is_listed || sidecar.as_ref().is_ok_and(Sidecar::has_uploads);
-        let sidecar = match sidecar.and_then(|sidecar| {
-            if is_ours {
-                sidecar.require_whole()?;
-            }
-            Ok(sidecar)
-        }) {
-            Ok(sidecar) => Some(sidecar),
-            Err(error) if is_ours => {
-                return Err(StorageError::Damaged {
-                    what: path(),
-                    source: error.into(),
-                });
-            }
-            Err(error) => {
-                tracing::warn!(package.name = %name, path = path(), %error, "this file of a package that is not in the list of hosted ones is damaged; it counts for nothing");
-                None
-            }
-        };
-        let hosted = sidecar
-            .as_ref()
-            .map(|sidecar| sidecar.hosted(name, listing, &self.uplinks));
-        let hosted = hosted.unwrap_or_default();
-        let is_any = !hosted.is_empty();
-        self.remembered
-            .insert(name.clone(), (document.stamp, is_any));
-        Ok(Found {
-            document,
-            sidecar,
-            hosted,
-        })
-    }
-
     /// The stamp of the manifest, as far as nothing needs to be read for that.
     fn stamp(&self, name: &PackageName) -> Result<Known, StorageError> {
         // One look at an inode that the kernel has at hand takes about a microsecond.
         if let Some(stamp) = stamp_at(&self.layout.manifest(name))? {
             if self.list.names()?.contains(name) {
                 return Ok(Known::Stamp(Some(stamp)));
+            }
+            if self.origins.get(name).is_some() {
+                return Ok(Known::Nothing);
             }
             match self.remembered.get(name) {
                 Some((known, true)) if known == stamp => return Ok(Known::Stamp(Some(stamp))),
@@ -292,21 +146,39 @@ impl Parts {
             }
         }
         match stamp_at(&self.removed_path(name))? {
-            None if self.list.names()?.contains(name) => Err(self.lost(name)),
-            stamp => Ok(Known::Stamp(stamp)),
+            Some(stamp) => Ok(Known::Stamp(Some(stamp))),
+            // It is for reading to find out whether it is lost.
+            None if self.list.names()?.contains(name) || self.origins.get(name).is_some() => {
+                Ok(Known::Nothing)
+            }
+            None => Ok(Known::Stamp(None)),
         }
     }
 
     fn lost(&self, name: &PackageName) -> StorageError {
+        let remedy = if self.is_proxied(name) {
+            "put it back from a backup; if all tarballs beside it were published here, and none was downloaded, a \
+             rule without `proxy` for this name and another start rebuild it from them"
+        } else {
+            "put it back from a backup; at the next start it is rebuilt from the tarballs beside it, if there are any"
+        };
         StorageError::Lost {
             manifest: self.layout.manifest(name).display().to_string(),
             because: format!("`{name}` is in {}", self.list.path().display()),
+            remedy: remedy.to_owned(),
         }
+    }
+
+    /// Whether uplinks are asked for names like this one, so that they may have been before.
+    pub(super) fn is_proxied(&self, name: &PackageName) -> bool {
+        let mut rules = self.proxied.iter();
+        let rule = rules.find(|(pattern, _)| pattern.matches(name.as_str()));
+        rule.is_some_and(|(_, is_proxied)| *is_proxied)
     }
 
     fn document(&self, name: &PackageName) -> Result<Option<Document>, StorageError> {
         let state = self.state(name)?;
-        if state.is_lost() {
+        if state.is_lost {
             return Err(self.lost(name));
         }
         Ok(state.into_document())
@@ -359,8 +231,9 @@ impl Parts {
             },
             None => None,
         };
-        let origin = new.origin().or(state.origin);
-        let origin = origin.unwrap_or_else(|| new.deduced_origin());
+        // What is known of the name is more than what a manifest from elsewhere says.
+        let known = self.origins.get(name).or(new.origin()).or(state.origin);
+        let origin = known.unwrap_or_else(|| new.deduced_origin());
         let json = merged(name, old, new, origin);
         self.origins.keep(&[(name.clone(), origin)])?;
         if !state.is_hosted() {
@@ -430,9 +303,11 @@ impl Parts {
             return Err(StorageError::Conflict(name.clone()));
         }
         if state.removed.is_none() {
-            self.write_removed(name, &nothing_of(name, Origin::Local))?;
+            let origin = state.origin.unwrap_or(Origin::Local);
+            self.write_removed(name, &nothing_of(name, origin))?;
         }
         self.take_out(name, &state)?;
+        self.origins.forget(name)?;
         self.forget_removed(name)
     }
 
@@ -520,14 +395,14 @@ pub(super) fn nothing_of(name: &PackageName, origin: Origin) -> Bytes {
     let fields = [("name", text(name.as_str())), (VERSIONS, empty)];
     let fields = fields.into_iter();
     let mut fields = fields.map(|(key, raw)| (key.to_owned(), raw)).collect();
-    keep_origin(&mut fields, origin);
+    set_origin(&mut fields, origin);
     object(&fields)
 }
 
 /// The same manifest, which says whose the name is.
 fn with_origin(manifest: &Sidecar, origin: Origin) -> Bytes {
     let mut fields = manifest.fields.clone();
-    keep_origin(&mut fields, origin);
+    set_origin(&mut fields, origin);
     object(&fields)
 }
 
@@ -551,7 +426,7 @@ fn stamp_at(path: &Path) -> Result<Option<Stamp>, StorageError> {
     }
 }
 
-fn is_not_a_folder(error: &crate::error::BoxError) -> bool {
+pub(super) fn is_not_a_folder(error: &crate::error::BoxError) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(|error| error.kind() == io::ErrorKind::NotADirectory)
 }

@@ -12,6 +12,7 @@ use super::{
     list::{Condition, List},
     manifests::{Parts, nothing_of},
     sidecar::{Listing, Sidecar, file_of},
+    state::{Found, State},
 };
 use crate::{
     models::{Origin, PackageName, TarballName},
@@ -39,19 +40,25 @@ pub(super) fn lost_names(
     was_used: bool,
     is_removed: impl Fn(&PackageName) -> bool,
 ) -> Result<Option<Vec<PackageName>>, StorageError> {
-    let listing = match condition {
-        Condition::Whole => return Ok(None),
-        // Verdaccio has unpublished all there was, or there never was anything.
-        Condition::Empty if was_used => return Ok(None),
-        Condition::Empty => Listing::Unlisted,
-        Condition::Missing | Condition::Damaged(_) => Listing::Unknown,
-    };
-    let mut names: HashSet<PackageName> = find_hosted(ground, listing)?.into_iter().collect();
-    if listing == Listing::Unknown {
-        names.extend(list.salvaged_names());
+    let copied = |names: &mut HashSet<PackageName>| {
         // Verdaccio may have unpublished some of these since.
-        let copied = list.copied_names().into_iter();
-        names.extend(copied.filter(|name| is_hosted(ground, name, Listing::Listed)));
+        for name in list.copied_names() {
+            if !names.contains(&name) && is_hosted(ground, &name, Listing::Listed) {
+                names.insert(name);
+            }
+        }
+    };
+    let mut names = HashSet::new();
+    match condition {
+        Condition::Whole => return Ok(None),
+        // Verdaccio has unpublished all there was, or had lost its list and made another.
+        Condition::Empty if was_used => copied(&mut names),
+        Condition::Empty => names.extend(find_hosted(ground, Listing::Unlisted)?),
+        Condition::Missing | Condition::Damaged(_) => {
+            names.extend(find_hosted(ground, Listing::Unknown)?);
+            names.extend(list.salvaged_names());
+            copied(&mut names);
+        }
     }
     names.retain(|name| !is_removed(name) || is_hosted(ground, name, Listing::Unlisted));
     let mut names: Vec<PackageName> = names.into_iter().collect();
@@ -128,7 +135,7 @@ pub(super) fn keep_origins(parts: &Parts, was_used: bool) -> Result<(), StorageE
     for name in unknown {
         // What is wrong with others is told where they are read.
         if let Ok(state) = parts.state(name)
-            && !state.is_lost()
+            && !state.is_lost
             && let Some(origin) = state.origin
         {
             new.push((name.clone(), origin));
@@ -147,19 +154,21 @@ pub(super) fn keep_origins(parts: &Parts, was_used: bool) -> Result<(), StorageE
 }
 
 /// Keeps the names that were born here and that Verdaccio has unpublished meanwhile: nobody else's package
-/// is served under them. And lets go of what was left of those that it has published again. Blocks.
+/// is served under them. Puts those into the list again of which something is left. And lets go of what
+/// was left of those that Verdaccio has published again. Blocks.
 pub(super) fn keep_names(parts: &Parts) -> Result<(), StorageError> {
     let listed = parts.list.names()?;
-    for name in parts.origins.local() {
+    for (name, origin) in parts.origins.all() {
         if listed.contains(&name) || parts.removed_path(&name).exists() {
             continue;
         }
+        // What is left of it puts it into the list.
         let Ok(state) = parts.state(&name) else {
             continue;
         };
-        if !state.is_hosted() {
+        if !state.is_listed && origin == Origin::Local {
             tracing::info!(package.name = %name, "was published here and is unpublished; nobody else's package is served under its name");
-            parts.write_removed(&name, &nothing_of(&name, Origin::Local))?;
+            parts.write_removed(&name, &nothing_of(&name, origin))?;
         }
     }
     for name in parts.removed_names()? {
@@ -169,15 +178,30 @@ pub(super) fn keep_names(parts: &Parts) -> Result<(), StorageError> {
         if state.has_versions() {
             parts.forget_removed(&name)?;
         } else if listed.contains(&name) && state.found.as_ref().is_none_or(is_only_cached) {
-            // Somebody died before the name was out of the list.
-            parts.list.remove(&name)?;
+            if state.found.is_none() && parts.has_tarballs(&name) {
+                // Verdaccio has published it again, and its file is lost.
+                parts.forget_removed(&name)?;
+            } else {
+                // Somebody died before the name was out of the list.
+                parts.list.remove(&name)?;
+            }
         }
     }
     Ok(())
 }
 
+/// The hosted packages that the list lacks. Blocks.
+pub(super) fn unlisted(parts: &Parts) -> Result<Vec<PackageName>, StorageError> {
+    let listed = parts.list.names()?;
+    let names = parts.origins.all().into_iter().map(|(name, _)| name);
+    Ok(names
+        .filter(|name| !listed.contains(name))
+        .filter(|name| parts.state(name).is_ok_and(|state| state.is_listed))
+        .collect())
+}
+
 /// Whether all that is in a file without anything hosted came from uplinks.
-fn is_only_cached(found: &super::manifests::Found) -> bool {
+fn is_only_cached(found: &Found) -> bool {
     found.sidecar.as_ref().is_some_and(Sidecar::is_mixed)
 }
 
@@ -187,16 +211,30 @@ pub(super) fn finish_tarballs(parts: &Parts) -> Result<(), StorageError> {
     let failed = |error| StorageError::io("looking for tarballs that were under way", error);
     for (name, files) in parts.under_way.all().map_err(failed)? {
         let state = match parts.state(&name) {
-            Ok(state) if !state.is_lost() => state,
+            Ok(state) if !state.is_lost && !is_damaged(&state) => state,
             // It is to be put back first, and may name them.
             _ => continue,
         };
+        let mut is_done = true;
         for file in &files {
-            if !is_named(&name, file, &state, parts) {
-                let path = parts.layout.blob(&name, file);
-                remove_if_there(&path).map_err(failed)?;
-                tracing::info!(package.name = %name, %file, "what was left of an interrupted change was removed");
+            if is_named(&name, file, &state, parts) {
+                continue;
             }
+            let path = parts.layout.blob(&name, file);
+            match remove_if_there(&path) {
+                Ok(()) => {
+                    tracing::info!(package.name = %name, %file, "what was left of an interrupted change was removed");
+                }
+                // Nothing in it: the package's folder is a file.
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {}
+                Err(error) => {
+                    is_done = false;
+                    tracing::warn!(path = %path.display(), %error, "what was left of an interrupted change cannot be removed; Verdaccio would serve it");
+                }
+            }
+        }
+        if !is_done {
+            continue;
         }
         // Verdaccio leaves no empty folder either.
         let _ = fs::remove_dir(parts.layout.folder(&name));
@@ -206,13 +244,13 @@ pub(super) fn finish_tarballs(parts: &Parts) -> Result<(), StorageError> {
     Ok(())
 }
 
+fn is_damaged(state: &State) -> bool {
+    let found = state.found.as_ref();
+    found.is_some_and(|found| found.sidecar.is_none())
+}
+
 /// Whether `file` is what a version says, published here or cached.
-fn is_named(
-    name: &PackageName,
-    file: &TarballName,
-    state: &super::manifests::State,
-    parts: &Parts,
-) -> bool {
+fn is_named(name: &PackageName, file: &TarballName, state: &State, parts: &Parts) -> bool {
     let found = state.found.as_ref();
     let Some((found, sidecar)) = found.and_then(|found| Some((found, found.sidecar.as_ref()?)))
     else {
@@ -242,9 +280,9 @@ pub(super) fn sweep(parts: &Parts) -> Result<(), StorageError> {
         for file in files.flatten() {
             if file.file_name().to_str().is_some_and(is_own_temporary) {
                 let path = file.path();
-                remove_if_there(&path).map_err(|error: io::Error| {
-                    StorageError::io(format!("removing {}", path.display()), error)
-                })?;
+                if let Err(error) = remove_if_there(&path) {
+                    tracing::warn!(path = %path.display(), %error, "what an unfinished write left cannot be removed");
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{
     members::{Members, members_of, object, quoted, text},
     sidecar::{
         ATTACHMENTS, DISTFILES, OF_PACKAGE, Sidecar, TAGS, TIME, UPLINKS, VERSIONS, dist_of,
-        keep_origin,
+        set_origin,
     },
 };
 use crate::{
@@ -131,7 +131,7 @@ pub(super) fn merged(
     ] {
         fields.insert(field.to_owned(), object(&members));
     }
-    keep_origin(&mut fields, origin);
+    set_origin(&mut fields, origin);
     complete(name, &mut fields);
     object(&fields)
 }

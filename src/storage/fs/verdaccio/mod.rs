@@ -11,6 +11,7 @@ mod origins;
 mod owner;
 mod salvage;
 mod sidecar;
+mod state;
 mod tarballs;
 #[cfg(test)]
 mod tests;
@@ -96,7 +97,10 @@ pub(in crate::storage) fn open_to_read(
     if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
         list.assume(names);
     }
-    Ok(opened(folder, (layout, list, origins), data_dir, true))
+    let opened = opened(folder, (layout, list, origins), data_dir, true);
+    let parts = &opened.manifests.parts;
+    parts.list.assume(mend::unlisted(parts)?);
+    Ok(opened)
 }
 
 /// Our copy of Verdaccio's list.
@@ -124,6 +128,7 @@ fn opened(
         list,
         origins,
         uplinks: folder.uplinks.clone(),
+        proxied: folder.proxied.clone(),
     };
     let manifests = VerdaccioManifests::new(known, data_dir, is_read_only);
     Opened {

@@ -23,6 +23,8 @@ use crate::{
 pub(super) struct Origins {
     path: PathBuf,
     known: Mutex<HashMap<PackageName, Origin>>,
+    /// Whether there were lines that cannot be read.
+    is_damaged: bool,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -47,12 +49,20 @@ impl Origins {
         };
         let is_there = text.is_some();
         let lines = text.iter().flat_map(|text| text.lines());
-        let known = lines.filter_map(|line| {
-            let line: Line = serde_json::from_str(line).ok()?;
-            Some((line.name.parse().ok()?, line.origin))
-        });
-        let known = Mutex::new(known.collect());
-        Ok((Self { path, known }, is_there))
+        let lines = lines.filter(|line| !line.trim().is_empty());
+        let (mut known, mut is_damaged) = (HashMap::new(), false);
+        for line in lines {
+            match parse(line) {
+                Some((name, origin)) => drop(known.insert(name, origin)),
+                None => is_damaged = true,
+            }
+        }
+        let origins = Self {
+            path,
+            known: Mutex::new(known),
+            is_damaged,
+        };
+        Ok((origins, is_there))
     }
 
     /// Whose `name` is, if it was ever hosted.
@@ -60,16 +70,15 @@ impl Origins {
         self.known.lock().get(name).copied()
     }
 
-    /// All names that were ever hosted and born here, in their order.
-    pub(super) fn local(&self) -> Vec<PackageName> {
+    /// All names that were ever hosted, in their order, and whose they are.
+    pub(super) fn all(&self) -> Vec<(PackageName, Origin)> {
         let known = self.known.lock();
-        let local = known
+        let mut all: Vec<_> = known
             .iter()
-            .filter(|(_, origin)| **origin == Origin::Local)
-            .map(|(name, _)| name.clone());
-        let mut local: Vec<PackageName> = local.collect();
-        local.sort();
-        local
+            .map(|(name, origin)| (name.clone(), *origin))
+            .collect();
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
+        all
     }
 
     /// Keeps whose these names are, durably, as far as it is not known. Blocks.
@@ -89,7 +98,15 @@ impl Origins {
         Ok(())
     }
 
-    /// Writes the file anew, without what could not be read. Blocks.
+    /// Forgets whose `name` is. Blocks.
+    pub(super) fn forget(&self, name: &PackageName) -> Result<(), StorageError> {
+        if self.known.lock().remove(name).is_none() {
+            return Ok(());
+        }
+        self.rewrite()
+    }
+
+    /// Writes the file anew, without what could not be read, which is kept elsewhere. Blocks.
     pub(super) fn rewrite(&self) -> Result<(), StorageError> {
         let known = self.known.lock();
         let mut sorted: Vec<_> = known.iter().map(|(name, origin)| (name, *origin)).collect();
@@ -98,9 +115,19 @@ impl Origins {
         if fs::read(&self.path).is_ok_and(|bytes| bytes == text.as_bytes()) {
             return Ok(());
         }
-        write_atomic(&self.path, text.as_bytes(), MODE_PUBLIC)
-            .map_err(|error| StorageError::io(format!("writing {}", self.path.display()), error))
+        let failed = |error| StorageError::io(format!("writing {}", self.path.display()), error);
+        if self.is_damaged {
+            let kept = self.path.with_extension("damaged");
+            fs::copy(&self.path, &kept).map_err(failed)?;
+            tracing::error!(path = %self.path.display(), kept = %kept.display(), "lines that say whose names are cannot be read; the file as it was is kept");
+        }
+        write_atomic(&self.path, text.as_bytes(), MODE_PUBLIC).map_err(failed)
     }
+}
+
+fn parse(line: &str) -> Option<(PackageName, Origin)> {
+    let line: Line = serde_json::from_str(line).ok()?;
+    Some((line.name.parse().ok()?, line.origin))
 }
 
 fn text_of<'a>(names: impl Iterator<Item = (&'a PackageName, Origin)>) -> String {
@@ -148,8 +175,10 @@ mod tests {
         origins.keep(&both).unwrap();
         let (origins, _) = Origins::open(path.clone()).unwrap();
         assert_eq!(origins.get(&name("@s/b")), Some(Origin::Override));
-        assert_eq!(origins.local(), [name("a"), name("c")]);
+        assert_eq!(origins.all().len(), 3);
         origins.rewrite().unwrap();
+        let kept = fs::read_to_string(path.with_extension("damaged")).unwrap();
+        assert!(kept.contains("{\"name\":\"tor"));
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt as _, chown},
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
     sync::Once,
 };
@@ -53,8 +53,13 @@ pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
     missing.into_iter().try_for_each(|path| give(path, owner))
 }
 
-/// Replaces `path` by `bytes`, durably; it belongs to whom it belonged to before.
+/// Replaces `path` by `bytes`, durably; it belongs to whom it belonged to before, with the mode it had, or
+/// else `mode`.
 pub(super) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let owner = owner_at(path);
-    write_atomic_as(path, bytes, mode, |file| give(file, owner))
+    let mode = fs::metadata(path).map_or(mode, |metadata| metadata.mode() & 0o777);
+    write_atomic_as(path, bytes, mode, |file| {
+        fs::set_permissions(file, fs::Permissions::from_mode(mode))?;
+        give(file, owner)
+    })
 }

@@ -232,7 +232,7 @@ impl Sidecar {
             }
         }
         fields.insert(TAGS.to_owned(), object(&quoted(tags)));
-        keep_origin(&mut fields, origin);
+        set_origin(&mut fields, origin);
         object(&fields)
     }
 
@@ -360,15 +360,13 @@ pub(super) fn file_of(name: &PackageName, version: &str, raw: &Bytes) -> Option<
     dist_of(raw).file(name, version)
 }
 
-/// Lets the manifest of these `fields` say whose the name is, if it does not yet.
-pub(super) fn keep_origin(fields: &mut Members, origin: Origin) {
+/// Lets the manifest of these `fields` say whose the name is.
+pub(super) fn set_origin(fields: &mut Members, origin: Origin) {
     let mut own = match fields.get(OWN).map(members_of) {
         Some(Ok(own)) => own,
         Some(Err(_)) | None => Members::new(),
     };
-    if !own.contains_key(ORIGIN) {
-        let origin = serde_json::to_string(&origin).unwrap_or_default();
-        own.insert(ORIGIN.to_owned(), origin.into());
-        fields.insert(OWN.to_owned(), object(&own));
-    }
+    let origin = serde_json::to_string(&origin).unwrap_or_default();
+    own.insert(ORIGIN.to_owned(), origin.into());
+    fields.insert(OWN.to_owned(), object(&own));
 }

@@ -101,13 +101,15 @@ fn hosted(parts: &Parts) -> Result<Vec<PackageName>, StorageError> {
     Ok(names)
 }
 
-/// Those in the list that have a folder and no file in it that says what they are. Blocks.
+/// Those in the list that have a folder and no file in it that says what they are, and nothing that came
+/// from an uplink. Blocks.
 fn lost(parts: &Parts) -> Result<Vec<PackageName>, StorageError> {
     let names = parts.list.names()?;
     let is_lost = |name: &&PackageName| {
         !parts.layout.manifest(name).exists()
             && !parts.removed_path(name).exists()
             && parts.layout.folder(name).is_dir()
+            && !parts.is_proxied(name)
     };
     let mut names: Vec<PackageName> = names.iter().filter(is_lost).cloned().collect();
     names.sort();
@@ -206,7 +208,8 @@ impl Blobs for VerdaccioTarballs {
         let (parts, package) = (Arc::clone(&self.parts), name.clone());
         let downloaded = blocking(move || {
             let state = parts.state(&package)?;
-            let is_hosted = state.is_hosted();
+            // Nobody knows either which ones of a lost package were downloaded.
+            let is_hosted = state.is_hosted() && !(state.is_lost && parts.is_proxied(&package));
             let found = state
                 .found
                 .and_then(|found| Some((found.sidecar?, found.hosted)));

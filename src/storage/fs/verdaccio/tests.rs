@@ -107,6 +107,7 @@ impl Scene {
             root: self.0.path().to_owned(),
             database: self.path(".verdaccio-db.json"),
             subfolders: vec![("@private/*".to_owned(), Some("apart".into()))],
+            proxied: ["over", "dep"].map(|name| (name.to_owned(), true)).into(),
             uplinks: ["up.example".to_owned()].into(),
         }
     }

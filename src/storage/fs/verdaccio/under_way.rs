@@ -64,6 +64,11 @@ impl UnderWay {
         }
     }
 
+    /// The files of `name` that are noted. Blocks.
+    pub(super) fn of(&self, name: &PackageName) -> Vec<TarballName> {
+        noted_in(&self.folder_of(name)).unwrap_or_default()
+    }
+
     /// All that is noted. Blocks.
     pub(super) fn all(&self) -> io::Result<Vec<(PackageName, Vec<TarballName>)>> {
         let entries = match fs::read_dir(&self.folder) {
@@ -73,7 +78,11 @@ impl UnderWay {
         let mut all = Vec::new();
         for entry in entries {
             let entry = entry?;
-            if let Some(name) = entry.file_name().to_str().and_then(package_of) {
+            let name = entry.file_name().to_str().and_then(package_of);
+            // What is no folder is none of ours.
+            if let Some(name) = name
+                && entry.file_type()?.is_dir()
+            {
                 all.push((name, noted_in(&entry.path())?));
             }
         }
