@@ -20,6 +20,7 @@ use rustaccio::{
 };
 use serde_json::{Value, json};
 
+use crate::operators::{command, run};
 use crate::support::{
     Asked, Package, Registry, Reply, Service, User,
     registry::{Start, with_json},
@@ -217,6 +218,14 @@ async fn all_that_happens_is_told_as_the_contract_says() {
     let service = sink().await;
     let registry = telling(&service, &[]).await;
     do_everything(&registry).await;
+    let variables = [
+        ("RUSTACCIO_EVENT_SINK", "http"),
+        ("RUSTACCIO_EVENT_HTTP_BASE_URL", &*service.url),
+    ];
+    for change in ["disable", "enable"] {
+        let command = command(&registry, &variables);
+        run(command, &["user", change, "bob"], "").await.well();
+    }
     let documented = documented();
     let expected: BTreeSet<String> = documented.keys().cloned().collect();
     let seen = |asked: &[Asked]| -> BTreeSet<String> { types(asked).into_iter().collect() };
