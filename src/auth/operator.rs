@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{Auth, TokenRequest, tokens};
 use crate::{
     error::RegistryError,
-    models::{Timestamp, Username},
+    models::{SecondFactor, Timestamp, Username},
     storage::{
         AccountEntry, AccountStore as _, AccountStoreExt as _, Profile, TokenKind, TokenRecord,
         UserRecord,
@@ -33,13 +33,16 @@ pub struct AccountSummary {
 }
 
 impl Auth {
-    /// Whether nothing of `user` counts. Of those whom others keep, nothing is known here.
-    pub(super) async fn is_disabled(&self, user: &Username) -> Result<bool, RegistryError> {
-        if !self.outside.is_empty() {
-            return Ok(false);
-        }
-        let known = self.accounts.known_user(user).await?;
-        Ok(known.is_some_and(|user| user.disabled.is_some()))
+    /// What the account of `user` wants as a second factor; `None` where nothing of hers counts. Of those
+    /// whom others keep, that is not known here.
+    pub(super) async fn factor_unless_disabled(
+        &self,
+        user: &Username,
+        pass: Option<&SecretString>,
+        by: &str,
+    ) -> Result<Option<SecondFactor>, RegistryError> {
+        let (factor, is_disabled) = self.second_factors.of(user, pass, by).await?;
+        Ok((!is_disabled || !self.outside.is_empty()).then_some(factor))
     }
 
     /// All users, by their names.

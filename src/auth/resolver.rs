@@ -191,9 +191,13 @@ impl Auth {
         let Ok(user) = record.user.parse::<Username>() else {
             return problem(CredentialProblem::UnknownToken);
         };
+        let factor = self.factor_unless_disabled(&user, presented.pass, key);
+        let Some(factor) = factor.await? else {
+            return problem(CredentialProblem::Disabled);
+        };
         let second_factor = SecondFactor {
             is_bypassed: record.bypass_second_factor,
-            ..self.second_factors.of(&user, presented.pass, key).await?
+            ..factor
         };
         let limits = TokenLimits {
             is_readonly: record.readonly,
@@ -268,7 +272,10 @@ impl Auth {
             }
             Err(error) => return Err(error),
         }
-        let second_factor = self.second_factors.of(user, presented.pass, by).await?;
+        let factor = self.factor_unless_disabled(user, presented.pass, by);
+        let Some(second_factor) = factor.await? else {
+            return Ok(Authentication::problem(CredentialProblem::Disabled));
+        };
         // A password alone would be worth more here than at a login.
         if second_factor.mode.is_some() {
             match self.second_factors.proof_of(user, &second_factor).await {
@@ -287,9 +294,6 @@ impl Auth {
     }
 
     pub(super) async fn signed_in(&self, user: &Username) -> Result<Authentication, RegistryError> {
-        if self.is_disabled(user).await? {
-            return Ok(Authentication::problem(CredentialProblem::Disabled));
-        }
         let identity = AuthIdentity {
             username: Some(user.as_str().to_owned()),
             groups: self.accounts.known_groups(user).await?,

@@ -133,28 +133,31 @@ impl SecondFactors {
         }
     }
 
-    /// What the second factor of `user` protects, and the `pass` that `by` shows.
+    /// What the second factor of `user` protects, and the `pass` that `by` shows; and whether her account is
+    /// disabled.
     pub(super) async fn of(
         &self,
         user: &Username,
         pass: Option<&SecretString>,
         by: &str,
-    ) -> Result<SecondFactor, RegistryError> {
+    ) -> Result<(SecondFactor, bool), RegistryError> {
         let record = self.accounts.known_user(user).await?;
+        let is_disabled = record.as_ref().is_some_and(|user| user.disabled.is_some());
         let mode = record.as_ref().and_then(|user| active(user));
         let Some(mode) = mode.map(|factor| factor.mode) else {
-            return Ok(SecondFactor::default());
+            return Ok((SecondFactor::default(), is_disabled));
         };
         let shown = pass.map(|pass| ShownPass {
             pass: pass.clone(),
             by: by.into(),
             at: self.clock.now(),
         });
-        Ok(SecondFactor {
+        let factor = SecondFactor {
             mode: Some(mode),
             is_bypassed: false,
             shown,
-        })
+        };
+        Ok((factor, is_disabled))
     }
 
     pub(super) async fn proof_of(
@@ -371,7 +374,7 @@ impl Auth {
         pass: Option<&SecretString>,
     ) -> Result<(), RegistryError> {
         let by = random_hex::<16>();
-        let factor = self.second_factors.of(user, pass, &by).await?;
+        let (factor, _) = self.second_factors.of(user, pass, &by).await?;
         if factor.mode.is_none() {
             return Ok(());
         }

@@ -152,7 +152,10 @@ impl Auth {
                 if !self.counts_still(&user, *issued).await? {
                     return problem(CredentialProblem::UnknownToken);
                 }
-                let second_factor = self.second_factors.of(&user, presented.pass, &by).await?;
+                let factor = self.factor_unless_disabled(&user, presented.pass, &by);
+                let Some(second_factor) = factor.await? else {
+                    return problem(CredentialProblem::Disabled);
+                };
                 Authentication {
                     second_factor: SecondFactor {
                         is_bypassed: false,

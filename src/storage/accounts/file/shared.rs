@@ -66,7 +66,7 @@ impl Inner {
         // As in `FsMetadata::stamp`, a look takes less than handing it to another thread.
         let stamp = stamp(&self.path)?;
         // A file that is gone takes nobody's account away: whoever came next could have it.
-        let is_current = stamp.is_none() || stamp == durable.stamp;
+        let is_current = stamp.is_none() || stamp == durable.stamp || !self.path.is_file();
         Ok(is_current.then(|| Arc::clone(&durable.state)))
     }
 
