@@ -259,7 +259,7 @@ async fn a_file_that_is_taken_away_takes_nobody_with_it() {
             accounts
                 .create_user(&name(text), user(), None)
                 .await
-                .unwrap()
+                .unwrap();
         }
     };
     create("alice").await;

@@ -280,13 +280,13 @@ impl List {
 
     /// The copy, if there is one.
     fn copied(&self) -> Option<Contents> {
-        let bytes = fs::read(&self.copy).ok()?;
+        let bytes = read_foreign(&self.copy).ok()??;
         Contents::parse(&bytes.into()).ok()
     }
 
     fn keep_copy(&self, contents: &Contents) -> Result<(), StorageError> {
         let json = contents.to_json();
-        if fs::read(&self.copy).is_ok_and(|copy| copy == json) {
+        if read_foreign(&self.copy).is_ok_and(|copy| copy.as_deref() == Some(&json[..])) {
             return Ok(());
         }
         let folder = self.copy.parent().unwrap_or(Path::new("."));

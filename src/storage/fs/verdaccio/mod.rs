@@ -17,6 +17,8 @@ mod tarballs;
 mod tests;
 #[cfg(test)]
 mod tests_of_damage;
+#[cfg(test)]
+mod tests_of_names;
 mod under_way;
 
 use std::{

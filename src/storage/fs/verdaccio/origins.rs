@@ -10,7 +10,10 @@ use std::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::super::atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic};
+use super::super::{
+    atomic::{MODE_PUBLIC, create_folder_synced, sync_parent, write_atomic},
+    secret::read_foreign,
+};
 use crate::{
     models::{Origin, PackageName},
     storage::StorageError,
@@ -37,16 +40,9 @@ impl Origins {
     /// What is known in `path`, and whether anything was ever written there. Lines that cannot be read
     /// are left out. Blocks.
     pub(super) fn open(path: PathBuf) -> Result<(Self, bool), StorageError> {
-        let text = match fs::read(&path) {
-            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => {
-                return Err(StorageError::io(
-                    format!("reading {}", path.display()),
-                    error,
-                ));
-            }
-        };
+        let bytes = read_foreign(&path)
+            .map_err(|error| StorageError::io(format!("reading {}", path.display()), error))?;
+        let text = bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let is_there = text.is_some();
         let lines = text.iter().flat_map(|text| text.lines());
         let lines = lines.filter(|line| !line.trim().is_empty());
@@ -112,7 +108,7 @@ impl Origins {
         let mut sorted: Vec<_> = known.iter().map(|(name, origin)| (name, *origin)).collect();
         sorted.sort_by_key(|(name, _)| *name);
         let text = text_of(sorted.into_iter());
-        if fs::read(&self.path).is_ok_and(|bytes| bytes == text.as_bytes()) {
+        if read_foreign(&self.path).is_ok_and(|known| known.as_deref() == Some(text.as_bytes())) {
             return Ok(());
         }
         let failed = |error| StorageError::io(format!("writing {}", self.path.display()), error);
@@ -168,7 +164,7 @@ mod tests {
         origins.keep(&[(name("a"), Origin::Override)]).unwrap();
         let mut text = fs::read_to_string(&path).unwrap();
         text.push_str("{\"name\":\"tor");
-        fs::write(&path, text).unwrap();
+        write_atomic(&path, text.as_bytes(), MODE_PUBLIC).unwrap();
         let (origins, was_there) = Origins::open(path.clone()).unwrap();
         assert!(was_there);
         let both = [(name("@s/b"), Origin::Override), (name("c"), Origin::Local)];

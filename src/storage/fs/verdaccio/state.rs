@@ -8,7 +8,7 @@ use super::{
     sidecar::{ATTACHMENTS, DISTFILES, Listing, Sidecar},
 };
 use crate::{
-    models::{Origin, PackageName, Revision},
+    models::{Origin, PackageName, Revision, TarballName},
     storage::{Document, Stamp, StorageError},
 };
 
@@ -190,7 +190,7 @@ impl Parts {
         let files = entries.flatten().map(|entry| entry.file_name());
         files
             .filter_map(|file| file.into_string().ok())
-            .filter(|file| file.ends_with(".tgz") && !file.starts_with('.'))
+            .filter(|file| file.parse::<TarballName>().is_ok())
             .collect()
     }
 
