@@ -14,6 +14,8 @@ use crate::storage::{Coherence, Notice, StorageError};
 
 /// How long the tables may take to be made, with all nodes that start at the same time.
 const LONGEST_MIGRATION: Duration = Duration::from_secs(120);
+/// So many connections are made before anything is served.
+const MADE_BEFORE: u32 = 16;
 
 /// All migrations, oldest first.
 pub(super) const MIGRATIONS: &[(i64, &str, &str)] = &[(
@@ -94,6 +96,9 @@ impl Database {
         }
         // What is left of it is the server's to clean up.
         drop(connection.close().await);
+        if migrates {
+            make_connections(&pool, options).await;
+        }
         let digest = sha2::Sha256::digest(schema.as_bytes());
         Ok(Self {
             pool,
@@ -169,11 +174,20 @@ impl Database {
     }
 }
 
+/// Makes connections before anybody waits for one. Proving the password takes eight hundred turns of the
+/// scheduler, each behind all that a busy registry does. Those that fail are made when they are needed.
+async fn make_connections(pool: &PgPool, options: &PostgresOptions) {
+    let connections = (0..options.max_connections.min(MADE_BEFORE)).map(|_| pool.acquire());
+    let connected = futures_util::future::join_all(connections);
+    let _ = tokio::time::timeout(options.timeout, connected).await;
+}
+
 /// A pool that connects when it is first asked, and again when connections were lost.
 fn lazy_pool(options: &PostgresOptions, connect: &PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(options.max_connections)
         .acquire_timeout(options.timeout)
+        .idle_timeout(None)
         .connect_lazy_with(connect.clone())
 }
 
