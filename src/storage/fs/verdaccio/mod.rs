@@ -58,22 +58,7 @@ pub(in crate::storage) fn open(
     let locks = data_dir.join("locks");
     create_folder_synced(&locks)
         .map_err(|error| StorageError::io(format!("making {}", locks.display()), error))?;
-    let layout = layout(folder)?;
-    let (list, condition) = List::open(
-        &folder.database,
-        copy_in(data_dir),
-        Some(locks.join("list")),
-    )?;
-    let (origins, was_used) = Origins::open(origins_in(data_dir))?;
-    let ground = Ground {
-        layout: &layout,
-        uplinks: &folder.uplinks,
-    };
-    let is_removed = |name: &_| removed_path(data_dir, name).exists();
-    if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
-        mend::restore(&list, &names, condition)?;
-    }
-    let opened = opened(folder, (layout, list, origins), data_dir, false);
+    let (opened, was_used) = opened(folder, data_dir, Some(locks.join("list")))?;
     let parts = &opened.manifests.parts;
     mend::sweep(parts)?;
     mend::keep_origins(parts, was_used)?;
@@ -88,18 +73,7 @@ pub(in crate::storage) fn open_to_read(
     folder: &VerdaccioFolder,
     data_dir: &Path,
 ) -> Result<Opened, StorageError> {
-    let layout = layout(folder)?;
-    let (list, condition) = List::open(&folder.database, copy_in(data_dir), None)?;
-    let (origins, was_used) = Origins::open(origins_in(data_dir))?;
-    let ground = Ground {
-        layout: &layout,
-        uplinks: &folder.uplinks,
-    };
-    let is_removed = |name: &_| removed_path(data_dir, name).exists();
-    if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
-        list.assume(names);
-    }
-    let opened = opened(folder, (layout, list, origins), data_dir, true);
+    let (opened, _) = opened(folder, data_dir, None)?;
     let parts = &opened.manifests.parts;
     parts.list.assume(mend::unlisted(parts)?);
     Ok(opened)
@@ -119,12 +93,29 @@ fn layout(folder: &VerdaccioFolder) -> Result<Layout, StorageError> {
         .map_err(|error| StorageError::backend("reading the patterns of `packages`", error))
 }
 
+/// Reads what is known of the folder, and whether it was opened before. The list is written under the file
+/// `lock`, without which nothing is.
 fn opened(
     folder: &VerdaccioFolder,
-    (layout, list, origins): (Layout, List, Origins),
     data_dir: &Path,
-    is_read_only: bool,
-) -> Opened {
+    lock: Option<PathBuf>,
+) -> Result<(Opened, bool), StorageError> {
+    let is_read_only = lock.is_none();
+    let layout = layout(folder)?;
+    let (list, condition) = List::open(&folder.database, copy_in(data_dir), lock)?;
+    let (origins, was_used) = Origins::open(origins_in(data_dir))?;
+    let ground = Ground {
+        layout: &layout,
+        uplinks: &folder.uplinks,
+    };
+    let is_removed = |name: &_| removed_path(data_dir, name).exists();
+    if let Some(names) = mend::lost_names(ground, &list, &condition, was_used, is_removed)? {
+        if is_read_only {
+            list.assume(names);
+        } else {
+            mend::restore(&list, &names, condition)?;
+        }
+    }
     let known = KnownOfFolder {
         layout,
         list,
@@ -133,11 +124,12 @@ fn opened(
         proxied: folder.proxied.clone(),
     };
     let manifests = VerdaccioManifests::new(known, data_dir, is_read_only);
-    Opened {
+    let opened = Opened {
         tarballs: VerdaccioTarballs::new(&manifests, data_dir.join("quarantine")),
         cache: VerdaccioCache::new(&manifests, data_dir.join("tmp")),
         manifests,
-    }
+    };
+    Ok((opened, was_used))
 }
 
 /// Says what folder this is, and what is wrong in it as far as a look tells.
