@@ -144,7 +144,7 @@ pub(crate) async fn open_cache(config: &Config) -> Result<UpstreamCache, Registr
     let cache = UpstreamCache::open_folder(folder).await?;
     #[cfg(feature = "object")]
     if config.storage.cache.is_shared
-        && let Some((bucket, _)) = Box::pin(backends::open_bucket(config)).await?
+        && let Some(bucket) = Box::pin(backends::open_bucket(config)).await?
     {
         return Ok(cache.shared_in(bucket));
     }

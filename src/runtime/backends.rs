@@ -26,7 +26,7 @@ use crate::storage::postgres::{
 };
 #[cfg(feature = "object")]
 use crate::storage::{
-    object::{self, Bucket, Guarantees},
+    object::{self, Bucket},
     object_accounts,
 };
 
@@ -35,7 +35,7 @@ pub(crate) struct Backends {
     shared: Shared,
     /// What hosted packages are in, if they are in a bucket.
     #[cfg(feature = "object")]
-    bucket: Option<(Bucket, Guarantees)>,
+    bucket: Option<Bucket>,
 }
 
 /// What accounts and keys are kept in.
@@ -92,7 +92,7 @@ impl Backends {
         #[cfg(not(feature = "object"))]
         let _ = config;
         #[cfg(feature = "object")]
-        if let Some((bucket, _)) = &self.bucket {
+        if let Some(bucket) = &self.bucket {
             marks::require_current_bucket(config, bucket).await?;
         }
         #[cfg(feature = "postgres")]
@@ -123,13 +123,10 @@ impl Backends {
     )]
     async fn connect_as(config: &Config, access: Access) -> Result<Self, RegistryError> {
         require_sidecars(config)?;
-        #[cfg(not(any(feature = "object", feature = "postgres")))]
+        #[cfg(not(feature = "postgres"))]
         let _ = access;
         #[cfg(feature = "object")]
-        let bucket = match access {
-            Access::Write => open_bucket(config).await?,
-            Access::Read => open_bucket_to_read(config).await?,
-        };
+        let bucket = open_bucket(config).await?;
         #[cfg(not(feature = "object"))]
         if config.storage.tarballs != TarballBackend::Local {
             return Err(RegistryError::Settings {
@@ -139,7 +136,7 @@ impl Backends {
         let shared = match config.storage.metadata {
             #[cfg(feature = "object")]
             MetadataBackend::Sidecar if bucket.is_some() => match &bucket {
-                Some((bucket, _)) => {
+                Some(bucket) => {
                     let bucket = bucket.clone().within(ACCOUNTS_TIMEOUT);
                     Shared::Bucket(object_accounts::Records::new(bucket)?)
                 }
@@ -197,19 +194,19 @@ impl Backends {
     /// The bucket that hosted packages are in, if they are in one.
     #[cfg(feature = "object")]
     pub(super) fn bucket(&self) -> Option<&Bucket> {
-        self.bucket.as_ref().map(|(bucket, _)| bucket)
+        self.bucket.as_ref()
     }
 
     /// Manifests and tarballs alone, which somebody else may be using.
     pub(super) fn hosted(&self, config: &Config) -> Result<Hosting, RegistryError> {
         #[cfg(feature = "object")]
-        if let Some((bucket, guarantees)) = &self.bucket {
+        if let Some(bucket) = &self.bucket {
             let metadata: Arc<dyn MetadataStore> = match &self.shared {
                 #[cfg(feature = "postgres")]
                 Shared::Postgres(database) => Arc::new(PgMetadata::new(database.clone())),
                 _ => Arc::new(object::ObjectMetadata::new(bucket.clone())),
             };
-            let blobs = object::ObjectBlobs::new(bucket.clone(), *guarantees);
+            let blobs = object::ObjectBlobs::new(bucket.clone());
             return Ok((metadata, Arc::new(blobs)));
         }
         let folder = &config.storage.data_dir;
@@ -274,14 +271,14 @@ impl Backends {
             cache_dir: config.storage.cache.folder.clone(),
         };
         #[cfg(feature = "object")]
-        if let Some((bucket, guarantees)) = &self.bucket {
+        if let Some(bucket) = &self.bucket {
             let has_accounts = matches!(self.shared, Shared::Bucket(_));
-            if !guarantees.conditional_writes && (!has_strict_leases || has_accounts) {
+            let is_careless = !object::honours_preconditions(bucket).await?;
+            if is_careless && (!has_strict_leases || has_accounts) {
                 return Err(RegistryError::Settings {
                     message: UNSAFE_STORE.to_owned(),
                 });
             }
-            let opened = (bucket.clone(), *guarantees);
             let redirects = config.storage.redirect;
             let metadata = match &self.shared {
                 #[cfg(feature = "postgres")]
@@ -295,7 +292,7 @@ impl Backends {
             if let Some(verdaccio) = &config.storage.verdaccio {
                 tracing::warn!(folder = %verdaccio.root.display(), "hosted packages are in the bucket; those of Verdaccio's folder are served once they are there, which `rustaccio migrate to-bucket` sees to");
             }
-            let store = Store::open_bucket(options, opened, metadata, redirects).await?;
+            let store = Store::open_bucket(options, bucket.clone(), metadata, redirects).await?;
             return Ok(if config.storage.cache.is_shared {
                 store.with_shared_cache()
             } else {
@@ -437,25 +434,11 @@ const UNSAFE_STORE: &str = "the store of the bucket ignores If-None-Match or If-
 
 /// The bucket that the settings name, if they name one.
 #[cfg(feature = "object")]
-pub(super) async fn open_bucket(
-    config: &Config,
-) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
+pub(super) async fn open_bucket(config: &Config) -> Result<Option<Bucket>, RegistryError> {
     if config.storage.tarballs == TarballBackend::Local {
         return Ok(None);
     }
     Ok(Some(object::open(&config.storage).await?))
-}
-
-/// The same, to be read.
-#[cfg(feature = "object")]
-async fn open_bucket_to_read(
-    config: &Config,
-) -> Result<Option<(Bucket, Guarantees)>, RegistryError> {
-    if config.storage.tarballs == TarballBackend::Local {
-        return Ok(None);
-    }
-    let bucket = object::open_to_read(&config.storage).await?;
-    Ok(Some((bucket, Guarantees::UNKNOWN)))
 }
 
 /// How long one operation on accounts in a bucket may take.

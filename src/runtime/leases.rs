@@ -138,9 +138,9 @@ async fn in_bucket(
     let settings = &config.coordination;
     let bucket = settings.bucket.with_packages(&config.storage.s3);
     let bucket = object::connect_s3(&bucket)?.within(PATIENCE);
-    let probed = tokio::time::timeout(PATIENCE, object::guarantees(&bucket)).await;
+    let probed = tokio::time::timeout(PATIENCE, object::honours_preconditions(&bucket)).await;
     let is_known = match probed {
-        Ok(Ok(guarantees)) if !guarantees.conditional_writes => {
+        Ok(Ok(false)) => {
             return Err(RegistryError::Settings {
                 message: format!(
                     "{BACKEND}: the store of `{bucket}` ignores If-None-Match or If-Match, so that \
@@ -149,7 +149,7 @@ async fn in_bucket(
                 ),
             });
         }
-        Ok(Ok(_)) => true,
+        Ok(Ok(true)) => true,
         Ok(Err(error)) => {
             let error: &dyn std::error::Error = &error;
             tracing::warn!(bucket = %bucket, error, "the bucket of leases does not answer as it should");

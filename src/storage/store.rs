@@ -94,7 +94,7 @@ impl Store {
     #[cfg(feature = "object")]
     pub async fn open_bucket(
         options: StoreOptions,
-        (bucket, guarantees): (super::object::Bucket, super::object::Guarantees),
+        bucket: super::object::Bucket,
         metadata: Option<Arc<dyn MetadataStore>>,
         redirects: bool,
     ) -> Result<Self, StorageError> {
@@ -102,11 +102,11 @@ impl Store {
 
         let data_dir = options.data_dir.clone();
         let local = blocking(move || Self::open_local(&options)).await?;
-        tracing::info!(%bucket, ?guarantees, "hosted packages are in a bucket");
+        tracing::info!(%bucket, "hosted packages are in a bucket");
         let metadata = metadata.unwrap_or_else(|| Arc::new(ObjectMetadata::new(bucket.clone())));
         Ok(Self {
             metadata,
-            blobs: Arc::new(ObjectBlobs::new(bucket.clone(), guarantees)),
+            blobs: Arc::new(ObjectBlobs::new(bucket.clone())),
             bucket: Some(bucket),
             is_shared: true,
             redirects,

@@ -15,7 +15,6 @@ use super::{
     keys::{self, Folder, Meaning, Spelling},
     listing::{self, OldFolders},
     marker::{self, Marker},
-    probe::Guarantees,
     upload::{self, PART},
 };
 use crate::{
@@ -39,7 +38,6 @@ const GOOD_FOR: Duration = Duration::from_mins(5);
 #[derive(Clone, Debug)]
 pub struct ObjectBlobs {
     bucket: Bucket,
-    guarantees: Guarantees,
     uploads: Arc<Semaphore>,
     old: OldFolders,
 }
@@ -51,11 +49,10 @@ struct State {
 }
 
 impl ObjectBlobs {
-    /// The blobs in `bucket`, of whose store this is known.
-    pub fn new(bucket: Bucket, guarantees: Guarantees) -> Self {
+    /// The blobs in `bucket`.
+    pub fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
-            guarantees,
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             old: OldFolders::default(),
         }
@@ -86,7 +83,9 @@ impl ObjectBlobs {
         }))
     }
 
-    /// Creates a blob that does not fit into one request.
+    /// Creates a blob that does not fit into one request, by a marker. Copying the bytes to `key` would take
+    /// a conditional copy, and those are not to be relied on: SeaweedFS 4.48 lets several that come at
+    /// once complete.
     async fn create_large(
         &self,
         name: &PackageName,
@@ -97,16 +96,11 @@ impl ObjectBlobs {
         let nonce = random_hex::<16>();
         let upload = self.elsewhere(name, file, &nonce)?;
         upload::upload(&self.bucket, &upload, blob).await?;
-        if self.guarantees.conditional_copies {
-            let is_new = upload::copy_new(&self.bucket, &upload, key).await?;
-            self.forget(&upload).await;
-            return Ok(is_new);
-        }
         let marker = Marker::elsewhere(&nonce);
         let written = self
             .bucket
-            .write(key, marker, &Precondition::Absent)
-            .await?;
+            .write_and_look(key, marker, &Precondition::Absent);
+        let written = written.await?;
         if written == Written::Refused {
             self.forget(&upload).await;
         }
@@ -135,19 +129,27 @@ impl ObjectBlobs {
         if got.meta.size != marker::LENGTH {
             return Ok(Some(got));
         }
+        let bytes = got.bytes().await;
+        let bytes = bytes.map_err(|error| failed(format!("reading {key}"), error))?;
+        let mut marker = Marker::parse(&bytes);
         // What a marker leads to is gone where somebody replaces it at this moment.
         for _ in 0..LEADS {
-            match self.look(&key).await?.map(|state| state.marker) {
-                Some(Some(Marker::Elsewhere(nonce))) => {
-                    let key = self.elsewhere(name, file, &nonce)?;
-                    let found = self.bucket.get(&key, GetOptions::default()).await?;
+            match marker {
+                Some(Marker::Elsewhere(nonce)) => {
+                    let bytes = self.elsewhere(name, file, &nonce)?;
+                    let found = self.bucket.get(&bytes, GetOptions::default()).await?;
                     if found.is_some() {
                         return Ok(found);
                     }
                 }
-                Some(Some(Marker::Gone)) | None => return Ok(None),
-                Some(None) => return Ok(Some(got)),
+                Some(Marker::Gone) => return Ok(None),
+                // A file that is as long as a marker.
+                None => return self.bucket.get(&key, GetOptions::default()).await,
             }
+            let Some(state) = self.look(&key).await? else {
+                return Ok(None);
+            };
+            marker = state.marker;
         }
         Ok(None)
     }

@@ -1,13 +1,10 @@
-//! [`open`]: from settings to a bucket that is known to answer.
+//! [`open`]: from settings to a bucket that answers.
 
 use std::time::Duration;
 
 use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
-use super::{
-    bucket::Bucket,
-    probe::{Guarantees, probe},
-};
+use super::bucket::Bucket;
 use crate::{
     config::{StorageConfig, TarballBackend},
     storage::StorageError,
@@ -18,19 +15,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest time without a byte of an answer; a part of an upload has to be sent in it.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Opens the bucket that the settings name, and finds out what its store promises.
-pub async fn open(config: &StorageConfig) -> Result<(Bucket, Guarantees), StorageError> {
-    let bucket = connect(config)?;
-    let guarantees = probe(&bucket).await.map_err(|error| {
-        let operation = format!("opening the bucket `{}`", name_of(config));
-        StorageError::backend(operation, error)
-    })?;
-    Ok((bucket, guarantees))
-}
-
-/// The same bucket, to be read: nothing is written to it, so that what its store promises stays
-/// unknown. Succeeds when it answers.
-pub async fn open_to_read(config: &StorageConfig) -> Result<Bucket, StorageError> {
+/// Opens the bucket that the settings name. Succeeds when it answers.
+pub async fn open(config: &StorageConfig) -> Result<Bucket, StorageError> {
     let bucket = connect(config)?;
     let key = bucket.key(".rustaccio/probe/health")?;
     bucket.read(&key).await.map_err(|error| {
@@ -44,11 +30,6 @@ pub async fn open_to_read(config: &StorageConfig) -> Result<Bucket, StorageError
 #[cfg(feature = "s3")]
 pub fn connect_s3(config: &crate::config::S3Config) -> Result<Bucket, StorageError> {
     s3(config).map_err(|error| StorageError::backend("opening the bucket", error))
-}
-
-/// Finds out what the store of `bucket` promises.
-pub async fn guarantees(bucket: &Bucket) -> Result<Guarantees, StorageError> {
-    probe(bucket).await
 }
 
 fn name_of(config: &StorageConfig) -> &str {
@@ -105,7 +86,7 @@ fn options(endpoint: Option<&str>) -> ClientOptions {
 fn s3(config: &crate::config::S3Config) -> Result<Bucket, Problem> {
     use object_store::{
         Certificate,
-        aws::{AmazonS3Builder, S3ConditionalPut, S3CopyIfNotExists},
+        aws::{AmazonS3Builder, S3ConditionalPut},
     };
     use secrecy::ExposeSecret as _;
 
@@ -120,7 +101,6 @@ fn s3(config: &crate::config::S3Config) -> Result<Bucket, Problem> {
         .with_region(&config.region)
         .with_virtual_hosted_style_request(!config.force_path_style)
         .with_conditional_put(S3ConditionalPut::ETagMatch)
-        .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
         .with_client_options(options);
     if let Some(endpoint) = &config.endpoint {
         builder = builder.with_endpoint(endpoint);

@@ -1,4 +1,4 @@
-//! [`Marker`]: what lies at the key of a tarball that was replaced or deleted.
+//! [`Marker`]: what lies at the key of a tarball that is large, was replaced or was deleted.
 
 use bytes::Bytes;
 

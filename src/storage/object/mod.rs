@@ -6,9 +6,10 @@
 //!
 //! **Blobs.** No store deletes conditionally, and the tag of an object is often but a hash of its
 //! bytes: after unpublishing and publishing the same bytes again, a slow deleter would find the very
-//! tag that it saw. So the key of a tarball is never deleted, and holds its bytes only if nothing
-//! was there before. What comes later is a *marker*, a few random bytes: "gone", or "elsewhere", which
-//! names an object below `.rustaccio/blobs/` that holds the bytes and is never written again. Hence:
+//! tag that it saw. So the key of a tarball is never deleted, and holds its bytes only if they fit into
+//! one request and nothing was there before. Anything else is a *marker*, a few random bytes: "gone", or
+//! "elsewhere", which names an object below `.rustaccio/blobs/` that holds the bytes and is never written
+//! again. Hence:
 //!
 //! 1. No state of a key comes back. Whoever changes it with the tag of a state that he saw fails
 //!    if anybody changed it since.
@@ -43,7 +44,7 @@ pub use bucket::{Bucket, Precondition, Read, Tag, Written};
 pub(in crate::storage) use cache::CacheTier;
 #[cfg(feature = "s3")]
 pub use client::connect_s3;
-pub use client::{guarantees, open, open_to_read};
+pub use client::open;
 pub use legacy::legacy_names;
 pub use metadata::ObjectMetadata;
-pub use probe::Guarantees;
+pub use probe::honours_preconditions;

@@ -1,54 +1,25 @@
-//! [`probe`]: whether a store keeps the promises that everything here rests on.
+//! [`honours_preconditions`]: whether a store keeps the promise that everything here rests on.
 
 use bytes::Bytes;
 use object_store::path::Path;
 
-use super::{
-    bucket::{Bucket, Precondition, Written},
-    upload::copy_new,
-};
+use super::bucket::{Bucket, Precondition, Written};
 use crate::{lifecycle::random_hex, storage::StorageError};
 
-/// What a store promises beyond reading and writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Guarantees {
-    /// Writes happen only where their precondition holds. Without that, registries that share the
-    /// bucket need something else that keeps them apart.
-    pub conditional_writes: bool,
-    /// Copies too.
-    pub conditional_copies: bool,
-}
-
-impl Guarantees {
-    /// Of a store that nobody has asked; it is enough for reading.
-    pub const UNKNOWN: Self = Self {
-        conditional_writes: false,
-        conditional_copies: false,
-    };
-}
-
-/// Finds out by a few small objects, which are removed again.
-pub(super) async fn probe(bucket: &Bucket) -> Result<Guarantees, StorageError> {
-    let name = format!(".rustaccio/probe/{}", random_hex::<16>());
-    let key = bucket.key(&name)?;
-    let copy = bucket.key(&format!("{name}-copy"))?;
+/// Whether the store of `bucket` writes only where the [`Precondition`] holds. Without that, registries that
+/// share the bucket need something else that keeps them apart.
+///
+/// Finds out by a small object, which is removed again.
+pub async fn honours_preconditions(bucket: &Bucket) -> Result<bool, StorageError> {
+    let key = bucket.key(&format!(".rustaccio/probe/{}", random_hex::<16>()))?;
     // Some stores make a missing bucket where something is written, which hides a misspelt name.
-    let found = bucket.read(&key).await?;
-    if found.is_some() {
+    if bucket.read(&key).await?.is_some() {
         let odd = "the store returns an object that was never written";
         return Err(StorageError::backend("probing the bucket", odd));
     }
-    let conditional_writes = writes_are_conditional(bucket, &key).await;
-    let conditional_copies = match &conditional_writes {
-        Ok(true) => copies_are_conditional(bucket, &key, &copy).await,
-        _ => Ok(false),
-    };
+    let honours = writes_are_conditional(bucket, &key).await;
     bucket.delete(&key).await?;
-    bucket.delete(&copy).await?;
-    Ok(Guarantees {
-        conditional_writes: conditional_writes?,
-        conditional_copies: conditional_copies?,
-    })
+    honours
 }
 
 async fn writes_are_conditional(bucket: &Bucket, key: &Path) -> Result<bool, StorageError> {
@@ -72,24 +43,4 @@ async fn writes_are_conditional(bucket: &Bucket, key: &Path) -> Result<bool, Sto
     }
     let read = bucket.read(key).await?;
     Ok(read.is_some_and(|read| read.bytes == "three"))
-}
-
-async fn copies_are_conditional(
-    bucket: &Bucket,
-    from: &Path,
-    to: &Path,
-) -> Result<bool, StorageError> {
-    let other = bucket.write(to, Bytes::from_static(b"other"), &Precondition::Absent);
-    other.await?;
-    // A store that does not know such copies says so, or copies.
-    let copied = copy_new(bucket, from, to).await;
-    let is_kept = bucket
-        .read(to)
-        .await?
-        .is_some_and(|read| read.bytes == "other");
-    if !is_kept || !matches!(copied, Ok(false)) {
-        return Ok(false);
-    }
-    bucket.delete(to).await?;
-    Ok(copy_new(bucket, from, to).await.unwrap_or(false))
 }

@@ -3,9 +3,7 @@
 use std::{fs::File, io::Read as _, path::PathBuf};
 
 use bytes::Bytes;
-use object_store::{
-    CopyMode, CopyOptions, Error, MultipartUpload, ObjectStoreExt as _, PutPayload, path::Path,
-};
+use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload, path::Path};
 
 use super::bucket::{Bucket, Precondition, Written, bounded, failed};
 use crate::{
@@ -69,21 +67,6 @@ pub(super) async fn create(
 ) -> Result<Written, StorageError> {
     let bytes = Parts::of(blob).next().await?;
     bucket.write(key, bytes, &Precondition::Absent).await
-}
-
-/// Copies an object to `to` if nothing is there; whether it did.
-pub(super) async fn copy_new(
-    bucket: &Bucket,
-    from: &Path,
-    to: &Path,
-) -> Result<bool, StorageError> {
-    let operation = || format!("writing {to}");
-    let options = CopyOptions::default().with_mode(CopyMode::Create);
-    match bounded(operation, bucket.store().copy_opts(from, to, options)).await? {
-        Ok(()) => Ok(true),
-        Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-        Err(error) => Err(failed(operation(), error)),
-    }
 }
 
 /// A file, part by part.

@@ -98,7 +98,7 @@ impl Bucket {
             env,
             ..Sources::default()
         });
-        let (inside, _) = object::open(&config.storage).await.unwrap();
+        let inside = object::open(&config.storage).await.unwrap();
         Self { variables, inside }
     }
 
