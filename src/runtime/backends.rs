@@ -386,7 +386,7 @@ impl Backends {
         }
     }
 
-    /// Hears what other nodes change until `lifecycle` ends.
+    /// Makes ready to serve: connections, and an ear for what other nodes change until `lifecycle` ends.
     #[cfg_attr(
         not(feature = "postgres"),
         expect(clippy::unused_async, reason = "the feature awaits")
@@ -401,7 +401,10 @@ impl Backends {
             #[cfg(feature = "object")]
             Shared::Bucket(_) => {}
             #[cfg(feature = "postgres")]
-            Shared::Postgres(database) => database.listen(lifecycle).await,
+            Shared::Postgres(database) => {
+                database.make_connections().await;
+                database.listen(lifecycle).await;
+            }
         }
     }
 

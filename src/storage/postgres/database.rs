@@ -96,9 +96,6 @@ impl Database {
         }
         // What is left of it is the server's to clean up.
         drop(connection.close().await);
-        if migrates {
-            make_connections(&pool, options).await;
-        }
         let digest = sha2::Sha256::digest(schema.as_bytes());
         Ok(Self {
             pool,
@@ -138,6 +135,15 @@ impl Database {
         }
     }
 
+    /// Makes connections before anybody waits for one: proving the password takes eight hundred turns of
+    /// the scheduler, each behind all that a busy registry does. Those that fail are made when they are needed.
+    pub async fn make_connections(&self) {
+        let count = self.pool.options().get_max_connections().min(MADE_BEFORE);
+        let connections = (0..count).map(|_| self.pool.acquire());
+        let connected = futures_util::future::join_all(connections);
+        let _ = tokio::time::timeout(self.timeout, connected).await;
+    }
+
     /// Succeeds when the database answers.
     pub async fn check(&self) -> Result<(), StorageError> {
         let answer = sqlx::query("SELECT 1").execute(&self.pool);
@@ -172,14 +178,6 @@ impl Database {
             .await?;
         Ok(())
     }
-}
-
-/// Makes connections before anybody waits for one. Proving the password takes eight hundred turns of the
-/// scheduler, each behind all that a busy registry does. Those that fail are made when they are needed.
-async fn make_connections(pool: &PgPool, options: &PostgresOptions) {
-    let connections = (0..options.max_connections.min(MADE_BEFORE)).map(|_| pool.acquire());
-    let connected = futures_util::future::join_all(connections);
-    let _ = tokio::time::timeout(options.timeout, connected).await;
 }
 
 /// A pool that connects when it is first asked, and again when connections were lost.
