@@ -86,7 +86,9 @@ pub(crate) async fn one_of_many_publishers_of_one_version_wins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 pub(crate) async fn two_hundred_register_at_once() {
-    let registry = Arc::new(Registry::alone().await);
+    // That many passwords take their time to hash.
+    let patient = [("RUSTACCIO_REQUEST_TIMEOUT_SECS", "300")];
+    let registry = Arc::new(Registry::start(&patient).await);
     let mut visitors = JoinSet::new();
     for number in 0..200 {
         let registry = Arc::clone(&registry);
