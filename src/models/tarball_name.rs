@@ -36,6 +36,14 @@ impl TarballName {
             .ok()
     }
 
+    /// The version of `name` that this file has where it has the conventional name.
+    pub fn version_of(&self, name: &PackageName) -> Option<Version> {
+        let rest = self.0.strip_prefix(name.base())?.strip_prefix('-')?;
+        let version = rest.strip_suffix(".tgz")?.parse().ok()?;
+        let is_conventional = Self::of(name, &version).is_ok_and(|own| own == *self);
+        is_conventional.then_some(version)
+    }
+
     /// The file name.
     pub fn as_str(&self) -> &str {
         &self.0

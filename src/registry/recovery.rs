@@ -30,6 +30,9 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// Where so many packages in a row cannot be read, it may be the store that does not work.
 const GIVEN_UP_AFTER: usize = 5;
 
+/// Who removed what cannot be read, as its tombstone says.
+const BY: &str = "rustaccio";
+
 /// A tarball that was read again.
 struct Recovered {
     version: Version,
@@ -133,21 +136,31 @@ impl Registry {
 
 /// Writes a manifest of what the tarballs of `name` say. Whether there was anything to write.
 pub(super) async fn recover(store: &Store, name: &PackageName) -> Result<bool, RegistryError> {
-    let mut versions = Vec::new();
+    let (mut versions, mut damaged) = (Vec::new(), Vec::new());
     for blob in store.blobs().list(name).await? {
         match read(store, name, &blob).await {
             Ok(Some(recovered)) => versions.push(recovered),
             Ok(None) => {}
             Err(error) if error.status().is_client_error() => {
                 tracing::warn!(package.name = %name, file = %blob.file, %error, "a tarball without a manifest is left as it is; remove it, or put back its manifest");
+                damaged.push(blob);
             }
             Err(error) => return Err(error),
         }
     }
     versions.sort_by(|one, other| one.version.cmp(&other.version));
-    let Some(manifest) = manifest_of(name, &versions)? else {
+    let Some(mut manifest) = manifest_of(name, &versions)? else {
         return Ok(false);
     };
+    // Where a version may not come back with other bytes, it does not after this either.
+    for blob in damaged {
+        let version = blob.file.version_of(name);
+        if let Some(version) =
+            version.filter(|version| manifest.packument().same_version(version).is_none())
+        {
+            manifest.mark_lost(&version, BY, blob.created);
+        }
+    }
     let metadata = store.metadata();
     match metadata
         .put(name, manifest.to_json(), Expected::Absent)

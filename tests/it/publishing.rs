@@ -476,7 +476,10 @@ pub(crate) async fn a_lost_manifest_is_rebuilt_at_start() {
     std::fs::write(folder.join("app-3.0.0.tgz"), "rubbish").unwrap();
     let folder = registry.stop().await;
     let registry = Registry::with(crate::support::registry::Start {
-        variables: vec![("RUSTACCIO_ADMIN_USERS", "root".to_owned())],
+        variables: vec![
+            ("RUSTACCIO_ADMIN_USERS", "root".to_owned()),
+            ("RUSTACCIO_PUBLISH_IMMUTABLE", "true".to_owned()),
+        ],
         folder: Some(folder),
         ..Default::default()
     })
@@ -498,6 +501,8 @@ pub(crate) async fn a_lost_manifest_is_rebuilt_at_start() {
     }
     // Its publisher may send it again; nobody may send something else.
     registry.publish(&alice, &packages[0]).await.assert(201);
-    let other = Package::with("@s/app", "1.0.0", &json!({}), &[("x", b"y")]);
-    registry.publish(&alice, &other).await.assert(409);
+    for version in ["1.0.0", "3.0.0"] {
+        let other = Package::with("@s/app", version, &json!({}), &[("x", b"y")]);
+        registry.publish(&alice, &other).await.assert(409);
+    }
 }

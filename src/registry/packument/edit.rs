@@ -150,6 +150,17 @@ impl Hosted {
         removed.any(|removed| without_build(removed) == version.without_build())
     }
 
+    /// Leaves a tombstone of a version of which nothing can be told any more.
+    pub fn mark_lost(&mut self, version: &Version, by: &str, now: Timestamp) {
+        let tombstone = Tombstone {
+            at: now,
+            by: by.to_owned(),
+            integrity: None,
+        };
+        let version = version.as_str().to_owned();
+        self.own.tombstones.insert(version, tombstone);
+    }
+
     /// Notes that `version` was rebuilt from its tarball.
     pub fn mark_recovered(&mut self, version: &Version) {
         self.own.recovered.push(version.as_str().to_owned());
