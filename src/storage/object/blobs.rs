@@ -15,7 +15,7 @@ use super::{
     keys::{self, Folder, Meaning, Spelling},
     listing::{self, OldFolders},
     marker::{self, Marker},
-    upload::{self, PART},
+    upload::{self, PART, WHOLE},
 };
 use crate::{
     lifecycle::{crash_point, random_hex},
@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// How many uploads hold a part of a file in memory at a time.
-const UPLOADS: usize = 8;
+/// How many parts of files all uploads together hold in memory.
+const PARTS: usize = 8;
 /// How many objects are looked at at a time.
 const LOOKS: usize = 16;
 /// How often a marker is followed to where nothing is.
@@ -53,7 +53,7 @@ impl ObjectBlobs {
     pub fn new(bucket: Bucket) -> Self {
         Self {
             bucket,
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            uploads: Arc::new(Semaphore::new(PARTS)),
             old: OldFolders::default(),
         }
     }
@@ -307,8 +307,16 @@ impl Blobs for ObjectBlobs {
         blob: FinishedBlob<'_>,
     ) -> Result<Created, StorageError> {
         let key = self.key(name, file)?;
-        let room = self.uploads.acquire().await;
-        let is_new = if blob.length <= PART {
+        let parts = if blob.length <= WHOLE {
+            blob.length.div_ceil(PART).max(1)
+        } else {
+            1
+        };
+        let room = self
+            .uploads
+            .acquire_many(u32::try_from(parts).unwrap_or(1))
+            .await;
+        let is_new = if blob.length <= WHOLE {
             let written = upload::create(&self.bucket, &key, blob).await?;
             matches!(written, Written::Done(_))
         } else {

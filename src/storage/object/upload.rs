@@ -11,8 +11,10 @@ use crate::{
     storage::{FinishedBlob, StorageError, fs::blocking},
 };
 
-/// What fits into one request, and into memory; a part of what does not.
+/// What is sent in parts, is sent in parts of this length.
 pub(super) const PART: u64 = 5 * 1024 * 1024;
+/// What is not longer fits into one request, and into memory.
+pub(super) const WHOLE: u64 = 3 * PART;
 
 /// Writes `blob` at a key that nobody else writes.
 pub(super) async fn upload(
@@ -20,11 +22,11 @@ pub(super) async fn upload(
     key: &Path,
     blob: FinishedBlob<'_>,
 ) -> Result<(), StorageError> {
-    let mut parts = Parts::of(blob);
     if blob.length <= PART {
-        bucket.write_own(key, parts.next().await?).await?;
+        let bytes = Parts::of(blob, PART).next().await?;
+        bucket.write_own(key, bytes).await?;
     } else {
-        upload_parts(bucket, key, &mut parts).await?;
+        upload_parts(bucket, key, &mut Parts::of(blob, PART)).await?;
     }
     crash_point("object-uploaded");
     Ok(())
@@ -59,13 +61,13 @@ async fn send(
     done.map(drop).map_err(|error| failed(operation(), error))
 }
 
-/// Writes a small `blob` at `key` if nothing is there.
+/// Writes a `blob` of at most [`WHOLE`] bytes at `key` if nothing is there.
 pub(super) async fn create(
     bucket: &Bucket,
     key: &Path,
     blob: FinishedBlob<'_>,
 ) -> Result<Written, StorageError> {
-    let bytes = Parts::of(blob).next().await?;
+    let bytes = Parts::of(blob, WHOLE).next().await?;
     bucket.write(key, bytes, &Precondition::Absent).await
 }
 
@@ -74,19 +76,25 @@ struct Parts {
     path: PathBuf,
     file: Option<File>,
     left: u64,
+    longest: u64,
 }
 
 impl Parts {
-    fn of(blob: FinishedBlob<'_>) -> Self {
+    fn of(blob: FinishedBlob<'_>, longest: u64) -> Self {
         Self {
             path: blob.path.to_owned(),
             file: None,
             left: blob.length,
+            longest,
         }
     }
 
     async fn next(&mut self) -> Result<Bytes, StorageError> {
-        let (path, file, count) = (self.path.clone(), self.file.take(), self.left.min(PART));
+        let (path, file, count) = (
+            self.path.clone(),
+            self.file.take(),
+            self.left.min(self.longest),
+        );
         let (file, bytes) = blocking(move || {
             let read = || {
                 let mut file = match file {
