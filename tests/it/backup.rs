@@ -122,7 +122,7 @@ async fn is_whole(source: Variables, target: Variables) {
     assert!(said.contains("everything was restored"), "{said}");
     let said = fine(&data, &target, &["restore", copy_text]).await;
     assert!(said.contains("packages: 0 moved"), "{said}");
-    assert!(said.contains("accounts: 0 moved"), "{said}");
+    assert!(said.contains("organisations: 0 moved"), "{said}");
     fine(&data, &target, &["fsck"]).await;
     let registry = serve(Some(folder), &target).await;
     for version in 0..acknowledged {

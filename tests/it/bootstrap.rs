@@ -71,7 +71,7 @@ async fn the_way_to_sign_in_is_one_that_works() {
 }
 
 #[cfg(feature = "test-clients")]
-mod clients {
+pub(crate) mod clients {
     use std::{fs, path::Path};
 
     use serde_json::json;
@@ -80,7 +80,7 @@ mod clients {
     use crate::support::{Package, User, client::Client};
 
     /// A registry below a path where everything needs a token, with `@acme/lib` and `lib`.
-    async fn private() -> (Registry, User) {
+    pub(crate) async fn private() -> (Registry, User) {
         let rules = "packages:\n  '**':\n    access: $authenticated\n    publish: $authenticated\n";
         let registry = Registry::with_file(&format!("url_prefix: /npm/private\n{rules}")).await;
         let alice = registry.user("alice").await;

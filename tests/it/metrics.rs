@@ -10,6 +10,7 @@ use axum::{
     http::Request,
 };
 use futures_util::FutureExt as _;
+use regex::Regex;
 use reqwest::{Method, header::CONTENT_TYPE};
 use rustaccio::{
     app::build_router,
@@ -382,6 +383,30 @@ async fn alerts_ask_for_what_there_is() {
         .filter(|name| !there.contains(**name))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
+    // And by labels, with values that there are before the first failure.
+    let samples: Vec<_> = now.0.values().flat_map(|family| &family.samples).collect();
+    let selector = Regex::new(r#"(rustaccio_\w+)\{((?:[^"}]|"[^"]*")*)\}"#).unwrap();
+    let matcher = Regex::new(r#"(\w+)=~?"([^"]*)""#).unwrap();
+    for found in selector.captures_iter(&alerts) {
+        let [name, labels] = [1, 2].map(|at| found.get(at).unwrap().as_str());
+        let is_one = |sample: &&&text::Sample| {
+            sample.name == name
+                && matcher.captures_iter(labels).all(|wanted| {
+                    let [label, value] = [1, 2].map(|at| wanted.get(at).unwrap().as_str());
+                    let value = Regex::new(&format!(
+                        "^(?:{})$",
+                        value.replace("{package}", ".package.")
+                    ));
+                    let is_like = |known: &String| value.as_ref().unwrap().is_match(known);
+                    sample.labels.get(label).is_some_and(is_like)
+                })
+        };
+        assert!(
+            samples.iter().any(|sample| is_one(&sample)),
+            "{}",
+            &found[0]
+        );
+    }
 }
 
 #[tokio::test]

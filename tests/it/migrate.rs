@@ -94,7 +94,7 @@ async fn everything_goes_into_postgres_and_comes_back() {
         "{said}"
     );
     assert!(
-        said.contains("accounts: 4 moved, 0 there already"),
+        said.contains("organisations: 4 moved, 0 there already"),
         "{said}"
     );
     let (said, is_fine) = migrate(&data, &url, &["to-postgres"]);

@@ -128,9 +128,17 @@ fn find<'a>(
         {
             let body = block.join(" ");
             let (common, made) = made_by(&body);
-            let kind = kind.map(|kind| if kind.starts_with('$') { &common } else { kind });
-            for test in made {
-                let path = module.iter().copied().chain(kind).chain([&*test]);
+            let kinds: Vec<Option<&str>> = match kind {
+                Some(kind) if kind.starts_with('$') => {
+                    common.split_whitespace().map(Some).collect()
+                }
+                kind => vec![*kind],
+            };
+            for (test, kind) in made
+                .iter()
+                .flat_map(|test| kinds.iter().map(move |kind| (test, kind)))
+            {
+                let path = module.iter().copied().chain(*kind).chain([&**test]);
                 tests.insert(path.collect::<Vec<_>>().join("::"));
             }
             at = end;
@@ -170,7 +178,7 @@ fn length_of(lines: &[&str]) -> usize {
     inner.map_or(1, |inner| inner + 2)
 }
 
-/// What a macro is given: the word before a colon, and the first word of each entry.
+/// What a macro is given: the words before a colon, and the first word of each entry.
 fn made_by(call: &str) -> (String, Vec<String>) {
     let (_, entries) = call.split_once('{').unwrap();
     let (entries, _) = entries.rsplit_once('}').unwrap();

@@ -93,7 +93,7 @@ impl fmt::Display for Tally {
 impl fmt::Display for Moved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "keys: {}", self.keys)?;
-        writeln!(f, "accounts: {}", self.accounts)?;
+        writeln!(f, "users, tokens, organisations: {}", self.accounts)?;
         write!(f, "packages: {}", self.packages)?;
         if self.tarballs != Tally::default() {
             write!(f, "\ntarballs: {}", self.tarballs)?;

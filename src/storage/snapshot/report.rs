@@ -50,7 +50,7 @@ impl Taken {
 
 impl fmt::Display for Taken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "accounts: {}", self.accounts)?;
+        writeln!(f, "users, tokens, organisations: {}", self.accounts)?;
         writeln!(f, "packages: {}", self.packages)?;
         let (copied, linked) = (self.copied, self.linked);
         write!(

@@ -255,7 +255,7 @@ async fn bun_1(kind: Kind) {
 }
 
 macro_rules! behind {
-    ($server:ident: $($test:ident),* $(,)?) => {
+    ($server:ident $($others:ident)*: $($test:ident),* $(,)?) => {
         mod $server {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -266,35 +266,13 @@ macro_rules! behind {
                 }
             )*
         }
+        behind! { $($others)*: $($test),* }
     };
+    (: $($test:ident),*) => {};
 }
 
 behind! {
-    nginx:
-    requests_arrive_as_they_were_sent,
-    bodies_pass_as_they_come,
-    answers_are_the_registrys_own,
-    npm_12,
-    pnpm_12,
-    yarn_1,
-    yarn_4,
-    bun_1,
-}
-
-behind! {
-    caddy:
-    requests_arrive_as_they_were_sent,
-    bodies_pass_as_they_come,
-    answers_are_the_registrys_own,
-    npm_12,
-    pnpm_12,
-    yarn_1,
-    yarn_4,
-    bun_1,
-}
-
-behind! {
-    traefik:
+    nginx caddy traefik:
     requests_arrive_as_they_were_sent,
     bodies_pass_as_they_come,
     answers_are_the_registrys_own,

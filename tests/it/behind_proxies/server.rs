@@ -163,6 +163,7 @@ fn nginx(folder: &Path, port: u16, target: &str, files: &[(&str, &str); 2]) -> C
     let words = [
         (REGISTRY, target),
         ("listen 443 ssl", &listen),
+        ("    listen [::]:443 ssl http2;\n", ""),
         (NAME, "localhost"),
     ];
     let site = adapted("nginx/rustaccio.conf", &[&files[..], &words].concat());

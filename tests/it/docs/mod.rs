@@ -3,6 +3,8 @@
 mod commands;
 mod links;
 mod pages;
+#[cfg(feature = "test-clients")]
+mod walks;
 
 use std::{collections::BTreeSet, fs, path::Path};
 #[cfg(feature = "test-clients")]
