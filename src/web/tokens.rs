@@ -162,6 +162,8 @@ impl Wish {
 /// A token as clients list it: how it begins, by which they find the one that somebody types. The
 /// token itself only once, when it is made.
 fn shown(record: &TokenRecord, token: Option<&str>) -> Value {
+    // npm 12 prints a list that is there, though nothing is in it.
+    let networks = Some(&record.cidr).filter(|networks| !networks.is_empty());
     json!({
         "token": token.unwrap_or(&record.prefix),
         "key": record.key,
@@ -169,7 +171,7 @@ fn shown(record: &TokenRecord, token: Option<&str>) -> Value {
         "user": record.user,
         "readonly": record.readonly,
         "cidr": record.cidr,
-        "cidr_whitelist": record.cidr,
+        "cidr_whitelist": networks,
         "packages": record.packages,
         "scopes": record.scopes,
         "created": record.created,
