@@ -7,10 +7,7 @@ use serde_json::{Value, json};
 use sha1::Digest as _;
 
 use super::{Here, contents, get, get_json, tarball_path};
-use crate::support::{
-    Package,
-    registry::client,
-};
+use crate::support::{Package, registry::client};
 
 /// Puts a package into `folder` as Verdaccio does.
 pub(super) fn store(folder: &Path, packages: &[&Package], mixed: bool) {
