@@ -13,7 +13,7 @@ default: check test
 check:
     cargo fmt --check
     cargo clippy --all-targets --all-features --locked -- -D warnings
-    cargo clippy --no-default-features --locked -- -D warnings
+    cargo clippy --all-targets --no-default-features --locked -- -D warnings
 
 # Tests that need no service and no package manager
 test *arguments:
