@@ -1,4 +1,4 @@
-# What is done often. `./scripts/test` is every check there is.
+# What is done often. `./scripts/test` is every check that a machine without Docker can do.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -35,7 +35,7 @@ dist features=features:
 serve config='':
     cargo run --features '{{ features }}' -- {{ if config == '' { '' } else { '--config ' + quote(config) } }}
 
-# Every check and every test; installs what it needs
+# All checks and tests of `./scripts/test`, which installs what it needs
 all:
     ./scripts/test
 
