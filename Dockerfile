@@ -6,6 +6,9 @@
 # Nothing is configured in it; settings are variables of the container. `scripts/image` runs what is
 # said here without a container engine.
 
+# Of the image itself an SBOM would name the base's packages alone: Cargo.lock names what the program is made of.
+ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
+
 # The Debian of the builder is that of the base below: the program wants no newer C library than it has.
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
@@ -33,7 +36,7 @@ COPY . .
 RUN touch src/lib.rs src/main.rs src/bin/sync_examples.rs \
     && if [ "$(uname -m)" = aarch64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi \
     && cargo build --locked --profile "$CARGO_PROFILE" --features "$CARGO_FEATURES" --bin rustaccio \
-    && mkdir -p out/data \
+    && mkdir -p out/volume/data \
     && cp target/*/rustaccio out/rustaccio
 
 # The C library, certificates of authorities, and the user `nonroot`; no shell and no package manager.
@@ -43,8 +46,8 @@ LABEL org.opencontainers.image.title="rustaccio" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 
 COPY --from=build /build/out/rustaccio /usr/local/bin/rustaccio
-# A new volume takes its owner from here.
-COPY --from=build --chown=65532:65532 /build/out/data /var/lib/rustaccio/data
+# A new volume takes its owner from here; backups go beside the data.
+COPY --from=build --chown=65532:65532 /build/out/volume /var/lib/rustaccio
 
 ENV RUSTACCIO_BIND=0.0.0.0:4873 \
     RUSTACCIO_DATA_DIR=/var/lib/rustaccio/data

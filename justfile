@@ -1,4 +1,4 @@
-# What is done often. `./scripts/test` is every check there is.
+# What is done often. `./scripts/test` is every check that a machine without Docker can do.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -13,7 +13,7 @@ default: check test
 check:
     cargo fmt --check
     cargo clippy --all-targets --all-features --locked -- -D warnings
-    cargo clippy --no-default-features --locked -- -D warnings
+    cargo clippy --all-targets --no-default-features --locked -- -D warnings
 
 # Tests that need no service and no package manager
 test *arguments:
@@ -35,7 +35,7 @@ dist features=features:
 serve config='':
     cargo run --features '{{ features }}' -- {{ if config == '' { '' } else { '--config ' + quote(config) } }}
 
-# Every check and every test; installs what it needs
+# All checks and tests of `./scripts/test`, which installs what it needs
 all:
     ./scripts/test
 

@@ -17,7 +17,9 @@ EVERYTHING = {
     **MANY,
     "replicas": 3,
     "image": {"repository": "registry.example.com/rustaccio", "digest": "sha256:" + "0" * 64, "pullSecrets": ["pull"]},
-    "env": {**MANY["env"], "RUSTACCIO_URL_PREFIX": "/npm/", "RUSTACCIO_CACHE_SHARED": True},
+    # Some of these are the chart's too, and a number is not to be written as 1e+09.
+    "env": {**MANY["env"], "RUSTACCIO_URL_PREFIX": "/npm/", "RUSTACCIO_CACHE_SHARED": True, "RUSTACCIO_TLS_CERT": "/tls/crt",
+            "RUSTACCIO_METRICS_BACKEND": "prometheus", "RUSTACCIO_CONFIG": "/mine", "RUSTACCIO_MAX_BODY_SIZE": 1000000000},
     "envFromSecrets": ["rustaccio"],
     "config": "uplinks:\n  npmjs: {}\n",
     "args": ["serve"],
@@ -31,7 +33,10 @@ EVERYTHING = {
     },
     "preStopSleepSeconds": 5,
     "serviceAccount": {"annotations": {"a": "b"}},
-    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}, "tokenSecret": "prometheus"},
+    "networkPolicy": {"enabled": True, "from": [{"podSelector": {}}]},
+    "extraVolumes": [{"name": "tls", "secret": {"secretName": "tls"}}],
+    "extraVolumeMounts": [{"name": "tls", "mountPath": "/tls"}],
     "podAnnotations": {"a": "b"},
     "podLabels": {"a": "b"},
     "nodeSelector": {"kubernetes.io/arch": "arm64"},
@@ -46,11 +51,27 @@ COMMON = {"Service", "ServiceAccount"}
 # Values, and the kinds that come of them.
 RENDERED = [
     ({}, COMMON | {"StatefulSet"}),
-    ({"config": "a: b", "persistence": {"storageClass": "fast", "annotations": {"a": "b"}}},
+    ({"config": "url_prefix: /npm/", "persistence": {"storageClass": "fast", "annotations": {"a": "b"}}},
      COMMON | {"StatefulSet", "ConfigMap"}),
     ({"persistence": {"existingClaim": "mine"}, "serviceAccount": {"create": False}}, {"Service", "StatefulSet"}),
     (MANY, COMMON | {"Deployment", "PodDisruptionBudget"}),
-    (EVERYTHING, COMMON | {"Deployment", "PodDisruptionBudget", "ConfigMap", "Ingress", "ServiceMonitor"}),
+    ({"persistence": {"size": "3Ti"}, "ingress": {
+        "enabled": True, "hosts": [{"host": "npm.example.com"}], "tls": [{"hosts": ["npm.example.com"]}]}},
+     COMMON | {"StatefulSet", "Ingress"}),
+    (EVERYTHING, COMMON | {"Deployment", "PodDisruptionBudget", "ConfigMap", "Ingress", "ServiceMonitor", "NetworkPolicy"}),
+]
+# What the program is told without being asked to be told.
+TOLD = [
+    ({}, "RUSTACCIO_CACHE_MAX_SIZE", "10240mb"),
+    ({"persistence": {"size": "3Ti"}}, "RUSTACCIO_CACHE_MAX_SIZE", "1536gb"),
+    (MANY, "RUSTACCIO_CACHE_MAX_SIZE", "8190mb"),
+    ({"env": {"RUSTACCIO_CACHE_MAX_SIZE": "1gb"}}, "RUSTACCIO_CACHE_MAX_SIZE", "1gb"),
+    ({"config": "cache: {max_size: 1gb}"}, "RUSTACCIO_CACHE_MAX_SIZE", None),
+    ({}, "RUSTACCIO_PUBLIC_URL", None),
+    ({"env": {"RUSTACCIO_URL_PREFIX": "npm"}, **RENDERED[-2][0]}, "RUSTACCIO_PUBLIC_URL", "https://npm.example.com/npm"),
+    ({"serviceMonitor": {"enabled": True}}, "RUSTACCIO_METRICS_REQUIRE_ADMIN", "false"),
+    (EVERYTHING, "RUSTACCIO_METRICS_REQUIRE_ADMIN", "true"),
+    (EVERYTHING, "RUSTACCIO_MAX_BODY_SIZE", "1000000000"),
 ]
 # Values, and what the refusal has to name.
 REFUSED = [
@@ -61,7 +82,12 @@ REFUSED = [
     ({"env": {"RUSTACCIO_BIND": "127.0.0.1:1"}}, "RUSTACCIO_BIND"),
     ({"image": {"digest": "latest"}}, "digest"),
     ({"ingress": {"enabled": True}}, "hosts"),
+    ({"networkPolicy": {"enabled": True}}, "from"),
+    ({"cacheSize": "10G"}, "cacheSize"),
+    # What pods do not share ends with each of them.
     ({"mode": "many"}, "RUSTACCIO_TARBALL_BACKEND"),
+    ({"mode": "many", "envFromSecrets": ["rustaccio"]}, "RUSTACCIO_TARBALL_BACKEND"),
+    ({"mode": "many", "env": {"RUSTACCIO_TARBALL_BACKEND": "local"}}, "RUSTACCIO_TARBALL_BACKEND"),
 ]
 
 
@@ -90,8 +116,10 @@ def check_pod(document, values):
     there = {volume["name"] for volume in pod.get("volumes", [])}
     there |= {claim["metadata"]["name"] for claim in document["spec"].get("volumeClaimTemplates", [])}
     assert mounted == there, f"{mounted} are mounted, {there} are there"
-    prefix = "/npm" if "RUSTACCIO_URL_PREFIX" in values.get("env", {}) else ""
-    assert container["readinessProbe"]["httpGet"]["path"] == f"{prefix}/-/health/ready"
+    prefix = "/npm" if "RUSTACCIO_URL_PREFIX" in values.get("env", {}) or "config" in values else ""
+    scheme = "HTTPS" if "RUSTACCIO_TLS_CERT" in values.get("env", {}) else "HTTP"
+    assert container["readinessProbe"]["httpGet"] == {
+        "path": f"{prefix}/-/health/ready", "port": "http", "scheme": scheme}
     names = [variable["name"] for variable in container["env"]]
     assert len(names) == len(set(names)), "a variable is there twice"
     assert set(values.get("env", {})) <= set(names)
@@ -114,6 +142,10 @@ def main(path):
                     continue
                 for version in KUBERNETES:
                     kubernetes_validate.validate(document, version, strict=True)
+        for values, name, value in TOLD:
+            pod = next(pod_of(one) for one in documents(chart, values) if one["kind"] in ("Deployment", "StatefulSet"))
+            said = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+            assert said.get(name) == value, f"{values}: {name} is {said.get(name)}"
         for values, named in REFUSED:
             try:
                 list(documents(chart, values))

@@ -5,6 +5,14 @@ mod hostile;
 mod lockfiles;
 mod mirroring;
 mod resuming;
+#[cfg(all(
+    feature = "test-services",
+    feature = "s3",
+    feature = "gcs",
+    feature = "azure",
+    feature = "postgres"
+))]
+mod settings;
 mod shadowing;
 
 use std::{

@@ -34,11 +34,55 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
-{{- /* What `RUSTACCIO_URL_PREFIX` puts before every path, without a slash at its end. */ -}}
+{{- /* What `RUSTACCIO_URL_PREFIX`, or `url_prefix` in the file, puts before every path; without a slash at its end. */ -}}
 {{- define "rustaccio.prefix" -}}
-{{- with index .Values.env "RUSTACCIO_URL_PREFIX" -}}
-{{- with trimAll "/" . }}/{{ . }}{{ end -}}
+{{- $path := coalesce (index .Values.env "RUSTACCIO_URL_PREFIX") (index (fromYaml .Values.config) "url_prefix") -}}
+{{- with trimAll "/" ($path | default "") }}/{{ . }}{{ end -}}
 {{- end -}}
+
+{{- /* With a certificate the port speaks TLS. */ -}}
+{{- define "rustaccio.scheme" -}}
+{{- ternary "HTTPS" "HTTP" (hasKey .Values.env "RUSTACCIO_TLS_CERT") -}}
+{{- end -}}
+
+{{- /* How large the cache of upstream may become: most of a folder of its own, half of a volume that has all else, too. */ -}}
+{{- define "rustaccio.cacheSize" -}}
+{{- $is_alone := eq .Values.mode "many" -}}
+{{- $room := ternary .Values.cacheSize .Values.persistence.size $is_alone -}}
+{{- $unit := get (dict "Mi" "kb" "Gi" "mb" "Ti" "gb") (regexFind "..$" $room) -}}
+{{- printf "%d%s" (mul (regexFind "^[0-9]+" $room) (ternary 819 512 $is_alone)) $unit -}}
+{{- end -}}
+
+{{- /* Variables of the program: those of `env`, and what follows from other values. */ -}}
+{{- define "rustaccio.env" -}}
+{{- $env := dict "RUSTACCIO_BIND" "0.0.0.0:4873" "RUSTACCIO_DATA_DIR" "/var/lib/rustaccio/data" -}}
+{{- range $name, $_ := $env -}}
+{{- if hasKey $.Values.env $name }}{{ fail (printf "%s is where the chart's ports and volumes are; leave it out of env" $name) }}{{ end -}}
+{{- end -}}
+{{- if .Values.config -}}
+{{- $_ := set $env "RUSTACCIO_CONFIG" "/etc/rustaccio/config.yml" -}}
+{{- else -}}
+{{- $_ := set $env "RUSTACCIO_CACHE_MAX_SIZE" (include "rustaccio.cacheSize" .) -}}
+{{- if and .Values.ingress.enabled .Values.ingress.tls (eq (len .Values.ingress.hosts) 1) -}}
+{{- $_ := set $env "RUSTACCIO_PUBLIC_URL" (printf "https://%s%s" (first .Values.ingress.hosts).host (include "rustaccio.prefix" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if .Values.serviceMonitor.enabled -}}
+{{- $_ := set $env "RUSTACCIO_METRICS_BACKEND" "prometheus" -}}
+{{- $_ := set $env "RUSTACCIO_METRICS_REQUIRE_ADMIN" (ternary "true" "false" (ne .Values.serviceMonitor.tokenSecret "")) -}}
+{{- end -}}
+{{- range $name, $value := merge (dict) .Values.env $env }}
+- name: {{ $name }}
+  value: {{ ternary $value (toJson $value) (kindIs "string" $value) | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "rustaccio.probe" -}}
+httpGet:
+  path: {{ include "rustaccio.prefix" .root }}/-/health/{{ .of }}
+  port: http
+  scheme: {{ include "rustaccio.scheme" .root }}
+{{ toYaml .times }}
 {{- end -}}
 
 {{- define "rustaccio.pod" -}}
@@ -49,7 +93,7 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    # Other settings are other pods.
+    # A pod does not see that its settings are others.
     checksum/config: {{ .Values.config | sha256sum }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -69,13 +113,7 @@ spec:
     {{- end }}
   {{- end }}
   securityContext:
-    runAsNonRoot: true
-    runAsUser: 65532
-    runAsGroup: 65532
-    fsGroup: 65532
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile:
-      type: RuntimeDefault
+    {{- toYaml .Values.podSecurityContext | nindent 4 }}
   containers:
     - name: rustaccio
       image: {{ include "rustaccio.image" . }}
@@ -90,27 +128,7 @@ spec:
         capabilities:
           drop: [ALL]
       env:
-        - name: RUSTACCIO_BIND
-          value: 0.0.0.0:4873
-        - name: RUSTACCIO_DATA_DIR
-          value: /var/lib/rustaccio/data
-        {{- if .Values.config }}
-        - name: RUSTACCIO_CONFIG
-          value: /etc/rustaccio/config.yml
-        {{- end }}
-        {{- if .Values.serviceMonitor.enabled }}
-        - name: RUSTACCIO_METRICS_BACKEND
-          value: prometheus
-        - name: RUSTACCIO_METRICS_REQUIRE_ADMIN
-          value: "false"
-        {{- end }}
-        {{- range $name, $value := .Values.env }}
-        {{- if has $name (list "RUSTACCIO_BIND" "RUSTACCIO_DATA_DIR") }}
-        {{- fail (printf "%s is where the chart's ports and volumes are; leave it out of env" $name) }}
-        {{- end }}
-        - name: {{ $name }}
-          value: {{ $value | quote }}
-        {{- end }}
+        {{- include "rustaccio.env" . | trim | nindent 8 }}
       {{- with .Values.envFromSecrets }}
       envFrom:
         {{- range . }}
@@ -122,20 +140,11 @@ spec:
         - name: http
           containerPort: 4873
       startupProbe:
-        httpGet:
-          path: {{ include "rustaccio.prefix" . }}/-/health/live
-          port: http
-        {{- toYaml .Values.probes.startup | nindent 8 }}
+        {{- include "rustaccio.probe" (dict "root" . "of" "live" "times" .Values.probes.startup) | nindent 8 }}
       livenessProbe:
-        httpGet:
-          path: {{ include "rustaccio.prefix" . }}/-/health/live
-          port: http
-        {{- toYaml .Values.probes.liveness | nindent 8 }}
+        {{- include "rustaccio.probe" (dict "root" . "of" "live" "times" .Values.probes.liveness) | nindent 8 }}
       readinessProbe:
-        httpGet:
-          path: {{ include "rustaccio.prefix" . }}/-/health/ready
-          port: http
-        {{- toYaml .Values.probes.readiness | nindent 8 }}
+        {{- include "rustaccio.probe" (dict "root" . "of" "ready" "times" .Values.probes.readiness) | nindent 8 }}
       {{- if .Values.preStopSleepSeconds }}
       lifecycle:
         preStop:
@@ -152,8 +161,11 @@ spec:
           mountPath: /etc/rustaccio
           readOnly: true
         {{- end }}
+        {{- with .Values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
   {{- $is_template := and (eq .Values.mode "single") (not .Values.persistence.existingClaim) }}
-  {{- if or .Values.config (not $is_template) }}
+  {{- if or .Values.config .Values.extraVolumes (not $is_template) }}
   volumes:
     {{- if eq .Values.mode "many" }}
     - name: data
@@ -168,6 +180,9 @@ spec:
     - name: config
       configMap:
         name: {{ include "rustaccio.name" . }}
+    {{- end }}
+    {{- with .Values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- end }}
   {{- with .Values.nodeSelector }}
