@@ -6,7 +6,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    complain,
     conclusion::{Conclusion, conclude},
     output::{Format, say},
     work,
@@ -70,9 +69,6 @@ impl fmt::Display for Made {
 
 /// Ends with 0 where the snapshot is complete, else with 1.
 pub(super) fn run(command: &BackupCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = back_up(command, settings).map(Made::from);
     let has_failed = done.is_err();
     let conclusion = |made: &Made| Conclusion {

@@ -6,7 +6,6 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{
-    complain,
     output::{Format, end},
     table::Table,
     work,
@@ -15,7 +14,7 @@ use crate::{
     config::{Config, parse_size, parse_span},
     error::RegistryError,
     models::{PackageName, UplinkName},
-    runtime::open_cache,
+    runtime::{open_cache, recorded},
     storage::{Amount, CacheBounds, CacheStats, Pruned, Selection, UpstreamCache},
 };
 
@@ -51,9 +50,6 @@ pub(super) enum CacheCommand {
 }
 
 pub(super) fn run(command: &CacheCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = run_command(command, settings);
     end(
         "cache",
@@ -62,7 +58,7 @@ pub(super) fn run(command: &CacheCommand, settings: &Config, out: &mut impl Writ
 }
 
 fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, RegistryError> {
-    work::run(async {
+    work::run_and_say("looking through the cache", async {
         let cache = open_cache(settings).await?;
         match command {
             CacheCommand::Stats { format } => {
@@ -99,7 +95,10 @@ fn run_command(command: &CacheCommand, settings: &Config) -> Result<String, Regi
                     uplink: uplink.clone(),
                     package: package.clone(),
                 };
-                let pruned = cache.clear(selection).await?;
+                let pruned = recorded(settings, "cache.clear", async |_| {
+                    Ok(cache.clear(selection).await?)
+                })
+                .await?;
                 show(*format, &pruned, describe_pruned)
             }
         }

@@ -33,6 +33,40 @@ pub(super) struct Chosen {
     npmrc: Option<PathBuf>,
 }
 
+/// The registry that runs with these settings, which may be asked to do something itself.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Running {
+    /// The address of this registry where it runs; without it, it must not be running on the data folder
+    #[arg(long, value_name = "URL", value_parser = registry_address)]
+    registry: Option<Url>,
+    /// A file with credentials for the registry that runs (an administrator's for `reindex`), as npm has
+    /// them
+    #[arg(long, value_name = "FILE", requires = "registry")]
+    npmrc: Option<PathBuf>,
+}
+
+impl Running {
+    /// Its address, and what it is asked with, where it runs.
+    pub(super) async fn registry(
+        &self,
+        env: &Env,
+    ) -> Result<Option<(Url, Option<UplinkAuth>)>, RegistryError> {
+        let Some(url) = &self.registry else {
+            return Ok(None);
+        };
+        let auth = credentials(self.npmrc.as_deref(), env, "IMPORT", url).await?;
+        Ok(Some((url.clone(), auth)))
+    }
+}
+
+/// How fast.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Pace {
+    /// How much is asked for at a time
+    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(super) jobs: u8,
+}
+
 /// A file of npm's settings, if one is named.
 async fn settings_of(
     npmrc: Option<&Path>,

@@ -6,7 +6,6 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{
-    complain,
     output::{Format, end, fail, say},
     work,
 };
@@ -61,9 +60,6 @@ impl<'a> Problem<'a> {
 
 /// Ends with 0 where nothing is wrong any more, else with 1.
 pub(super) fn run(command: FsckCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     match run_check(settings, command.repair) {
         Ok(checked) => show(command.format, &checked, out),
         Err(error) => fail("fsck", &error),

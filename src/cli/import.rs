@@ -10,8 +10,7 @@ use clap::Args;
 use url::Url;
 
 use super::{
-    chosen::{Chosen, credentials, registry_address},
-    complain,
+    chosen::{Chosen, Pace, credentials, registry_address},
     conclusion::{Conclusion, conclude},
     output::Format,
     work,
@@ -21,7 +20,7 @@ use crate::{
     error::RegistryError,
     models::Origin,
     registry::import::Imported,
-    runtime::{self, ImportFrom, Importing},
+    runtime::{self, ImportFrom, Importing, recorded},
 };
 
 /// What is to be imported.
@@ -40,9 +39,8 @@ pub(super) struct ImportCommand {
     /// asked for these names any more
     #[arg(long)]
     as_override: bool,
-    /// How much is asked for at a time
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    pace: Pace,
     /// Say what would be done, and write nothing; the registry may be running
     #[arg(long)]
     dry_run: bool,
@@ -104,9 +102,6 @@ pub(super) fn run(
     env: &Env,
     out: &mut impl Write,
 ) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = run_import(command, settings, env);
     let conclusion = |imported: &Imported| Conclusion {
         is_well: imported.is_complete(),
@@ -164,9 +159,13 @@ fn run_import(
             from,
             names,
             origin: command.as_override.then_some(Origin::Override),
-            jobs: command.jobs.into(),
+            jobs: command.pace.jobs.into(),
             is_dry: command.dry_run,
         };
-        runtime::import(settings, importing, &watch).await
+        let imported = runtime::import(settings, importing, &watch);
+        if command.dry_run {
+            return imported.await;
+        }
+        recorded(settings, "import", async |_| imported.await).await
     })
 }

@@ -6,7 +6,6 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{
-    complain,
     conclusion::{Conclusion, conclude},
     output::Format,
     progress::Bar,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    runtime::{self, Accepted, Migrated, Route},
+    runtime::{self, Accepted, Migrated, Route, recorded},
     storage::Moved,
 };
 
@@ -65,9 +64,6 @@ impl fmt::Display for Done {
 
 /// Ends with 0 where the target has everything, else with 1.
 pub(super) fn run(command: &MigrateCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let accepted = Accepted {
         overwrite: command.overwrite,
         with_tokens: command.with_tokens,
@@ -81,7 +77,10 @@ pub(super) fn run(command: &MigrateCommand, settings: &Config, out: &mut impl Wr
     };
     let done = work::run_with_bar("packages", async |bar| {
         let watch = |moved: &Moved| show(bar, moved);
-        runtime::migrate(settings, route, accepted, &watch).await
+        recorded(settings, "migrate", async |_| {
+            runtime::migrate(settings, route, accepted, &watch).await
+        })
+        .await
     });
     let done = done.map(|done| match done {
         Migrated::Now(moved) => Done::Now(moved),

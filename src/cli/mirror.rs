@@ -3,11 +3,9 @@
 use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use url::Url;
 
 use super::{
-    chosen::{credentials, read_lockfile, registry_address},
-    complain,
+    chosen::{Pace, Running, read_lockfile},
     conclusion::{Conclusion, conclude},
     output::Format,
     work,
@@ -28,15 +26,10 @@ pub(super) struct MirrorCommand {
     /// Leave out what only development needs, where the lockfile says that
     #[arg(long)]
     production: bool,
-    /// The address of this registry where it runs; without it, it must not be running
-    #[arg(long, value_name = "URL", value_parser = registry_address)]
-    registry: Option<Url>,
-    /// A file with credentials for the registry that runs, as npm has them
-    #[arg(long, value_name = "FILE", requires = "registry")]
-    npmrc: Option<PathBuf>,
-    /// How much is asked for at a time
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    running: Running,
+    #[command(flatten)]
+    pace: Pace,
     #[command(flatten)]
     format: Format,
 }
@@ -48,9 +41,6 @@ pub(super) fn run(
     env: &Env,
     out: &mut impl Write,
 ) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = run_mirror(command, settings, env);
     let conclusion = |mirrored: &Mirrored| Conclusion {
         is_well: mirrored.is_complete(),
@@ -88,17 +78,10 @@ fn run_mirror(
             let packages = lockfile.packages.into_iter();
             locked.extend(packages.filter(|locked| !(command.production && locked.is_dev)));
         }
-        let through = match &command.registry {
-            Some(url) => {
-                let npmrc = command.npmrc.as_deref();
-                Some((url.clone(), credentials(npmrc, env, "IMPORT", url).await?))
-            }
-            None => None,
-        };
         let mirroring = Mirroring {
             locked,
-            through,
-            jobs: command.jobs.into(),
+            through: command.running.registry(env).await?,
+            jobs: command.pace.jobs.into(),
         };
         runtime::mirror(settings, mirroring, &watch).await
     })

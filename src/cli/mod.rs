@@ -41,6 +41,8 @@ use crate::{
 
 /// What a wrong setting or argument ends with.
 const USAGE: u8 = 2;
+/// Where the options that all commands have stand among theirs.
+const LAST: usize = 900;
 
 /// A private npm registry and caching proxy.
 #[derive(Debug, Parser)]
@@ -52,10 +54,10 @@ const USAGE: u8 = 2;
 )]
 struct Cli {
     /// A YAML file with settings, in Verdaccio's words
-    #[arg(short, long, global = true, value_name = "FILE")]
+    #[arg(short, long, global = true, value_name = "FILE", display_order = LAST)]
     config: Option<PathBuf>,
     /// Where to listen, such as `4873` or `0.0.0.0:4873`; overrules every other setting
-    #[arg(short, long, global = true, value_name = "ADDRESS")]
+    #[arg(short, long, global = true, value_name = "ADDRESS", display_order = LAST)]
     listen: Option<String>,
     /// Say what this is and what it runs on, for a report of a problem
     #[arg(short, long)]
@@ -110,6 +112,17 @@ enum Command {
     Man(completions::ManCommand),
 }
 
+impl Command {
+    /// Whether it does nothing with settings that have problems; others have their own words for them, or need
+    /// none.
+    fn works_with_settings(&self) -> bool {
+        !matches!(
+            self,
+            Self::Serve | Self::Healthcheck | Self::Config(_) | Self::Completions(_) | Self::Man(_)
+        )
+    }
+}
+
 /// Runs what the process's arguments ask for.
 pub fn main() -> ExitCode {
     run(
@@ -142,6 +155,9 @@ fn run(arguments: impl IntoIterator<Item = OsString>, env: &Env, out: &mut impl 
 }
 
 fn run_command(command: &Command, settings: &Config, env: &Env, out: &mut impl Write) -> ExitCode {
+    if command.works_with_settings() && !settings.problems().is_empty() {
+        return complain(settings.problems());
+    }
     match command {
         Command::Serve => serve::serve(settings, out),
         Command::User(command) => user::run(command, settings, out),

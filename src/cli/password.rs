@@ -1,7 +1,7 @@
 //! New passwords: asked for twice on a terminal, which shows nothing of them, or read from a pipe. Never
 //! an argument, which others see.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -41,7 +41,8 @@ pub(super) fn new_password(
 /// The first line of standard input.
 fn piped() -> Result<SecretString, RegistryError> {
     let mut text = String::new();
-    let read = io::stdin().lock().take(MAX_LINE).read_to_string(&mut text);
+    // Whoever writes it may keep the pipe open.
+    let read = io::stdin().lock().take(MAX_LINE).read_line(&mut text);
     read.map_err(|error| wrong(&format!("standard input cannot be read: {error}")))?;
     let line = text.lines().next().unwrap_or_default();
     if line.is_empty() {

@@ -1,12 +1,18 @@
 //! How far a long command is: a bar on a terminal, and nothing where nobody looks.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const OF_ALL: &str = "{bar:32} {pos} of {len} {prefix}, {msg}{eta} left";
 /// Where nobody knows how much there is.
 const SO_FAR: &str = "{spinner} {pos} {prefix}, {msg}{elapsed} so far";
+
+/// Where nobody knows how far it is.
+const WORKING: &str = "{spinner} {prefix}, {elapsed} so far";
 
 /// Says on standard error how far it is, where that is a terminal.
 pub(super) struct Bar(Option<ProgressBar>);
@@ -22,6 +28,16 @@ impl Bar {
             bar
         });
         Self(bar)
+    }
+
+    /// Says at once that it does `what`, and for how long, and goes on saying it.
+    pub(super) fn working(what: &'static str) -> Self {
+        let this = Self::new(what);
+        if let Some(bar) = &this.0 {
+            bar.set_style(style(WORKING));
+            bar.enable_steady_tick(Duration::from_millis(125));
+        }
+        this
     }
 
     /// `done` of `all` are done; `more` says what else, and ends in ", " unless it is empty.

@@ -1,14 +1,12 @@
 //! `rustaccio reindex`.
 
-use std::{fmt, io::Write, path::PathBuf, process::ExitCode};
+use std::{fmt, io::Write, process::ExitCode};
 
 use clap::Args;
 use serde::Serialize;
-use url::Url;
 
 use super::{
-    chosen::{credentials, registry_address},
-    complain,
+    chosen::Running,
     conclusion::{Conclusion, conclude},
     output::Format,
     work,
@@ -23,12 +21,8 @@ use crate::{
 /// What is to be reindexed.
 #[derive(Debug, Args)]
 pub(super) struct ReindexCommand {
-    /// The address of this registry where it runs; without it, it must not be running on the data folder
-    #[arg(long, value_name = "URL", value_parser = registry_address)]
-    registry: Option<Url>,
-    /// A file with an administrator's credentials for the registry that runs, as npm has them
-    #[arg(long, value_name = "FILE", requires = "registry")]
-    npmrc: Option<PathBuf>,
+    #[command(flatten)]
+    running: Running,
     #[command(flatten)]
     format: Format,
 }
@@ -65,9 +59,6 @@ pub(super) fn run(
     env: &Env,
     out: &mut impl Write,
 ) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let conclusion = |done: &Done| {
         let is_well = done.0.ok && done.0.damaged.unwrap_or_default() == 0;
         let text = match (is_well, done.0.changed) {
@@ -90,10 +81,9 @@ fn run_reindex(
 ) -> Result<Reindexing, RegistryError> {
     work::run_with_bar("packages", async |bar| {
         let watch = |done: usize, all: usize| bar.show(done, all, "");
-        if let Some(url) = &command.registry {
+        if let Some(registry) = command.running.registry(env).await? {
             // It leaves a line in its own trail of audit.
-            let auth = credentials(command.npmrc.as_deref(), env, "IMPORT", url).await?;
-            return runtime::reindex(settings, Some((url.clone(), auth)), &watch).await;
+            return runtime::reindex(settings, Some(registry), &watch).await;
         }
         require_folder(settings)?;
         recorded(settings, "admin.reindex", async |told| {

@@ -5,7 +5,6 @@ use std::{io::Write, path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{
-    complain,
     conclusion::{Conclusion, conclude},
     migrate::{OTHER_TARGET, not_all, show},
     output::{Format, say},
@@ -14,7 +13,7 @@ use super::{
 use crate::{
     config::Config,
     error::RegistryError,
-    runtime::{self, Accepted},
+    runtime::{self, Accepted, recorded},
     storage::Moved,
 };
 
@@ -38,9 +37,6 @@ pub(super) struct RestoreCommand {
 
 /// Ends with 0 where the target has everything, else with 1.
 pub(super) fn run(command: &RestoreCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let conclusion = |moved: &Moved| Conclusion {
         is_well: moved.is_complete(),
         text: if moved.is_complete() {
@@ -66,6 +62,9 @@ fn restore(command: &RestoreCommand, settings: &Config) -> Result<Moved, Registr
             say(note);
         }
         let watch = |moved: &Moved| show(bar, moved);
-        runtime::restore(settings, &chosen.folder, accepted, &watch).await
+        recorded(settings, "restore", async |_| {
+            runtime::restore(settings, &chosen.folder, accepted, &watch).await
+        })
+        .await
     })
 }

@@ -6,8 +6,7 @@ use clap::Args;
 use url::Url;
 
 use super::{
-    chosen::{Chosen, credentials, registry_address},
-    complain,
+    chosen::{Chosen, Pace, credentials, registry_address},
     conclusion::{Conclusion, conclude},
     output::Format,
     work,
@@ -34,9 +33,8 @@ pub(super) struct ShadowCommand {
     /// Read all tarballs of both, and compare their bytes
     #[arg(long)]
     tarballs: bool,
-    /// How much is asked for at a time
-    #[arg(long, value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    pace: Pace,
     #[command(flatten)]
     format: Format,
 }
@@ -48,9 +46,6 @@ pub(super) fn run(
     env: &Env,
     out: &mut impl Write,
 ) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = run_shadow(command, settings, env);
     let conclusion = |shadowed: &Shadowed| Conclusion {
         is_well: shadowed.is_alike(),
@@ -93,7 +88,7 @@ fn run_shadow(
                 credentials(npmrc, env, "SHADOW", &ours).await?,
             ),
             with_tarballs: command.tarballs,
-            jobs: command.jobs.into(),
+            jobs: command.pace.jobs.into(),
         };
         runtime::shadow(settings, shadowing, &watch).await
     })

@@ -6,9 +6,9 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{
-    complain,
     output::{Format, end},
     table::Table,
+    user::day,
     work,
 };
 use crate::{
@@ -39,9 +39,6 @@ struct Keys {
 }
 
 pub(super) fn run(command: SigningKeyCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let (done, format) = match command {
         SigningKeyCommand::List { format } => (work::run(list(settings)), format),
         SigningKeyCommand::Rotate { format } => {
@@ -70,7 +67,7 @@ fn table(keys: &[PublicSigningKey]) -> String {
         } else {
             "signs"
         };
-        let expired = key.expires.as_ref().map(ToString::to_string);
+        let expired = key.expires.map(day);
         table.row([
             key.keyid.clone(),
             state.to_owned(),

@@ -7,7 +7,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use super::{
-    complain,
     output::{Format, end, say},
     table::Table,
     user::{day, username},
@@ -23,8 +22,8 @@ use crate::{
     storage::{TokenKind, TokenRecord},
 };
 
-/// How much of a key a table shows.
-const SHOWN: usize = 12;
+/// How much of a key a table shows, which has room beside the rest in 80 columns.
+const SHOWN: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -156,9 +155,6 @@ struct Revoked {
 }
 
 pub(super) fn run(command: &TokenCommand, settings: &Config, out: &mut impl Write) -> ExitCode {
-    if !settings.problems().is_empty() {
-        return complain(settings.problems());
-    }
     let done = match command {
         TokenCommand::List { user, format } => {
             work::run(list(user.as_ref(), settings)).map(|records| {
@@ -225,7 +221,7 @@ fn table(tokens: &[Token<'_>]) -> String {
         return "there are no tokens\n".to_owned();
     }
     let mut table = Table::new([
-        "KEY", "USER", "TOKEN", "KIND", "NAME", "ACCESS", "LIMITS", "CREATED", "EXPIRES",
+        "KEY", "USER", "TOKEN", "KIND", "NAME", "CREATED", "EXPIRES", "ACCESS",
     ]);
     for token in tokens {
         let access = if token.readonly {
@@ -234,16 +230,16 @@ fn table(tokens: &[Token<'_>]) -> String {
             "read, write"
         };
         let limits = [&token.cidr[..], &token.packages, token.scopes].concat();
+        let access = [&[access.to_owned()][..], &limits].concat();
         table.row([
             token.key.chars().take(SHOWN).collect(),
             token.user.to_owned(),
             format!("{}…", token.token),
             token.kind.to_owned(),
             token.name.unwrap_or_default().to_owned(),
-            access.to_owned(),
-            limits.join(" "),
             day(token.created),
             token.expires.map_or_else(|| "never".to_owned(), day),
+            access.join(" "),
         ]);
     }
     table.to_string()

@@ -25,3 +25,14 @@ pub(super) fn run_with_bar<T>(
     bar.clear();
     done
 }
+
+/// Does `work`, of which nobody knows how far it is, to its end, and says meanwhile that it does `what`.
+pub(super) fn run_and_say<T>(
+    what: &'static str,
+    work: impl Future<Output = Result<T, RegistryError>>,
+) -> Result<T, RegistryError> {
+    let bar = Bar::working(what);
+    let done = run(work);
+    bar.clear();
+    done
+}

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use super::{
     StorageError,
     fs::{
+        STATE_LOCK,
         atomic::{MODE_SECRET, create_folder_synced, write_atomic},
-        blocking,
+        blocking, lock_file,
         secret::{read_foreign, read_secret},
     },
 };
@@ -89,17 +90,20 @@ impl KeyStore for FileKeys {
             let error = std::io::ErrorKind::ReadOnlyFilesystem.into();
             return Err(StorageError::io(operation, error));
         }
-        if self.read(name).await?.as_deref() != expected {
-            return Ok(false);
-        }
         let (folder, path, value) = (self.folder.clone(), self.folder.join(name), value.to_vec());
+        let expected = expected.map(<[u8]>::to_vec);
         blocking(move || {
-            create_folder_synced(&folder)
-                .and_then(|()| write_atomic(&path, &value, MODE_SECRET))
-                .map_err(|error| StorageError::io(format!("writing {}", path.display()), error))
+            let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
+            create_folder_synced(&folder).map_err(failed)?;
+            // Of a registry and a command that start at once, one makes the key and the other takes it.
+            let _alone = lock_file(&folder.join(STATE_LOCK))?;
+            if read_secret(&path).map_err(failed)? != expected {
+                return Ok(false);
+            }
+            write_atomic(&path, &value, MODE_SECRET).map_err(failed)?;
+            Ok(true)
         })
-        .await?;
-        Ok(true)
+        .await
     }
 
     fn place(&self, name: &str) -> String {
@@ -108,5 +112,29 @@ impl KeyStore for FileKeys {
 
     fn is_shared(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_many_processes_that_make_a_key_one_does() {
+        let folder = tempfile::tempdir().unwrap();
+        for round in 0..20 {
+            let name = format!("{round}.key");
+            let mut tasks = tokio::task::JoinSet::new();
+            for maker in 0..4_u8 {
+                let (keys, name) = (FileKeys::new(folder.path().to_owned()), name.clone());
+                tasks.spawn(async move {
+                    let is_made = keys.write(&name, &[maker], None).await.unwrap();
+                    is_made.then_some(maker)
+                });
+            }
+            let made: Vec<u8> = tasks.join_all().await.into_iter().flatten().collect();
+            let kept = FileKeys::new(folder.path().to_owned()).read(&name).await;
+            assert_eq!(kept.unwrap(), Some(made));
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{
     Blobs, FsBlobs, FsMetadata, Holding, Layout, MetadataStore, StorageError, TemporaryFolder,
     UpstreamCache,
     counted::Counted,
-    fs::{atomic::create_folder_synced, blocking, verdaccio},
+    fs::{STATE_LOCK, atomic::create_folder_synced, blocking, lock_file, verdaccio},
     sweep,
 };
 use crate::{config::VerdaccioFolder, models::PackageName, telemetry::Metrics};
@@ -125,7 +125,11 @@ impl Store {
         create_folder_synced(data_dir)
             .map_err(|error| StorageError::io(format!("making {}", data_dir.display()), error))?;
         let exclusive = lock_exclusively(&data_dir.join("lock"))?;
-        sweep::temporaries(data_dir)?;
+        {
+            // A command may be writing accounts.
+            let _alone = lock_file(&data_dir.join(STATE_LOCK))?;
+            sweep::temporaries(data_dir)?;
+        }
         let cache_dir = cache_dir.clone();
         Ok(Local {
             cache: UpstreamCache::open(cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,

@@ -3,16 +3,17 @@
 mod shared;
 
 use std::{
+    fs::File,
     ops::Bound,
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Weak, atomic::AtomicBool},
 };
 
 use async_trait::async_trait;
 use futures_core::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use parking_lot::{Mutex, RwLock};
-use shared::{Durable, read_stamped};
+use shared::{Durable, Turn, read_stamped};
 use tokio::sync::oneshot;
 
 use super::{
@@ -32,7 +33,7 @@ use crate::{
     },
 };
 
-/// How often a change is tried again that another process has outrun.
+/// How often a change is tried again that others have outrun, of whom not everybody takes turns.
 const MAX_ATTEMPTS: usize = 10;
 
 /// Users, tokens and organisations, kept in one file that is replaced atomically. Cheap to clone.
@@ -42,7 +43,8 @@ const MAX_ATTEMPTS: usize = 10;
 /// few writes. Reads see durable states only; what could not be written never was.
 ///
 /// Other processes may change the file too, as the command line does while a registry runs: whoever
-/// writes holds the lock beside it, and what others have written shows at the next look at the file.
+/// writes holds the lock beside it, and what others have written shows at the next look at the file. A
+/// change that another process has outrun is made again before anybody else has a turn.
 #[derive(Clone, Debug)]
 pub struct FileAccounts {
     inner: Arc<Inner>,
@@ -53,6 +55,8 @@ struct Inner {
     path: PathBuf,
     pending: Mutex<Pending>,
     durable: RwLock<Durable>,
+    /// Has whoever replaces the file, or makes what it says what is known.
+    taking_over: Mutex<()>,
     /// Whether this process is replacing the file: what others see of it meanwhile may not last.
     is_being_replaced: AtomicBool,
     /// Whether the file is another's, and never written.
@@ -63,8 +67,9 @@ struct Inner {
 #[derive(Clone, Debug)]
 enum Written {
     Durably,
-    /// Not at all: another process has changed the file meanwhile.
-    Outrun,
+    /// Not at all: another process has changed the file meanwhile. Whoever makes the change once more,
+    /// and keeps this as long, is not outrun again.
+    Outrun(Turn),
     Failed(Arc<StorageError>),
 }
 
@@ -79,6 +84,8 @@ struct Pending {
     waiting: Vec<oneshot::Sender<Written>>,
     /// Whether somebody is writing, who will see what is added meanwhile.
     is_written: bool,
+    /// The turn to write, while this process has it.
+    turn: Weak<File>,
 }
 
 impl FileAccounts {
@@ -155,12 +162,14 @@ impl FileAccounts {
         let state = Arc::new(state);
         let inner = Inner {
             path,
+            taking_over: Mutex::default(),
             is_being_replaced: AtomicBool::new(false),
             pending: Mutex::new(Pending {
                 state: Arc::clone(&state),
                 base: stamp,
                 waiting: Vec::new(),
                 is_written: false,
+                turn: Weak::new(),
             }),
             durable: RwLock::new(Durable { state, stamp }),
             is_foreign,
@@ -184,13 +193,16 @@ impl FileAccounts {
         &self,
         mut edit: impl FnMut(&mut State) -> Result<T, AccountsError>,
     ) -> Result<T, AccountsError> {
+        let mut turn = None;
         for _ in 0..MAX_ATTEMPTS {
             self.state().await?;
             let (value, written) = self.begin(&mut edit)?;
-            if self.outcome(written.await)? {
+            turn = self.outcome(written.await)?;
+            if turn.is_none() {
                 return Ok(value);
             }
         }
+        drop(turn);
         Err(self.outrun())
     }
 
@@ -203,28 +215,29 @@ impl FileAccounts {
     where
         W: FnOnce() -> Result<(), AccountsError> + Send + 'static,
     {
+        let mut turn = None;
         for _ in 0..MAX_ATTEMPTS {
             self.state().await?;
             let ((value, then), written) = self.begin(&mut edit)?;
-            let Some(then) = then else {
-                if self.outcome(written.await)? {
-                    return Ok(value);
-                }
-                continue;
+            turn = if let Some(then) = then {
+                let this = self.clone();
+                let done = tokio::task::spawn_blocking(move || {
+                    let turn = this.outcome(written.blocking_recv())?;
+                    if turn.is_none() {
+                        then()?;
+                    }
+                    Ok::<_, AccountsError>(turn)
+                });
+                let failed = |error| StorageError::backend("work on the blocking pool", error);
+                done.await.map_err(failed)??
+            } else {
+                self.outcome(written.await)?
             };
-            let this = self.clone();
-            let done = tokio::task::spawn_blocking(move || {
-                let is_durable = this.outcome(written.blocking_recv())?;
-                if is_durable {
-                    then()?;
-                }
-                Ok::<_, AccountsError>(is_durable)
-            });
-            let failed = |error| StorageError::backend("work on the blocking pool", error);
-            if done.await.map_err(failed)?? {
+            if turn.is_none() {
                 return Ok(value);
             }
         }
+        drop(turn);
         Err(self.outrun())
     }
 
@@ -248,21 +261,21 @@ impl FileAccounts {
         Ok((value, written))
     }
 
-    /// Whether it is durable; `false` where another process was faster.
+    /// Nothing where it is durable, and the turn to try again where another process was faster.
     fn outcome(
         &self,
         written: Result<Written, oneshot::error::RecvError>,
-    ) -> Result<bool, AccountsError> {
+    ) -> Result<Option<Turn>, AccountsError> {
         match written {
-            Ok(Written::Durably) => Ok(true),
-            Ok(Written::Outrun) => Ok(false),
+            Ok(Written::Durably) => Ok(None),
+            Ok(Written::Outrun(turn)) => Ok(Some(turn)),
             Ok(Written::Failed(error)) => Err(StorageError::shared(&error).into()),
             Err(error) => Err(StorageError::backend(self.writing(), error).into()),
         }
     }
 
     fn outrun(&self) -> AccountsError {
-        let error = std::io::Error::other("another process changes it all the time");
+        let error = std::io::Error::other("others change it all the time");
         StorageError::io(self.writing(), error).into()
     }
 
@@ -448,6 +461,10 @@ fn read_state(
 ) -> Result<(State, bool), StorageError> {
     let json = read(path)
         .map_err(|error| StorageError::io(format!("opening {}", path.display()), error))?;
+    parse(path, json)
+}
+
+fn parse(path: &Path, json: Option<Vec<u8>>) -> Result<(State, bool), StorageError> {
     State::from_json(&json.unwrap_or_default()).map_err(|error| StorageError::Damaged {
         what: path.display().to_string(),
         source: error.into(),

@@ -278,6 +278,10 @@ impl State {
         users.chain(tokens).chain(organisations)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.users.is_empty() && self.tokens.is_empty() && self.organisations.is_empty()
+    }
+
     pub(super) fn has_same_accounts(&self, other: &Self) -> bool {
         self.users == other.users
             && self.tokens == other.tokens

@@ -1,11 +1,12 @@
 //! [`Locks`]: who changes the manifest of a package does so alone, among all processes.
 
 use std::{
-    fs::File,
+    fs::{File, TryLockError},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Mutex;
@@ -16,7 +17,14 @@ use crate::{
     storage::{Hold, StorageError},
 };
 
+/// Held in a data folder by whoever writes what commands may write while a registry runs.
+pub(in crate::storage) const STATE_LOCK: &str = "state.lock";
 const SHARDS: usize = 256;
+/// Nobody keeps a lock for longer who has not been stopped, and whose disk does not hang.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+const HELD: &str =
+    "another process has kept it for 10 seconds, and may have been stopped; `fuser` says which";
 
 /// One of 256 lock files for each name, and a mutex in front of each, which keeps the threads of one
 /// process from waiting for the file lock on the blocking pool.
@@ -82,7 +90,8 @@ fn shard_of(name: &PackageName) -> usize {
     usize::from(hasher.finish().to_le_bytes()[0])
 }
 
-/// Waits for the lock on the file, which is made if it is missing. Blocks.
+/// Takes the lock on the file, which is made if it is missing. Blocks, but not for ever: whoever has it
+/// may have been stopped.
 pub(in crate::storage) fn lock_file(path: &Path) -> Result<File, StorageError> {
     let lock = || -> io::Result<File> {
         let file = File::options()
@@ -90,8 +99,43 @@ pub(in crate::storage) fn lock_file(path: &Path) -> Result<File, StorageError> {
             .truncate(false)
             .write(true)
             .open(path)?;
-        file.lock()?;
+        wait_for(&file, PATIENCE)?;
         Ok(file)
     };
     lock().map_err(|error| StorageError::io(format!("locking {}", path.display()), error))
+}
+
+/// Takes the lock on `file`, which whoever has it may keep for so long. Blocks.
+pub(super) fn wait_for(file: &File, patience: Duration) -> io::Result<()> {
+    let begun = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => {
+                std::thread::sleep(LOOK_AGAIN);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, HELD));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_another_keeps_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = lock_file(&path).unwrap();
+        let other = File::options().write(true).open(&path).unwrap();
+        let refused = wait_for(&other, Duration::from_millis(5)).unwrap_err();
+        assert_eq!(refused.to_string(), HELD);
+        let waiting = std::thread::spawn(move || wait_for(&other, PATIENCE));
+        drop(held);
+        waiting.join().unwrap().unwrap();
+    }
 }

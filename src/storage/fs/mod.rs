@@ -13,7 +13,7 @@ mod watched;
 
 pub(super) use blobs::open_blob;
 pub use blobs::{FileBlob, FsBlobs};
-pub(super) use locks::lock_file;
+pub(super) use locks::{STATE_LOCK, lock_file};
 pub use metadata::FsMetadata;
 pub use pieces::Pieces;
 pub(in crate::storage) use temporary::TemporaryPath;

@@ -14,6 +14,7 @@ use parking_lot::RwLock;
 use super::{
     atomic::{MODE_SECRET, sync_parent, temporary_beside, write_synced},
     blocking,
+    locks::{PATIENCE, wait_for},
     metadata::stamp_of,
     secret::read_foreign,
 };
@@ -161,7 +162,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
     ) -> Result<(), E> {
         for _ in 0..MAX_ATTEMPTS {
             // Two registries, or one and a command, take turns; others do not know of it.
-            let turn = self.turn();
+            let turn = self.turn().map_err(|error| self.failed(error))?;
             if matches!(turn, Turn::Replaced) {
                 continue;
             }
@@ -180,18 +181,22 @@ impl<T: Send + Sync + 'static> Watched<T> {
     }
 
     /// Waits for a turn to change the file.
-    fn turn(&self) -> Turn {
-        let file = File::options().read(true).write(true).open(&self.path);
-        let Some(file) = file.ok().filter(|file| file.lock().is_ok()) else {
-            return Turn::Nobodys;
+    fn turn(&self) -> io::Result<Turn> {
+        let Ok(file) = File::options().read(true).write(true).open(&self.path) else {
+            return Ok(Turn::Nobodys);
         };
+        match wait_for(&file, PATIENCE) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(error),
+            Err(_) => return Ok(Turn::Nobodys),
+        }
         let id = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         let locked = file.metadata().ok().map(id);
-        if locked == fs::metadata(&self.path).ok().map(id) {
+        Ok(if locked == fs::metadata(&self.path).ok().map(id) {
             Turn::Ours { _file: file }
         } else {
             Turn::Replaced
-        }
+        })
     }
 
     fn failed(&self, error: io::Error) -> StorageError {

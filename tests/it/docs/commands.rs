@@ -58,18 +58,20 @@ impl Usage {
                 continue;
             }
             let words = line.trim_start();
+            // Descriptions go on in lines of their own.
+            let indent = line.len() - words.len();
             if let Some(line) = line.strip_prefix("Usage: ") {
                 let is_word = |word: &&str| word.starts_with(['<', '[']) && *word != "[OPTIONS]";
                 let words: Vec<&str> = line.split_whitespace().filter(is_word).collect();
                 let is_many = words.iter().any(|word| word.ends_with("..."));
                 usage.words = if is_many { usize::MAX } else { words.len() };
             }
-            if section == "Commands:" {
+            if section == "Commands:" && indent == 2 {
                 usage
                     .commands
                     .extend(words.split_whitespace().next().map(str::to_owned));
             }
-            if section == "Options:" && words.starts_with('-') {
+            if section == "Options:" && indent <= 6 && words.starts_with('-') {
                 let names = words.split("  ").next().unwrap_or_default();
                 let takes_value = names.contains('<');
                 let names = names

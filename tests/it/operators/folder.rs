@@ -1,13 +1,16 @@
 //! Accounts in files, which a registry and commands change at the same time.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs, io::Write as _, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio,
+    time::Duration,
+};
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{WHOAMI, command, operate, run};
 use crate::support::{
-    Registry, User, process::Process, registry::Start, second_factor::with_second_factor,
+    Package, Registry, User, process::Process, registry::Start, second_factor::with_second_factor,
 };
 
 #[tokio::test]
@@ -246,6 +249,71 @@ async fn what_an_operator_does_is_in_the_trail_of_audit() {
     );
     assert_eq!(failed["user"], "$operator");
     assert!(failed["uid"].is_number(), "{failed}");
+}
+
+#[tokio::test]
+async fn what_fills_a_registry_is_in_its_trail() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("app", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let in_it = |name: &str| elsewhere.path().join(name).display().to_string();
+    let (trail, copies, names) = (in_it("audit.log"), in_it("copies"), in_it("names"));
+    fs::write(&names, "app\n").unwrap();
+    let data = elsewhere.path().join("data");
+    let operate = async |data: &Path, arguments: &[&str]| {
+        let command = Process::command(data, &[("RUSTACCIO_AUDIT_LOG_FILE", &*trail)]);
+        run(command, arguments, "").await
+    };
+    let import = ["import", &*registry.url, "--names", &names];
+    let dry = [&import[..], &["--dry-run"]].concat();
+    operate(&data, &dry).await.well();
+    operate(&registry.data(), &["backup", &copies]).await.well();
+    // Neither changes anything.
+    assert!(!Path::new(&trail).exists());
+    operate(&data, &import).await.well();
+    operate(&data, &["cache", "clear"]).await.well();
+    let fresh = elsewhere.path().join("fresh");
+    operate(&fresh, &["restore", &copies]).await.well();
+    operate(&fresh, &["migrate", "to-bucket"])
+        .await
+        .refused(1, &["RUSTACCIO_TARBALL_BACKEND"]);
+    let text = fs::read_to_string(&trail).unwrap();
+    let lines = text.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["user"], "$operator");
+        let word = |field: &str| line[field].as_str().unwrap().to_owned();
+        (word("action"), word("outcome"))
+    });
+    let lines: Vec<_> = lines.collect();
+    let expected = [
+        ("import", "ok"),
+        ("cache.clear", "ok"),
+        ("restore", "ok"),
+        ("migrate", "failed"),
+    ];
+    assert_eq!(
+        lines,
+        expected.map(|(action, outcome)| (action.to_owned(), outcome.to_owned()))
+    );
+}
+
+#[tokio::test]
+async fn a_password_is_one_line_of_a_pipe_that_stays_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Process::command(&folder.path().join("data"), &[]);
+    let mut child = command
+        .args(["user", "add", "alice", "--password-stdin"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = child.stdin.take().unwrap();
+    pipe.write_all(b"password\n").unwrap();
+    let ended = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    assert!(ended.unwrap().unwrap().success());
+    drop(pipe);
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::{
 
 use crate::support::{Package, Registry, process::Process};
 
+const COLUMNS: usize = 120;
+
 /// Runs the program on a terminal and answers each question; all that the terminal showed, and whether it
 /// went well.
 fn on_terminal(data: &Path, arguments: &str, turns: &[(&str, &str)]) -> (String, bool) {
@@ -15,7 +17,7 @@ fn on_terminal(data: &Path, arguments: &str, turns: &[(&str, &str)]) -> (String,
     let mut child = Command::new("script")
         .args([
             "-qec",
-            &format!("stty cols 120; {program} {arguments}"),
+            &format!("stty cols {COLUMNS}; {program} {arguments}"),
             "/dev/null",
         ])
         .env_clear()
@@ -135,6 +137,35 @@ async fn long_commands_have_a_bar_on_a_terminal_and_none_in_a_pipe() {
     has_bar(&data, "reindex", "of 3 packages").await;
     has_bar(&data, &format!("backup {copies}"), "packages, ").await;
     has_bar(&other, &format!("restore {copies}"), "packages, ").await;
+    has_bar(&data, "cache stats", "so far").await;
+}
+
+#[cfg(all(feature = "postgres", feature = "test-services"))]
+#[tokio::test]
+async fn a_migration_has_a_bar_too() {
+    let registry = Registry::alone().await;
+    let alice = registry.user("alice").await;
+    let package = Package::new("one", "1.0.0");
+    registry.publish(&alice, &package).await.assert(201);
+    let folder = registry.stop().await;
+    let file = folder.path().join("config.yaml");
+    let url = crate::support::postgres::schema().await;
+    std::fs::write(&file, format!("metadata_postgres_url: {url:?}\n")).unwrap();
+    let migrate = format!("migrate to-postgres --config {}", file.display());
+    has_bar(&folder.path().join("data"), &migrate, "1 packages, ").await;
+}
+
+#[tokio::test]
+async fn help_is_wrapped_at_words() {
+    let help = || on_terminal(Path::new("/nowhere"), "import --help", &[]);
+    let (shown, is_well) = tokio::task::spawn_blocking(help).await.unwrap();
+    assert!(is_well && shown.contains("--as-override"), "{shown}");
+    for line in shown.lines() {
+        assert!(line.trim_end().len() <= COLUMNS, "{line}");
+    }
+    // Its own options come first.
+    let place = |option: &str| shown.find(option).unwrap();
+    assert!(place("--as-override") < place("--config"), "{shown}");
 }
 
 async fn has_bar(data: &Path, arguments: &str, count: &str) {

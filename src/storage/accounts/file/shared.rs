@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Inner, State, Written, read_state};
+use super::{Inner, State, Written, parse};
 use crate::storage::{
     Stamp, StorageError,
     fs::{
@@ -20,12 +20,17 @@ use crate::storage::{
     },
 };
 
+const EMPTIED: &str = "it is empty now; put a copy of it back, or start again if that is meant";
+
 /// What the file said at one moment.
 #[derive(Debug)]
 pub(super) struct Durable {
     pub(super) state: Arc<State>,
     pub(super) stamp: Option<Stamp>,
 }
+
+/// The turn to write the file, which ends with its last clone.
+pub(super) type Turn = Arc<File>;
 
 /// Waits until no other process writes the file `path`. Blocks.
 pub(super) fn lock(path: &Path) -> Result<File, StorageError> {
@@ -39,9 +44,10 @@ pub(super) fn read_stamped(
 ) -> Result<(State, Option<Stamp>), StorageError> {
     for _ in 0..super::MAX_ATTEMPTS {
         let before = stamp(path)?;
-        let (state, _) = read_state(path, &read)?;
+        let bytes = read(path).map_err(|error| failed(path, error))?;
+        // Taking a large one apart takes longer than others need to replace it.
         if stamp(path)? == before {
-            return Ok((state, before));
+            return Ok((parse(path, bytes)?.0, before));
         }
     }
     let error = io::Error::other("the file changes while it is being read");
@@ -70,9 +76,10 @@ impl Inner {
         Ok(is_current.then(|| Arc::clone(&durable.state)))
     }
 
-    /// Reads what another process has written. Blocks.
+    /// Reads what another process has written, whoever has the turn: it may have been stopped, and nobody
+    /// has been told yet of what it is writing. Blocks.
     pub(super) fn read_again(&self) -> Result<Arc<State>, StorageError> {
-        let _alone = lock(&self.path)?;
+        let _alone = self.taking_over.lock();
         if let Some(state) = self.current()? {
             return Ok(state);
         }
@@ -88,13 +95,31 @@ impl Inner {
 
     /// Makes what the file says what is known.
     fn take_over(&self) -> Result<Arc<State>, StorageError> {
-        let (state, stamp) = read_stamped(&self.path, read_secret)?;
+        let has_accounts = !self.durable.read().state.is_empty();
+        let (state, stamp) = read_stamped(&self.path, |path| {
+            let bytes = read_secret(path)?;
+            if has_accounts && bytes.as_ref().is_some_and(Vec::is_empty) {
+                // As when it is gone, whoever came next could have anybody's account.
+                return Err(io::Error::other(EMPTIED));
+            }
+            Ok(bytes)
+        })?;
         let state = Arc::new(state);
         *self.durable.write() = Durable {
             state: Arc::clone(&state),
             stamp,
         };
         Ok(state)
+    }
+
+    /// Waits for the turn to write, which those have already who make a change once more.
+    fn turn(&self) -> Result<Turn, StorageError> {
+        if let Some(turn) = self.pending.lock().turn.upgrade() {
+            return Ok(turn);
+        }
+        let turn = Arc::new(lock(&self.path)?);
+        self.pending.lock().turn = Arc::downgrade(&turn);
+        Ok(turn)
     }
 
     /// Writes what is pending until nothing is.
@@ -113,9 +138,9 @@ impl Inner {
                 )
             };
             match self.write(&state, base) {
-                Ok(true) => answer(waiting, &Written::Durably),
+                Ok(None) => answer(waiting, &Written::Durably),
                 // Later changes were made to a state that never came to be.
-                Ok(false) => self.refuse(waiting, &Written::Outrun),
+                Ok(Some(turn)) => self.refuse(waiting, &Written::Outrun(turn)),
                 Err(error) => self.refuse(waiting, &Written::Failed(Arc::new(error))),
             }
         }
@@ -133,19 +158,21 @@ impl Inner {
         answer(later, why);
     }
 
-    /// Writes `state`, which was made of the file that looked like `base`. Whether it still did.
-    fn write(&self, state: &Arc<State>, base: Option<Stamp>) -> Result<bool, StorageError> {
+    /// Writes `state`, which was made of the file that looked like `base`. Where it does not look so any
+    /// more, what it says by now is taken over, and the turn returned: until it ends nobody else writes.
+    fn write(&self, state: &Arc<State>, base: Option<Stamp>) -> Result<Option<Turn>, StorageError> {
         let path = &self.path;
         let failed = |error| StorageError::io(format!("writing {}", path.display()), error);
         if self.is_foreign {
             return Err(failed(io::ErrorKind::ReadOnlyFilesystem.into()));
         }
         let json = state.to_json().map_err(|error| failed(error.into()))?;
-        let _alone = lock(path)?;
+        let turn = self.turn()?;
+        let _alone = self.taking_over.lock();
         let there = stamp_at(path).map_err(failed)?;
         if there.is_some() && there != base {
             self.take_over()?;
-            return Ok(false);
+            return Ok(Some(turn));
         }
         self.is_being_replaced.store(true, Ordering::Release);
         let written = write_atomic(path, &json, MODE_SECRET).map_err(failed);
@@ -158,7 +185,7 @@ impl Inner {
             self.pending.lock().base = *stamp;
         }
         self.is_being_replaced.store(false, Ordering::Release);
-        written.map(|_| true)
+        written.map(|_| None)
     }
 }
 

@@ -269,3 +269,71 @@ async fn a_file_that_is_taken_away_takes_nobody_with_it() {
     let again = FileAccounts::open(path).await.unwrap();
     assert_eq!(again.user_count().await.unwrap(), 2);
 }
+
+fn lock_of(path: &Path) -> File {
+    let mut options = File::options();
+    let options = options.create(true).truncate(false).write(true);
+    options.open(path.with_extension("lock")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_another_process_has_outrun_has_the_next_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
+    let mut outrun = 0;
+    let changed = accounts.change(|state| {
+        // As a registry that writes all the time, whenever it can.
+        let lock = lock_of(&path);
+        if lock.try_lock().is_ok() {
+            outrun += 1;
+            write_atomic(&path, b"{}", MODE_SECRET).unwrap();
+        }
+        state
+            .users
+            .insert(format!("after{outrun}"), Arc::new(user()));
+        Ok(())
+    });
+    changed.await.unwrap();
+    assert_eq!(outrun, 1);
+    assert!(accounts.user(&name("after1")).await.unwrap().is_some());
+    // The turn has ended.
+    lock_of(&path).try_lock().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_was_stopped_keeps_nobody_from_reading() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
+    let other = FileAccounts::open(path.clone()).await.unwrap();
+    let alice = name("alice");
+    other.create_user(&alice, user(), None).await.unwrap();
+    let stopped = lock_of(&path);
+    stopped.try_lock().unwrap();
+    let read = tokio::time::timeout(Duration::from_secs(5), accounts.user(&alice));
+    assert!(read.await.unwrap().unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_file_that_was_emptied_takes_nobody_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let accounts = FileAccounts::open(path.clone()).await.unwrap();
+    let (alice, bob) = (name("alice"), name("bob"));
+    accounts.create_user(&alice, user(), None).await.unwrap();
+    let before = fs::read_to_string(&path).unwrap();
+    // As `jq . state.json > state.json` does.
+    File::create(&path).unwrap();
+    let error = accounts.user(&alice).await.unwrap_err();
+    let error = crate::error::explain(&error);
+    assert!(error.contains("put a copy of it back"), "{error}");
+    let created = accounts.create_user(&bob, user(), None).await;
+    assert!(
+        matches!(created, Err(AccountsError::Storage(_))),
+        "{created:?}"
+    );
+    write_atomic(&path, before.as_bytes(), MODE_SECRET).unwrap();
+    assert!(accounts.user(&alice).await.unwrap().is_some());
+    accounts.create_user(&bob, user(), None).await.unwrap();
+}
