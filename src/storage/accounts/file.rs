@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+const EMPTIED: &str = "it is empty; put a copy of it back, or remove it to begin without users";
 /// How often a change is tried again that others have outrun, of whom not everybody takes turns.
 const MAX_ATTEMPTS: usize = 10;
 
@@ -89,7 +90,7 @@ struct Pending {
 }
 
 impl FileAccounts {
-    /// Opens the file; a missing or empty one has no users. A damaged one is an error and is left
+    /// Opens the file; a missing one has no users. A damaged one is an error and is left
     /// as it is.
     pub async fn open(path: PathBuf) -> Result<Self, StorageError> {
         blocking(move || Self::open_blocking(path)).await
@@ -465,9 +466,18 @@ fn read_state(
 }
 
 fn parse(path: &Path, json: Option<Vec<u8>>) -> Result<(State, bool), StorageError> {
-    State::from_json(&json.unwrap_or_default()).map_err(|error| StorageError::Damaged {
+    let Some(json) = json else {
+        return Ok((State::default(), false));
+    };
+    let parsed = if json.is_empty() {
+        // Nobody here writes that, and whoever came next could have anybody's account.
+        Err(EMPTIED.into())
+    } else {
+        State::from_json(&json).map_err(Into::into)
+    };
+    parsed.map_err(|source| StorageError::Damaged {
         what: path.display().to_string(),
-        source: error.into(),
+        source,
     })
 }
 

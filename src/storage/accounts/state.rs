@@ -278,10 +278,6 @@ impl State {
         users.chain(tokens).chain(organisations)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.tokens.is_empty() && self.organisations.is_empty()
-    }
-
     pub(super) fn has_same_accounts(&self, other: &Self) -> bool {
         self.users == other.users
             && self.tokens == other.tokens
@@ -290,9 +286,6 @@ impl State {
 
     /// Reads `state.json`; also whether it has to be written again, because it had raw tokens.
     pub(super) fn from_json(json: &[u8]) -> Result<(Self, bool), serde_json::Error> {
-        if json.iter().all(u8::is_ascii_whitespace) {
-            return Ok((Self::default(), false));
-        }
         let form: Form = serde_json::from_slice(json)?;
         let mut state = Self {
             users: form.users,

@@ -20,8 +20,6 @@ use crate::storage::{
     },
 };
 
-const EMPTIED: &str = "it is empty now; put a copy of it back, or start again if that is meant";
-
 /// What the file said at one moment.
 #[derive(Debug)]
 pub(super) struct Durable {
@@ -95,15 +93,7 @@ impl Inner {
 
     /// Makes what the file says what is known.
     fn take_over(&self) -> Result<Arc<State>, StorageError> {
-        let has_accounts = !self.durable.read().state.is_empty();
-        let (state, stamp) = read_stamped(&self.path, |path| {
-            let bytes = read_secret(path)?;
-            if has_accounts && bytes.as_ref().is_some_and(Vec::is_empty) {
-                // As when it is gone, whoever came next could have anybody's account.
-                return Err(io::Error::other(EMPTIED));
-            }
-            Ok(bytes)
-        })?;
+        let (state, stamp) = read_stamped(&self.path, read_secret)?;
         let state = Arc::new(state);
         *self.durable.write() = Durable {
             state: Arc::clone(&state),

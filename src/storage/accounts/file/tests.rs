@@ -333,6 +333,9 @@ async fn a_file_that_was_emptied_takes_nobody_with_it() {
         matches!(created, Err(AccountsError::Storage(_))),
         "{created:?}"
     );
+    let opened = FileAccounts::open(path.clone()).await.unwrap_err();
+    let opened = crate::error::explain(&opened);
+    assert!(opened.contains("put a copy of it back"), "{opened}");
     write_atomic(&path, before.as_bytes(), MODE_SECRET).unwrap();
     assert!(accounts.user(&alice).await.unwrap().is_some());
     accounts.create_user(&bob, user(), None).await.unwrap();
