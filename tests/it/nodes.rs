@@ -29,10 +29,12 @@ impl Node {
     }
 
     fn start_in(folder: TempDir, shared: &[(String, String)]) -> Self {
-        let variables: Vec<(&str, &str)> = shared
+        let shared = shared
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        // Three of them share two processors with other tests: a turn may be long in coming.
+        let patient = ("RUSTACCIO_REQUEST_TIMEOUT_SECS", "120");
+        let variables: Vec<(&str, &str)> = shared.chain([patient]).collect();
         let process = Process::start(folder.path(), &variables);
         Self { process, folder }
     }

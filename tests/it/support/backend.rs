@@ -20,6 +20,12 @@ pub(crate) enum Backend {
     FolderAndDatabase,
 }
 
+impl Backend {
+    fn has_database(self) -> bool {
+        matches!(self, Self::BucketAndDatabase | Self::FolderAndDatabase)
+    }
+}
+
 thread_local! {
     static CHOSEN: Cell<Backend> = const { Cell::new(Backend::Folder) };
     static STARTED: Cell<usize> = const { Cell::new(0) };
@@ -48,7 +54,12 @@ pub(crate) async fn variables(folder: &Path) -> Vec<(String, String)> {
     if let Ok(bytes) = std::fs::read(&kept) {
         return serde_json::from_slice(&bytes).unwrap();
     }
-    let variables = fresh(chosen).await;
+    let mut variables = fresh(chosen).await;
+    if chosen.has_database() {
+        // All of them are made at each start, and there are hundreds of starts.
+        let few = "RUSTACCIO_METADATA_POSTGRES_MAX_CONNECTIONS";
+        variables.push((few.to_owned(), "5".to_owned()));
+    }
     std::fs::write(kept, serde_json::to_vec(&variables).unwrap()).unwrap();
     variables
 }
@@ -61,10 +72,7 @@ pub(crate) async fn fresh(backend: Backend) -> Vec<(String, String)> {
         Backend::Azure => bucket::azure(),
         Backend::Gcs => bucket::gcs(),
     };
-    if matches!(
-        backend,
-        Backend::BucketAndDatabase | Backend::FolderAndDatabase
-    ) {
+    if backend.has_database() {
         variables.extend(postgres::variables(&postgres::schema().await));
     }
     let variables = variables.into_iter();

@@ -32,11 +32,6 @@ pub(crate) fn variables(url: &str) -> Vec<(&'static str, String)> {
         ("RUSTACCIO_METADATA_BACKEND", "transactional".to_owned()),
         ("RUSTACCIO_METADATA_POSTGRES_URL", url.to_owned()),
         ("RUSTACCIO_METADATA_POSTGRES_TIMEOUT_SECS", "3".to_owned()),
-        // All of them are made at each start.
-        (
-            "RUSTACCIO_METADATA_POSTGRES_MAX_CONNECTIONS",
-            "5".to_owned(),
-        ),
     ]
 }
 
