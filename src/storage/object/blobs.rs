@@ -83,9 +83,8 @@ impl ObjectBlobs {
         }))
     }
 
-    /// Creates a blob that does not fit into one request, by a marker. Copying the bytes to `key` would take
-    /// a conditional copy, and those are not to be relied on: SeaweedFS 4.48 lets several that come at
-    /// once complete.
+    /// Creates a blob that does not fit into one request, by a marker.
+    // Not by a conditional copy: SeaweedFS 4.48 lets several that come at once complete.
     async fn create_large(
         &self,
         name: &PackageName,
