@@ -12,7 +12,9 @@ const ADMIN: (&str, &str) = ("RUSTACCIO_ADMIN_USERS", "root");
 pub(crate) async fn reindex(registry: &Registry, user: &User) -> Value {
     let path = "/-/admin/reindex";
     let done = registry.send_json(Some(user), Method::POST, path, &Value::Null);
-    done.await.assert(200).json()
+    let done = done.await.assert(200);
+    assert_eq!(done.headers["x-accel-buffering"], "no");
+    done.json()
 }
 
 pub(crate) async fn health(registry: &Registry, user: &User) -> Value {

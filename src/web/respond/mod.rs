@@ -32,6 +32,7 @@ const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-cache");
 const PUBLIC: HeaderValue = HeaderValue::from_static("public, max-age=60");
 /// For answers with a secret in them.
 const SECRET: HeaderValue = HeaderValue::from_static("no-cache, no-store");
+const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");
 const VARY: HeaderValue = HeaderValue::from_static("accept, accept-encoding");
 /// Where those who check signatures get more.
 const VARY_FOR_CHECKS: HeaderValue =
@@ -93,6 +94,8 @@ pub(super) fn growing_json(
             HeaderValue::from_static("application/json"),
         ),
         (header::CACHE_CONTROL, SECRET),
+        // nginx would keep it until it is whole.
+        (UNBUFFERED, HeaderValue::from_static("no")),
     ];
     let body = body.inspect_err(|error| {
         tracing::error!(

@@ -156,6 +156,31 @@ async fn bodies_pass_as_they_come(kind: Kind) {
     assert_eq!(read, 2 * PART);
 }
 
+async fn reports_arrive_while_they_grow(kind: Kind) {
+    let bare = Bare::start().await;
+    let proxy = Proxy::before(bare.address, kind).await;
+    let client = proxy.client().http1_only().build().unwrap();
+    let (mut arrived, answer) = tokio::join!(
+        async {
+            let mut arrived = bare.next().await;
+            // As the registry says it.
+            let head =
+                b"HTTP/1.1 200 OK\r\nx-accel-buffering: no\r\ntransfer-encoding: chunked\r\n\r\n";
+            arrived.send(head).await;
+            arrived.send(b"1\r\n{\r\n").await;
+            arrived
+        },
+        client
+            .get(format!("{}/-/admin/storage-health", proxy.url))
+            .send()
+    );
+    let mut report = answer.unwrap().bytes_stream();
+    // The second byte is sent when the first has been read.
+    assert_eq!(report.next().await.unwrap().unwrap(), "{");
+    arrived.send(b"1\r\n}\r\n0\r\n\r\n").await;
+    assert_eq!(report.next().await.unwrap().unwrap(), "}");
+}
+
 async fn answers_are_the_registrys_own(kind: Kind) {
     let upstream = Upstream::start().await;
     let left = Package::new("left", "1.0.0");
@@ -275,6 +300,7 @@ behind! {
     nginx caddy traefik:
     requests_arrive_as_they_were_sent,
     bodies_pass_as_they_come,
+    reports_arrive_while_they_grow,
     answers_are_the_registrys_own,
     npm_12,
     pnpm_12,
